@@ -1,0 +1,16 @@
+//! Every decision of grid, sans-io: data in, data out. No clock, no file, no socket, no async.
+//!
+//! `clippy.toml` of this crate forbids `std::fs`, `std::net`, clocks and threads, so that the line holds.
+#![forbid(unsafe_code)]
+
+pub mod auto_offload;
+pub mod boost;
+pub mod check;
+pub mod config;
+pub mod detect;
+pub mod handover;
+pub mod lease;
+pub mod plan;
+pub mod pressure;
+pub mod sharing;
+pub mod state;

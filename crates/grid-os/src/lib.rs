@@ -1,0 +1,8 @@
+//! The kernel and CRIU: procfs, PSI, cgroups, namespaces, NVML. The only home of `unsafe`.
+
+pub mod cgroup;
+pub mod clock;
+pub mod criu;
+pub mod gpu;
+pub mod node;
+pub mod proc;

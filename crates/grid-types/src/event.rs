@@ -1,0 +1,331 @@
+//! The journal's events. State is the fold over them: `grid_core::state`.
+
+use crate::boost::{Boost, EndReason};
+use crate::ids::{AttemptId, BoostId, NodeName, OffloadId, PlanId, ProcId};
+use crate::plan::Plan;
+use crate::policy::AutoMode;
+use crate::reason::Reason;
+use crate::units::{BootMs, Bytes, Millis, Resources, UnixMs};
+use serde::{Deserialize, Serialize};
+
+/// Who caused an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum Actor {
+    /// A person, through the API's socket.
+    User {
+        /// Uid of the peer.
+        uid: u32,
+        /// Name, where it is known.
+        name: Option<String>,
+        /// Terminal, where there is one.
+        tty: Option<String>,
+    },
+    /// A rule or hook of grid's own.
+    Rule {
+        /// Which.
+        name: String,
+    },
+    /// The daemon itself (restart, expiry).
+    Daemon,
+}
+
+/// A journal entry.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// Place in the journal, from 1.
+    pub seq: u64,
+    /// Wall clock.
+    pub at: UnixMs,
+    /// CLOCK_BOOTTIME of the head.
+    pub boot_at: BootMs,
+    /// Boot of the head.
+    pub boot_id: String,
+    /// Who.
+    pub actor: Actor,
+    /// What.
+    pub event: Event,
+}
+
+/// Where an offload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OffloadPhase {
+    /// Under way, not committed: can be cancelled.
+    Moving,
+    /// Lives at the destination.
+    Away,
+    /// Under way home.
+    Returning,
+    /// Lives at home again.
+    Home,
+    /// Ended; the exit status is known.
+    Ended,
+    /// Did not happen: lives at home, unharmed.
+    Failed,
+    /// Held; a person must decide.
+    InDoubt,
+    /// Lost with the machine that ran it.
+    Lost,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitStatus {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+/// Figures of one move, measured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MoveFigures {
+    /// Freeze to thaw, on the source's clock from the freeze to the arrival of `Started`.
+    pub downtime: Millis,
+    /// From the request to `Started`.
+    pub total: Millis,
+    /// Bytes of memory that crossed.
+    pub bytes: Bytes,
+    /// Processes moved.
+    pub processes: u32,
+    /// The dump ran as the owner (`true`) or as root.
+    pub dumped_as_owner: bool,
+}
+
+/// What can happen. Every variant is a fact that has happened, never an intention, except `LeaseGranted`, which is
+/// written before the engine is called.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// The daemon started.
+    DaemonStarted {
+        /// Version of grid.
+        version: String,
+    },
+    /// A node was heard of, or is silent since.
+    NodeSeen {
+        /// Which.
+        node: NodeName,
+    },
+    /// A node has not been heard of for too long.
+    NodeSilent {
+        /// Which.
+        node: NodeName,
+    },
+    /// Capacity is promised and written down; the engine is called next.
+    LeaseGranted {
+        /// The boost in state `Granting`.
+        boost: Boost,
+    },
+    /// The lender holds the capacity.
+    BoostActivated {
+        /// Which.
+        boost: BoostId,
+        /// What the lender's kernel reports, for people.
+        enforced: String,
+    },
+    /// The engine failed; nothing is left of it.
+    BoostFailed {
+        /// Which.
+        boost: BoostId,
+        /// What failed.
+        detail: String,
+    },
+    /// Longer.
+    BoostExtended {
+        /// Which.
+        boost: BoostId,
+        /// New end.
+        until: BootMs,
+        /// New end, wall clock.
+        until_unix: UnixMs,
+        /// Raised by one.
+        epoch: u64,
+    },
+    /// Its end has begun.
+    BoostEnding {
+        /// Which.
+        boost: BoostId,
+        /// Why.
+        why: EndReason,
+    },
+    /// Guests are still there after its time.
+    BoostOverdue {
+        /// Which.
+        boost: BoostId,
+        /// Why.
+        detail: String,
+    },
+    /// Over; the cgroup was empty and the capacity went back.
+    BoostEnded {
+        /// Which.
+        boost: BoostId,
+        /// Why.
+        why: EndReason,
+    },
+    /// A boost was refused.
+    BoostRefused {
+        /// Borrower.
+        borrower: NodeName,
+        /// How much.
+        amount: Resources,
+        /// Why, per node.
+        reasons: Vec<Reason>,
+    },
+    /// A hook ran for a boost, or did not.
+    HookFinished {
+        /// Which boost.
+        boost: BoostId,
+        /// Which hook.
+        hook: String,
+        /// What became of it.
+        outcome: HookOutcome,
+        /// How long it took.
+        took: Millis,
+    },
+    /// A plan was made.
+    PlanMade {
+        /// The plan.
+        plan: Plan,
+    },
+    /// A plan was executed, observed only, or refused.
+    PlanSettled {
+        /// Which.
+        plan: PlanId,
+        /// What became of it.
+        outcome: crate::plan::PlanOutcome,
+    },
+    /// A move began.
+    OffloadStarted {
+        /// Which.
+        offload: OffloadId,
+        /// Its first attempt.
+        attempt: AttemptId,
+        /// What.
+        process: ProcId,
+        /// For people.
+        title: String,
+        /// Owner.
+        uid: u32,
+        /// From.
+        source: NodeName,
+        /// To.
+        destination: NodeName,
+        /// Into.
+        boost: Option<BoostId>,
+        /// Needed there.
+        needed: Resources,
+        /// By this plan.
+        plan: Option<PlanId>,
+    },
+    /// It runs at the destination.
+    OffloadMoved {
+        /// Which.
+        offload: OffloadId,
+        /// Attempt.
+        attempt: AttemptId,
+        /// Measured.
+        figures: MoveFigures,
+    },
+    /// It did not move; it runs where it was.
+    OffloadFailed {
+        /// Which.
+        offload: OffloadId,
+        /// Attempt.
+        attempt: AttemptId,
+        /// Why.
+        reason: Reason,
+    },
+    /// The way back began.
+    RecallStarted {
+        /// Which.
+        offload: OffloadId,
+        /// Attempt.
+        attempt: AttemptId,
+    },
+    /// It runs at home again.
+    Recalled {
+        /// Which.
+        offload: OffloadId,
+        /// Attempt.
+        attempt: AttemptId,
+        /// Its number at home now.
+        pid: i32,
+        /// Measured.
+        figures: MoveFigures,
+    },
+    /// The way back did not happen; it runs where it was.
+    RecallFailed {
+        /// Which.
+        offload: OffloadId,
+        /// Attempt.
+        attempt: AttemptId,
+        /// Why.
+        reason: Reason,
+    },
+    /// It ended.
+    ProcessEnded {
+        /// Which.
+        offload: OffloadId,
+        /// How; unknown where its machine was lost.
+        status: Option<ExitStatus>,
+    },
+    /// Nobody can know whether the destination ran it.
+    OffloadInDoubt {
+        /// Which.
+        offload: OffloadId,
+        /// Attempt.
+        attempt: AttemptId,
+        /// What is known.
+        detail: String,
+    },
+    /// Somebody decided.
+    OffloadResolved {
+        /// Which.
+        offload: OffloadId,
+        /// `accept-repeat` (thawed at home) or `drop`.
+        decision: Resolution,
+    },
+    /// Auto-offload was switched.
+    AutoModeSet {
+        /// To.
+        mode: AutoMode,
+    },
+}
+
+/// What a person decides about a move in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resolution {
+    /// Thaw the copy at home, though work may be done twice.
+    AcceptRepeat,
+    /// Let the copy at home go.
+    Drop,
+}
+
+/// What became of a hook.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HookOutcome {
+    /// It returned.
+    Done {
+        /// What it did, for people.
+        detail: String,
+    },
+    /// It returned an error.
+    Failed {
+        /// Which.
+        detail: String,
+    },
+    /// It panicked.
+    Panicked,
+    /// It did not return in time and was left behind.
+    TimedOut,
+    /// Not run: switched off, rate-limited, not the head.
+    Skipped {
+        /// Why.
+        detail: String,
+    },
+}

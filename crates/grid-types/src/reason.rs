@@ -1,0 +1,123 @@
+//! The closed list of reason codes. Every refusal has one; each has a cause, a fix and an anchor in `docs/reasons.md`.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+macro_rules! reason_codes {
+    ($($variant:ident $text:literal $cause:literal $fix:literal;)*) => {
+        /// Why something was refused, or why a process stays.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum ReasonCode { $(#[doc = $cause] #[serde(rename = $text)] $variant,)* }
+
+        impl ReasonCode {
+            /// Every code, in the order of the documentation.
+            pub const ALL: &'static [ReasonCode] = &[$(ReasonCode::$variant,)*];
+            /// As it is printed: `E-TTY`.
+            pub fn as_str(self) -> &'static str { match self { $(ReasonCode::$variant => $text,)* } }
+            /// What causes it.
+            pub fn cause(self) -> &'static str { match self { $(ReasonCode::$variant => $cause,)* } }
+            /// What to do about it.
+            pub fn fix(self) -> &'static str { match self { $(ReasonCode::$variant => $fix,)* } }
+        }
+    };
+}
+
+reason_codes! {
+    // Cannot be moved: from the process's real state.
+    Tty "E-TTY" "it holds a terminal, which cannot follow it yet" "start it detached, with output to a file: setsid CMD >out 2>&1 </dev/null &";
+    Pipe "E-PIPE" "it shares a pipe or socket pair with a process that stays" "write to a file, or move the whole pipeline as one tree";
+    Parent "E-PARENT" "a living parent would see it end and might start it again" "start it detached, so that init is its parent: setsid CMD &";
+    Tcp "E-TCP" "established TCP connections would be cut" "wait until they are closed";
+    Udp "E-UDP" "it holds a connected or bound UDP socket with traffic" "wait until it is closed";
+    Uring "E-URING" "an io_uring cannot be saved by CRIU" "start it with io_uring disabled";
+    Gpu "E-GPU" "it uses a GPU and no checkpoint support for it is installed here" "install CRIU's CUDA plugin and a driver with checkpoint support";
+    Dev "E-DEV" "it holds a device" "close the device";
+    Unix "E-UNIX" "it holds a Unix socket that is bound, or connected to a process that stays" "stop the peer, or wait until it is closed";
+    Sock "E-SOCK" "it holds a socket of a kind that cannot be moved" "close it";
+    File "E-FILE" "a file it uses is not the same file at the destination" "use a path that both nodes share";
+    Lock "E-LOCK" "it holds a file lock, which blocks its restore while the source holds it" "wait until it is released";
+    Ns "E-NS" "it lives in namespaces of its own (a container or a sandbox)" "move it by its container's tools";
+    Fd "E-FD" "a descriptor of a kind that CRIU cannot save" "close it";
+    Map "E-MAP" "a mapping that CRIU cannot save" "none; run it where it can stay";
+    Hugetlb "E-HUGETLB" "it maps huge pages" "start it without huge pages";
+    Shm "E-SHM" "it shares memory with a process that stays" "move the whole group as one tree";
+    Ptrace "E-PTRACE" "a debugger or tracer is attached" "detach it";
+    Frozen "E-FROZEN" "its cgroup is frozen, and a frozen tree cannot be dumped" "thaw it first";
+    Stopped "E-STOPPED" "it is stopped" "continue it first: kill -CONT PID";
+    Zombie "E-ZOMBIE" "it has ended and waits for its parent" "nothing to do";
+    Root "E-ROOT" "it runs as root, or with capabilities, which no lender restores" "run it as an ordinary user";
+    Unknown "E-UNKNOWN" "a fact that the decision needs could not be read" "run grid doctor";
+    // Stays: grid does not choose it by itself.
+    Grid "E-GRID" "it belongs to grid" "none";
+    Kernel "E-KERNEL" "it is a kernel thread" "none";
+    Owner "E-OWNER" "it belongs to another user" "ask its owner, or root";
+    Leader "E-LEADER" "it leads a session that others live in" "name it: grid offload execute PID";
+    Shell "E-SHELL" "it is a shell or a terminal" "none";
+    Desktop "E-DESKTOP" "it is a display server, desktop, editor or browser" "none";
+    Database "E-DATABASE" "it is a database" "name it: grid offload execute PID";
+    Service "E-SERVICE" "it is a system service" "name it: grid offload execute PID";
+    Protected "E-PROTECTED" "a rule, grid keep or its oom_score_adj protects it" "change the rule";
+    New "E-NEW" "it started too recently" "wait";
+    Small "E-SMALL" "it uses too little to be worth it" "name it: grid offload execute PID";
+    Kind "E-KIND" "its kind is not one that grid offloads by itself" "add a rule, or name it";
+    Cooldown "E-COOLDOWN" "it was moved or refused a moment ago" "wait";
+    Away "E-AWAY" "it is being moved, or is away already" "grid offload list";
+    // Capacity and plans.
+    NoFit "E-NOFIT" "no lender or lease holds it whole" "ask for less, or another node";
+    Split "E-SPLIT" "it would fit only spread over two nodes" "request one larger boost";
+    Silent "E-SILENT" "the node has not been heard of" "start its agent";
+    NoLend "E-NOLEND" "the node lends nothing" "set can_share on that node";
+    Self_ "E-SELF" "borrower and lender are the same node" "name another lender";
+    Expired "E-EXPIRED" "the plan or lease is past its time" "ask again";
+    Changed "E-CHANGED" "the world changed since the plan was made" "grid offload scan";
+    Limit "E-LIMIT" "a limit of the policy is reached" "wait, or raise the limit";
+    Frozen10 "E-MAXFROZEN" "the predicted freeze is longer than max_frozen" "raise max_frozen, or free memory in the process";
+    Criu "E-CRIU" "CRIU refused or failed" "grid doctor";
+    Gate "E-GATE" "the lender's gate refused the staged tree" "see the reason; nothing ran";
+    Cancelled "E-CANCELLED" "it was cancelled before the commit" "none; it runs at home";
+    Link "E-LINK" "the link to the other node was lost" "grid node list";
+    Doubt "E-DOUBT" "nobody can know whether the destination ran it" "grid offload resolve";
+}
+
+impl fmt::Display for ReasonCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A reason: its code and what exactly was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// Which.
+    pub code: ReasonCode,
+    /// What exactly: "fd 19 is an io_uring", "holds terminal /dev/pts/3".
+    pub detail: String,
+}
+
+impl Reason {
+    /// Makes one.
+    pub fn new(code: ReasonCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.code, self.detail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn codes_are_unique_and_each_has_cause_and_fix() {
+        let texts: HashSet<_> = ReasonCode::ALL.iter().map(|c| c.as_str()).collect();
+        assert_eq!(texts.len(), ReasonCode::ALL.len());
+        for code in ReasonCode::ALL {
+            assert!(code.as_str().starts_with("E-") && !code.cause().is_empty() && !code.fix().is_empty());
+        }
+    }
+}
