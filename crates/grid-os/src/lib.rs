@@ -5,4 +5,7 @@ pub mod clock;
 pub mod criu;
 pub mod gpu;
 pub mod node;
+pub mod pidfd;
 pub mod proc;
+pub mod spawn;
+pub mod tree_init;

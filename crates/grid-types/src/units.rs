@@ -168,7 +168,7 @@ impl FromStr for Millis {
             };
             rest = &tail[end..];
         }
-        if total < 1.0 || total > 1e15 {
+        if !(1.0..=1e15).contains(&total) {
             return Err(UnitError::OutOfRange(s.to_owned(), "it must be more than zero"));
         }
         Ok(Millis(total.round() as u64))

@@ -1,0 +1,314 @@
+//! One dump or restore from start to end.
+
+use super::rpc::{CGROUPS_IGNORE, Channel, NETWORK_LOCK_SKIP, Opts, PageServer, Req, Resp, kind};
+use super::uffd::{self, SOCKET};
+use super::{CriuError, ReceivedPages};
+use crate::spawn::{Owner, Place, spawn};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+/// Number under which CRIU finds its RPC socket, and the page stream.
+const RPC_FD: i32 = 3;
+const PAGES_FD: i32 = 4;
+
+/// A CRIU that was found usable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Criu {
+    /// Its program.
+    pub path: PathBuf,
+    /// Its version, `(4, 2, 1)`.
+    pub version: (i32, i32, i32),
+}
+
+/// Where CRIU runs.
+#[derive(Debug, Default)]
+pub struct Where<'a> {
+    /// `cgroup.procs` files of its control group.
+    pub cgroup_procs: Vec<PathBuf>,
+    /// Namespaces of the tree, through the pidfd of its pid 1.
+    pub join: Option<(BorrowedFd<'a>, i32)>,
+}
+
+/// A dump to be made.
+#[derive(Debug)]
+pub struct DumpJob<'a> {
+    /// Root of the tree, as CRIU sees it from where it runs.
+    pub pid: i32,
+    /// Directory for the small images; memory does not go there.
+    pub images: &'a Path,
+    /// The page stream's socket; the destination reads its other end.
+    pub pages: BorrowedFd<'a>,
+    /// Dump as the owner with two capabilities, or as whoever we are.
+    pub owner: Option<Owner>,
+    /// The tree's session leader is not in the tree.
+    pub shell_job: bool,
+    /// Where.
+    pub place: Where<'a>,
+}
+
+/// A restore to be made.
+#[derive(Debug)]
+pub struct RestoreJob<'a> {
+    /// Directory of the images; also CRIU's working directory.
+    pub images: &'a Path,
+    /// As it was dumped.
+    pub shell_job: bool,
+    /// Where.
+    pub place: Where<'a>,
+}
+
+impl Criu {
+    /// Asks the program for its version and refuses what is too old.
+    pub fn find(path: &Path) -> Result<Self, CriuError> {
+        let missing = |detail: String| CriuError::Missing { path: path.to_owned(), detail };
+        let out = std::process::Command::new(path).arg("--version").output().map_err(|e| missing(e.to_string()))?;
+        let text = String::from_utf8_lossy(&out.stdout);
+        let version = parse_version(&text).ok_or_else(|| missing(format!("it says {:?}", text.trim())))?;
+        if (version.0, version.1) < (4, 2) {
+            return Err(missing(format!(
+                "version {}.{} is too old for current kernels, 4.2 is needed",
+                version.0, version.1
+            )));
+        }
+        Ok(Self { path: path.to_owned(), version })
+    }
+
+    fn start(
+        &self,
+        place: &Where<'_>,
+        owner: Option<Owner>,
+        pages: Option<BorrowedFd<'_>>,
+    ) -> Result<Channel, CriuError> {
+        let (ours, theirs) = Channel::pair().map_err(CriuError::Start)?;
+        let mut argv = vec![self.path.to_string_lossy().into_owned()];
+        if owner.is_some() {
+            argv.push("--unprivileged".into());
+        }
+        argv.extend(["swrk".to_owned(), RPC_FD.to_string()]);
+        let mut inherit = vec![(theirs.as_fd(), RPC_FD)];
+        inherit.extend(pages.map(|p| (p, PAGES_FD)));
+        let place = Place {
+            cgroup_procs: place.cgroup_procs.clone(),
+            join: place.join,
+            dump_as: owner,
+            new_session: true,
+            inherit,
+            ..Place::default()
+        };
+        let env = [("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())];
+        spawn(&argv, &env, &place).map_err(CriuError::Start)?;
+        Ok(ours)
+    }
+
+    /// Dumps a tree: its memory goes down the page stream, the small images into a directory. When all is read,
+    /// `hold` is called while CRIU keeps the tree stopped; it must freeze the tree and return only when the kernel has
+    /// confirmed that. CRIU then lets go, and the tree stays as `hold` left it.
+    ///
+    /// # Errors
+    /// Where CRIU refuses, the tree runs on. Where `hold` fails, too.
+    pub fn dump(&self, job: &DumpJob<'_>, hold: &mut dyn FnMut() -> Result<(), String>) -> Result<(), CriuError> {
+        let channel = self.start(&job.place, job.owner, Some(job.pages))?;
+        let opts = Opts {
+            pid: Some(job.pid),
+            leave_running: Some(true),
+            shell_job: Some(job.shell_job),
+            ps: Some(PageServer { fd: Some(PAGES_FD) }),
+            unprivileged: job.owner.map(|_| true),
+            timeout: Some(10),
+            ghost_limit: Some(16 << 20),
+            ..common(job.images, "dump.log")
+        };
+        let result = pushing(job.pages, || {
+            converse(&channel, kind::DUMP, opts, &mut |script| match script {
+                "post-dump" => hold(),
+                _ => Ok(()),
+            })
+        });
+        explain("dump", job.images, "dump.log", result).map(|_| ())
+    }
+
+    /// Restores a tree whose pages were received. `staged` is called when every process is restored, filled and
+    /// stopped; it must freeze the tree's control group. Returns the root's number as CRIU sees it.
+    ///
+    /// # Errors
+    /// Where anything fails nothing has run; processes may be left in the tree's control group for the caller to end.
+    pub fn restore(
+        &self,
+        job: &RestoreJob<'_>,
+        pages: &ReceivedPages,
+        staged: &mut dyn FnMut() -> Result<(), String>,
+    ) -> Result<i32, CriuError> {
+        let io = |e| CriuError::Images(job.images.to_owned(), e);
+        let socket = job.images.join(SOCKET);
+        let listener = UnixListener::bind(&socket).map_err(io)?;
+        std::thread::scope(|scope| {
+            let mut filler = Some(scope.spawn(move || uffd::fill_all(&listener, pages)));
+            let mut filled = Ok(());
+            let result = self.start(&job.place, None, None).and_then(|channel| {
+                let opts = Opts {
+                    lazy_pages: Some(true),
+                    shell_job: Some(job.shell_job),
+                    ..common(job.images, "restore.log")
+                };
+                converse(&channel, kind::RESTORE, opts, &mut |script| {
+                    if script != "pre-resume" {
+                        return Ok(());
+                    }
+                    if let Some(thread) = filler.take() {
+                        filled = thread.join().unwrap_or_else(|_| Err(CriuError::Hold("the filler panicked".into())));
+                    }
+                    match &filled {
+                        Ok(()) => staged(),
+                        Err(e) => Err(e.to_string()),
+                    }
+                })
+            });
+            if filler.is_some() {
+                unblock(&socket);
+            }
+            filled?;
+            explain("restore", job.images, "restore.log", result)?
+                .restore
+                .map(|r| r.pid)
+                .ok_or_else(|| CriuError::Lost(io::Error::other("it restored and named no process")))
+        })
+    }
+}
+
+/// CRIU corks the page stream for good, so the last bytes of each exchange (a request that waits for its answer) lie
+/// in the kernel for 200 ms. Setting TCP_NODELAY pushes what is queued even on a corked socket (tcp(7)); it is done
+/// every half millisecond while CRIU dumps, and the cork is taken off afterwards for the images that follow.
+fn pushing<T>(pages: BorrowedFd<'_>, work: impl FnOnce() -> T) -> T {
+    use nix::sys::socket::{setsockopt, sockopt};
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let pusher = scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Acquire) && setsockopt(&pages, sockopt::TcpNoDelay, &true).is_ok()
+            {
+                std::thread::park_timeout(std::time::Duration::from_micros(500));
+            }
+        });
+        let result = work();
+        done.store(true, std::sync::atomic::Ordering::Release);
+        pusher.thread().unpark();
+        // Not a TCP socket: there was nothing to push and there is nothing to take off.
+        let _ = super::uncork(pages);
+        result
+    })
+}
+
+/// A restore that failed before it connected leaves the filler waiting in `accept`: connect and leave.
+fn unblock(socket: &Path) {
+    drop(std::os::unix::net::UnixStream::connect(socket));
+}
+
+fn common(images: &Path, log: &str) -> Opts {
+    Opts {
+        images_dir_fd: -1,
+        images_dir: Some(images.to_string_lossy().into_owned()),
+        log_level: Some(2),
+        log_file: Some(log.to_owned()),
+        notify_scripts: Some(true),
+        link_remap: Some(true),
+        manage_cgroups_mode: Some(CGROUPS_IGNORE),
+        network_lock: Some(NETWORK_LOCK_SKIP),
+        ..Opts::default()
+    }
+}
+
+/// Sends the request and answers notifications until the final response.
+fn converse(
+    channel: &Channel,
+    request: i32,
+    opts: Opts,
+    notified: &mut dyn FnMut(&str) -> Result<(), String>,
+) -> Result<Resp, CriuError> {
+    channel.send(&Req { kind: request, opts: Some(opts), notify_success: None }).map_err(CriuError::Start)?;
+    let mut failed = None;
+    loop {
+        let response = match (channel.receive(), failed.take()) {
+            (Ok(response), before) => {
+                failed = before;
+                response
+            }
+            (Err(_), Some(why)) => return Err(CriuError::Hold(why)),
+            (Err(e), None) => return Err(CriuError::Lost(e)),
+        };
+        if response.kind != kind::NOTIFY {
+            return match failed {
+                Some(why) => Err(CriuError::Hold(why)),
+                None => Ok(response),
+            };
+        }
+        let script = response.notify.and_then(|n| n.script).unwrap_or_default();
+        let outcome = notified(&script);
+        let success = outcome.is_ok();
+        if let Err(why) = outcome {
+            failed.get_or_insert(why);
+        }
+        channel
+            .send(&Req { kind: kind::NOTIFY, opts: None, notify_success: Some(success) })
+            .map_err(CriuError::Lost)?;
+    }
+}
+
+/// Turns a refusal into an error that carries what CRIU's log says.
+fn explain(action: &'static str, dir: &Path, log: &str, result: Result<Resp, CriuError>) -> Result<Resp, CriuError> {
+    match result {
+        Ok(response) if response.success => Ok(response),
+        Ok(response) => {
+            let detail = log_errors(&dir.join(log))
+                .or(response.cr_errmsg)
+                .or(response.cr_errno.map(|n| format!("errno {n}")))
+                .unwrap_or_else(|| "it gave no reason".to_owned());
+            Err(CriuError::Refused { action, detail })
+        }
+        Err(CriuError::Lost(e)) => match log_errors(&dir.join(log)) {
+            Some(detail) => Err(CriuError::Refused { action, detail }),
+            None => Err(CriuError::Lost(e)),
+        },
+        Err(e) => Err(e),
+    }
+}
+
+/// The first errors of a CRIU log, without the ones that are harmless.
+fn log_errors(path: &Path) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|l| l.contains("Error (") && !l.contains("RLIMIT_NOFILE"))
+        .map(|l| l.split_once("): ").map_or(l, |(_, rest)| rest))
+        .take(3)
+        .collect();
+    (!lines.is_empty()).then(|| lines.join("; "))
+}
+
+fn parse_version(text: &str) -> Option<(i32, i32, i32)> {
+    let version = text.lines().find_map(|l| l.strip_prefix("Version: "))?;
+    let mut parts = version.trim().split('.').map(|p| {
+        let digits: String = p.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse::<i32>().ok()
+    });
+    Some((parts.next()??, parts.next()??, parts.next().flatten().unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read() {
+        assert_eq!(parse_version("Version: 4.2.1\nGitID: v4.2.1\n"), Some((4, 2, 1)));
+        assert_eq!(parse_version("Version: 3.17\n"), Some((3, 17, 0)));
+        assert_eq!(parse_version("nonsense"), None);
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let error = Criu::find(Path::new("/nonexistent/criu")).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/criu"), "{error}");
+    }
+}

@@ -1,0 +1,308 @@
+//! Starting a program in a place: control groups, namespaces, an owner's identity with two capabilities, and only
+//! the descriptors it should have.
+//!
+//! The only home of `fork` in grid. What runs between fork and exec is async-signal-safe: raw system calls on data
+//! that was prepared before.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+
+/// `CAP_SYS_PTRACE` and `CAP_CHECKPOINT_RESTORE`: all that a dump as the owner needs.
+const DUMP_CAPS: [u32; 2] = [19, 40];
+
+/// Who the program runs as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// Where and as whom a program is started.
+#[derive(Debug, Default)]
+pub struct Place<'a> {
+    /// `cgroup.procs` files to join before anything else.
+    pub cgroup_procs: Vec<PathBuf>,
+    /// Join these namespaces of another process (`CLONE_NEW*` bits), through its pidfd.
+    pub join: Option<(BorrowedFd<'a>, i32)>,
+    /// Make these namespaces anew (`CLONE_NEW*` bits).
+    pub unshare: i32,
+    /// Become this owner and keep only the two capabilities of a dump.
+    pub dump_as: Option<Owner>,
+    /// Lead a new session.
+    pub new_session: bool,
+    /// Descriptors that the program inherits, each under the number it is given.
+    pub inherit: Vec<(BorrowedFd<'a>, RawFd)>,
+    /// Standard input, output and error; none = `/dev/null`.
+    pub stdio: [Option<BorrowedFd<'a>>; 3],
+}
+
+#[repr(C)]
+struct CapHeader {
+    version: u32,
+    pid: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct CapData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// Everything that the child needs, prepared before the fork.
+struct Prepared {
+    argv: Vec<CString>,
+    envp: Vec<CString>,
+    procs: Vec<CString>,
+    null: OwnedFd,
+    report: OwnedFd,
+}
+
+/// Starts `argv` in `place` with exactly the environment `env`, and returns its number as the caller sees it. The program is not
+/// a child of the caller where it starts in another PID namespace: watch it through a pidfd.
+///
+/// # Errors
+/// Any system call that failed on the way, also those of the child before its exec.
+pub fn spawn(argv: &[String], env: &[(String, String)], place: &Place<'_>) -> io::Result<i32> {
+    let (report_rx, report_tx) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let (report_tx, null) =
+        (high(report_tx)?, high(std::fs::File::options().read(true).write(true).open("/dev/null")?)?);
+    let c = |s: &str| CString::new(s).map_err(|_| io::Error::other("a NUL byte in an argument"));
+    let prepared = Prepared {
+        argv: argv.iter().map(|a| c(a)).collect::<io::Result<_>>()?,
+        envp: env.iter().map(|(k, v)| c(&format!("{k}={v}"))).collect::<io::Result<_>>()?,
+        procs: place.cgroup_procs.iter().map(|p| c(&p.to_string_lossy())).collect::<io::Result<_>>()?,
+        null,
+        report: report_tx,
+    };
+    // SAFETY: the child calls only async-signal-safe functions on prepared memory and then execs or exits.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let error = child(place, &prepared);
+            report(prepared.report.as_raw_fd(), 0, error);
+            // SAFETY: ends the child without running destructors of the parent's copy.
+            unsafe { libc::_exit(127) }
+        }
+        first => {
+            drop(prepared);
+            outcome(report_rx, first)
+        }
+    }
+}
+
+/// Numbers from here on are out of the way of those that a program is given.
+const AWAY: RawFd = 500;
+
+fn high(fd: impl Into<OwnedFd>) -> io::Result<OwnedFd> {
+    use std::os::fd::FromRawFd;
+    let fd: OwnedFd = fd.into();
+    // SAFETY: the new descriptor is owned by nobody else.
+    unsafe {
+        let new = libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, AWAY);
+        if new < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(new)) }
+    }
+}
+
+/// Reads the reports: `(pid, 0)` from the intermediate where there is one, `(0, errno)` where something failed. End of file without an error means
+/// that the exec happened.
+fn outcome(report_rx: OwnedFd, first: i32) -> io::Result<i32> {
+    use std::io::Read;
+    let mut file = std::fs::File::from(report_rx);
+    let mut all = Vec::new();
+    file.read_to_end(&mut all)?;
+    let mut pid = first;
+    let mut error = 0;
+    for record in all.chunks_exact(8) {
+        let word = |i: usize| i32::from_ne_bytes([record[i], record[i + 1], record[i + 2], record[i + 3]]);
+        if word(0) != 0 {
+            pid = word(0);
+        }
+        if word(4) != 0 {
+            error = word(4);
+        }
+    }
+    if pid != first || error != 0 {
+        // The intermediate has exited, or the child failed: reap it.
+        let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(first), None);
+    }
+    if error != 0 { Err(io::Error::from_raw_os_error(error)) } else { Ok(pid) }
+}
+
+fn report(fd: RawFd, pid: i32, error: i32) {
+    let mut record = [0u8; 8];
+    record[..4].copy_from_slice(&pid.to_ne_bytes());
+    record[4..].copy_from_slice(&error.to_ne_bytes());
+    // SAFETY: writes 8 bytes from a live buffer; atomic on a pipe.
+    unsafe { libc::write(fd, record.as_ptr().cast(), record.len()) };
+}
+
+fn check(result: libc::c_long) -> Result<libc::c_long, i32> {
+    if result < 0 {
+        // SAFETY: reads this thread's errno.
+        Err(unsafe { *libc::__errno_location() })
+    } else {
+        Ok(result)
+    }
+}
+
+/// Runs in the forked child. Returns the errno of what failed; does not return where the exec succeeds.
+fn child(place: &Place<'_>, prepared: &Prepared) -> i32 {
+    match child_steps(place, prepared) {
+        Ok(never) => match never {},
+        Err(errno) => errno,
+    }
+}
+
+enum Never {}
+
+fn child_steps(place: &Place<'_>, prepared: &Prepared) -> Result<Never, i32> {
+    for file in &prepared.procs {
+        join_cgroup(file)?;
+    }
+    let mut new_pid_namespace = place.unshare & libc::CLONE_NEWPID != 0;
+    if let Some((pidfd, namespaces)) = &place.join {
+        // SAFETY: plain system call on a live descriptor.
+        check(unsafe { libc::setns(pidfd.as_raw_fd(), *namespaces) }.into())?;
+        new_pid_namespace |= namespaces & libc::CLONE_NEWPID != 0;
+    }
+    if place.unshare != 0 {
+        // SAFETY: plain system call.
+        check(unsafe { libc::unshare(place.unshare) }.into())?;
+    }
+    if new_pid_namespace {
+        // Only children are in the new PID namespace: go on in one and leave.
+        // SAFETY: still the single thread of a forked child.
+        match check(unsafe { libc::fork() }.into())? {
+            0 => {}
+            pid => {
+                report(prepared.report.as_raw_fd(), pid as i32, 0);
+                // SAFETY: ends the intermediate.
+                unsafe { libc::_exit(0) }
+            }
+        }
+    }
+    if place.new_session {
+        // SAFETY: plain system call.
+        check(unsafe { libc::setsid() }.into())?;
+    }
+    descriptors(place, prepared)?;
+    if let Some(owner) = place.dump_as {
+        become_owner(owner)?;
+    }
+    reset_signals();
+    exec(prepared)
+}
+
+fn join_cgroup(file: &CString) -> Result<(), i32> {
+    // SAFETY: opens, writes "0" (oneself) to and closes a file named by a prepared string.
+    unsafe {
+        let fd = check(libc::open(file.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC).into())? as i32;
+        let written = check(libc::write(fd, c"0".as_ptr().cast(), 1) as libc::c_long);
+        libc::close(fd);
+        written.map(|_| ())
+    }
+}
+
+/// Moves the inherited descriptors to their numbers. All others are close-on-exec or closed here.
+fn descriptors(place: &Place<'_>, prepared: &Prepared) -> Result<(), i32> {
+    // First out of the way of every number that is to be given, then to its number.
+    let null = prepared.null.as_raw_fd();
+    let mut moved = [0 as RawFd; 16];
+    let stdio = place.stdio.iter().map(|fd| fd.map_or(null, |f| f.as_raw_fd()));
+    let wanted = stdio.zip(0..).chain(place.inherit.iter().map(|(fd, n)| (fd.as_raw_fd(), *n)));
+    let mut count = 0;
+    for (slot, (from, _)) in moved.iter_mut().zip(wanted.clone()) {
+        // SAFETY: plain system call on live descriptors.
+        *slot = check(unsafe { libc::fcntl(from, libc::F_DUPFD_CLOEXEC, AWAY) }.into())? as RawFd;
+        count += 1;
+    }
+    let mut highest = 2;
+    for (slot, (_, to)) in moved[..count].iter().zip(wanted) {
+        // SAFETY: dup2 clears close-on-exec on the new number.
+        check(unsafe { libc::dup2(*slot, to) }.into())?;
+        highest = highest.max(to);
+    }
+    // SAFETY: marks everything above the given numbers close-on-exec.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, (highest + 1) as u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+    }
+    Ok(())
+}
+
+fn become_owner(owner: Owner) -> Result<(), i32> {
+    // SAFETY: plain system calls that change only this process's credentials.
+    unsafe {
+        check(libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0).into())?;
+        check(libc::setgroups(0, std::ptr::null()).into())?;
+        check(libc::setresgid(owner.gid, owner.gid, owner.gid).into())?;
+        check(libc::setresuid(owner.uid, owner.uid, owner.uid).into())?;
+        let header = CapHeader { version: 0x2008_0522, pid: 0 };
+        let mut data = [CapData { effective: 0, permitted: 0, inheritable: 0 }; 2];
+        for cap in DUMP_CAPS {
+            let word = &mut data[(cap / 32) as usize];
+            let bit = 1u32 << (cap % 32);
+            word.effective |= bit;
+            word.permitted |= bit;
+            word.inheritable |= bit;
+        }
+        check(libc::syscall(libc::SYS_capset, &header, data.as_ptr()))?;
+        for cap in DUMP_CAPS {
+            check(libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, cap as libc::c_ulong, 0, 0).into())?;
+        }
+    }
+    Ok(())
+}
+
+/// The runtime ignores SIGPIPE and may block signals; a program that we start gets the defaults.
+fn reset_signals() {
+    // SAFETY: plain system calls on a local set.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+    }
+}
+
+fn exec(prepared: &Prepared) -> Result<Never, i32> {
+    const MAX: usize = 64;
+    let mut argv = [std::ptr::null::<libc::c_char>(); MAX];
+    let mut envp = [std::ptr::null::<libc::c_char>(); MAX];
+    if prepared.argv.len() >= MAX || prepared.envp.len() >= MAX {
+        return Err(libc::E2BIG);
+    }
+    for (slot, text) in argv.iter_mut().zip(&prepared.argv) {
+        *slot = text.as_ptr();
+    }
+    for (slot, text) in envp.iter_mut().zip(&prepared.envp) {
+        *slot = text.as_ptr();
+    }
+    // SAFETY: NUL-terminated arrays of NUL-terminated strings that outlive the call.
+    unsafe { libc::execve(argv[0], argv.as_ptr(), envp.as_ptr()) };
+    Err(check(-1).err().unwrap_or(libc::ENOEXEC))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_does_not_exist_is_an_error_of_the_caller() {
+        let error = spawn(&["/nonexistent/program".into()], &[], &Place::default()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
+    }
+
+    #[test]
+    fn a_program_starts_and_ends() {
+        let pid = spawn(&["/bin/true".into()], &[], &Place::default()).unwrap();
+        let status = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).unwrap();
+        assert_eq!(status, nix::sys::wait::WaitStatus::Exited(nix::unistd::Pid::from_raw(pid), 0));
+    }
+}

@@ -1,0 +1,133 @@
+//! Pid 1 of a moved tree's own PID namespace: mounts its `/proc`, keeps low numbers free for CRIU, reaps, and writes
+//! down how the tree's root ended.
+//!
+//! Owns: the namespaces' life (they end with it) and the file `exit`. Never decides, never listens on anything.
+//! It survives the agent that started it; the agent finds it again by its number and start time.
+
+use grid_types::event::ExitStatus;
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Name under which `ps` shows it.
+pub const COMM: &str = "grid-tree-init";
+/// Numbers below this are kept for restored processes; CRIU's own helpers start here.
+const FIRST_HELPER_PID: i32 = 1_000_000;
+
+/// The files of one tree, in a directory of the agent's.
+#[derive(Clone, Debug)]
+pub struct TreeDir(pub PathBuf);
+
+impl TreeDir {
+    /// The agent writes the root's number (in the tree's PID namespace) here before the tree may run.
+    pub fn root_file(&self) -> PathBuf {
+        self.0.join("root")
+    }
+    /// Pid 1 writes here how the root ended.
+    pub fn exit_file(&self) -> PathBuf {
+        self.0.join("exit")
+    }
+    /// How the root ended, where it has.
+    pub fn exit(&self) -> Option<ExitStatus> {
+        parse_exit(&fs::read_to_string(self.exit_file()).ok()?)
+    }
+}
+
+fn parse_exit(text: &str) -> Option<ExitStatus> {
+    let (word, number) = text.trim().split_once(' ')?;
+    let number = number.parse().ok()?;
+    match word {
+        "code" => Some(ExitStatus::Code(number)),
+        "signal" => Some(ExitStatus::Signal(number)),
+        _ => None,
+    }
+}
+
+/// Writes a file so that a reader finds it whole or not at all, also after a crash.
+pub fn write_durably(path: &Path, text: &str) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let mut file = fs::File::create(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)
+}
+
+/// The body of pid 1. Says it is ready by one byte on descriptor 3, then reaps until the root has ended and nothing
+/// is left of the tree.
+///
+/// # Errors
+/// What failed while the namespace was set up; afterwards it does not fail.
+pub fn run(dir: &TreeDir) -> io::Result<()> {
+    let mut waited = SigSet::empty();
+    waited.add(Signal::SIGCHLD);
+    waited.add(Signal::SIGTERM);
+    waited.thread_block()?;
+    nix::sys::prctl::set_name(c"grid-tree-init")?;
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    let hardened = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("proc"), "/proc", Some("proc"), hardened, none)?;
+    keep_low_numbers_free()?;
+    let ready = fs::OpenOptions::new().write(true).open("/proc/self/fd/3")?;
+    (&ready).write_all(b"r")?;
+    drop(ready);
+    nix::unistd::close(3)?;
+    reap(dir, &waited)
+}
+
+fn keep_low_numbers_free() -> io::Result<()> {
+    let max: i32 =
+        fs::read_to_string("/proc/sys/kernel/pid_max")?.trim().parse().map_err(io::Error::other)?;
+    fs::write("/proc/sys/kernel/ns_last_pid", FIRST_HELPER_PID.min(max / 4 * 3).to_string())
+}
+
+fn reap(dir: &TreeDir, waited: &SigSet) -> io::Result<()> {
+    let mut root_ended = false;
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) => root_ended |= record(dir, pid, &format!("code {code}")),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                root_ended |= record(dir, pid, &format!("signal {}", signal as i32));
+            }
+            Err(Errno::ECHILD) if root_ended => return Ok(()),
+            _ => {
+                if waited.wait()? == Signal::SIGTERM {
+                    let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// Writes down the root's end. Others are CRIU's helpers and orphans of the tree.
+fn record(dir: &TreeDir, pid: Pid, status: &str) -> bool {
+    let root = fs::read_to_string(dir.root_file()).ok().and_then(|t| t.trim().parse::<i32>().ok());
+    if root != Some(pid.as_raw()) {
+        return false;
+    }
+    // Nothing better can be done where the disk is full: the agent then reports an unknown status.
+    let _ = write_durably(&dir.exit_file(), status);
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_written_and_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = TreeDir(dir.path().to_owned());
+        assert_eq!(tree.exit(), None);
+        fs::write(tree.root_file(), "12\n").unwrap();
+        assert!(!record(&tree, Pid::from_raw(11), "code 1"));
+        assert!(record(&tree, Pid::from_raw(12), "signal 9"));
+        assert_eq!(tree.exit(), Some(ExitStatus::Signal(9)));
+    }
+}
