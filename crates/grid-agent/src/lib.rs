@@ -1,1 +1,96 @@
-//! To be filled.
+//! The daemon of every node, head included: owns the processes of its node, drives CRIU, keeps the ledger of
+//! handovers.
+//!
+//! ```text
+//!   Unix socket / TCP ──► link ──frames──► agent (one task, one order) ──► source, destination, leases
+//!                                            ▲ inputs                        │ threads: dump, restore
+//!                                            └───────────────────────────────┘
+//! ```
+//! One task owns all state; blocking work runs on threads and comes back as an input. What may run is decided by
+//! `grid_core::handover`; this crate carries the decisions out and says what it did.
+
+mod agent;
+mod data;
+mod destination;
+mod gate;
+mod lease;
+mod ledger;
+mod link;
+mod preflight;
+mod source;
+mod tree;
+
+pub use agent::run;
+pub use ledger::{Ledger, LedgerError};
+pub use link::{LinkError, read_frame, write_frame};
+
+use grid_types::NodeName;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// How an agent is started.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// Its node.
+    pub node: NodeName,
+    /// Its place on the links.
+    pub role: AgentRole,
+    /// Durable state: the ledger.
+    pub state_dir: PathBuf,
+    /// Volatile state on memory: images of moves under way.
+    pub run_dir: PathBuf,
+    /// The cluster's secret.
+    pub token: String,
+    /// CRIU's program.
+    pub criu: PathBuf,
+    /// Relative path below which all control groups of this node are made.
+    pub cgroup: String,
+    /// The node itself is limited by that group: its facts are the group's.
+    pub node_is_group: bool,
+    /// This program, started again as `tree-init`.
+    pub program: PathBuf,
+}
+
+/// Hub or spoke.
+#[derive(Clone, Debug)]
+pub enum AgentRole {
+    /// The head's agent.
+    Hub {
+        /// Where workers dial.
+        listen: Vec<SocketAddr>,
+        /// Where the head's daemon comes.
+        socket: PathBuf,
+    },
+    /// A worker's agent.
+    Spoke {
+        /// The hub.
+        hub: SocketAddr,
+    },
+}
+
+/// Why an agent could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A link.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// CRIU.
+    #[error(transparent)]
+    Criu(#[from] grid_os::criu::CriuError),
+    /// A control group.
+    #[error(transparent)]
+    Cgroup(#[from] grid_os::cgroup::CgroupError),
+    /// A file or directory of its own.
+    #[error("{action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,245 @@
+//! The agent's durable ledger of handovers and leases: SQLite, WAL, full sync, because promises hang on it.
+//!
+//! Owns the file. Persist, then speak: every method returns after the commit. A corrupt or newer file is refused
+//! with what to do, never overwritten.
+
+use grid_types::handover::{DestinationState, SourceState};
+use grid_types::{AttemptId, LeaseId};
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
+
+/// Raised with each change of the tables.
+const SCHEMA: i64 = 1;
+
+/// Why the ledger cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// SQLite.
+    #[error("ledger {path}: {source}; nothing was overwritten. Stop grid, move the file aside, and run `grid rescue`")]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// Written by a later version.
+    #[error("ledger {path} has schema {found}, this grid knows {SCHEMA}: install the newer grid again; nothing was changed")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+    },
+    /// A record that cannot be read.
+    #[error("ledger {path}: record {record} cannot be read: {detail}")]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Which.
+        record: String,
+        /// What is wrong.
+        detail: String,
+    },
+}
+
+/// A side of a handover as it was recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row<S, D> {
+    /// Which attempt.
+    pub attempt: AttemptId,
+    /// Its state.
+    pub state: S,
+    /// The owner's answer came (destination only).
+    pub released: bool,
+    /// Everything that is needed to go on after a restart.
+    pub detail: D,
+}
+
+/// The open ledger.
+#[derive(Debug)]
+pub struct Ledger {
+    db: Connection,
+    path: PathBuf,
+}
+
+impl Ledger {
+    /// Opens or makes the ledger.
+    pub fn open(path: &Path) -> Result<Self, LedgerError> {
+        let err = |source| LedgerError::Sqlite { path: path.to_owned(), source };
+        let db = Connection::open(path).map_err(err)?;
+        db.pragma_update(None, "journal_mode", "WAL").map_err(err)?;
+        db.pragma_update(None, "synchronous", "FULL").map_err(err)?;
+        let found: i64 = db.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(err)?;
+        if found > SCHEMA {
+            return Err(LedgerError::Newer { path: path.to_owned(), found });
+        }
+        if found == 0 {
+            db.execute_batch(
+                "BEGIN;
+                 CREATE TABLE source (attempt TEXT PRIMARY KEY, state TEXT NOT NULL, detail TEXT NOT NULL);
+                 CREATE TABLE destination (attempt TEXT PRIMARY KEY, state TEXT NOT NULL, released INTEGER NOT NULL,
+                                           detail TEXT NOT NULL);
+                 CREATE TABLE lease (lease TEXT PRIMARY KEY, detail TEXT NOT NULL);
+                 PRAGMA user_version = 1;
+                 COMMIT;",
+            )
+            .map_err(err)?;
+        }
+        Ok(Self { db, path: path.to_owned() })
+    }
+
+    fn err(&self) -> impl Fn(rusqlite::Error) -> LedgerError + '_ {
+        |source| LedgerError::Sqlite { path: self.path.clone(), source }
+    }
+
+    fn decode<T: DeserializeOwned>(&self, record: &str, json: &str) -> Result<T, LedgerError> {
+        serde_json::from_str(json).map_err(|e| LedgerError::Record {
+            path: self.path.clone(),
+            record: record.to_owned(),
+            detail: e.to_string(),
+        })
+    }
+
+    fn encode<T: Serialize>(&self, record: &str, value: &T) -> Result<String, LedgerError> {
+        serde_json::to_string(value).map_err(|e| LedgerError::Record {
+            path: self.path.clone(),
+            record: record.to_owned(),
+            detail: e.to_string(),
+        })
+    }
+
+    /// Records the source's side of an attempt.
+    pub fn put_source<D: Serialize>(&self, attempt: &AttemptId, state: SourceState, detail: &D) -> Result<(), LedgerError> {
+        let (state, detail) = (self.encode("source", &state)?, self.encode("source", detail)?);
+        self.db
+            .prepare_cached("INSERT OR REPLACE INTO source VALUES (?1, ?2, ?3)")
+            .and_then(|mut s| s.execute(params![attempt.as_str(), state, detail]))
+            .map_err(self.err())?;
+        Ok(())
+    }
+
+    /// Records the destination's side of an attempt.
+    pub fn put_destination<D: Serialize>(
+        &self,
+        attempt: &AttemptId,
+        state: DestinationState,
+        released: bool,
+        detail: &D,
+    ) -> Result<(), LedgerError> {
+        let (state, detail) = (self.encode("destination", &state)?, self.encode("destination", detail)?);
+        self.db
+            .prepare_cached("INSERT OR REPLACE INTO destination VALUES (?1, ?2, ?3, ?4)")
+            .and_then(|mut s| s.execute(params![attempt.as_str(), state, released, detail]))
+            .map_err(self.err())?;
+        Ok(())
+    }
+
+    /// Every recorded source's side.
+    pub fn sources<D: DeserializeOwned>(&self) -> Result<Vec<Row<SourceState, D>>, LedgerError> {
+        let rows = self.rows("SELECT attempt, state, 0, detail FROM source ORDER BY rowid")?;
+        rows.into_iter().map(|r| self.row(r)).collect()
+    }
+
+    /// Every recorded destination's side.
+    pub fn destinations<D: DeserializeOwned>(&self) -> Result<Vec<Row<DestinationState, D>>, LedgerError> {
+        let rows = self.rows("SELECT attempt, state, released, detail FROM destination ORDER BY rowid")?;
+        rows.into_iter().map(|r| self.row(r)).collect()
+    }
+
+    fn rows(&self, sql: &str) -> Result<Vec<(String, String, bool, String)>, LedgerError> {
+        let mut statement = self.db.prepare(sql).map_err(self.err())?;
+        let rows = statement
+            .query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))
+            .map_err(self.err())?;
+        rows.collect::<Result<_, _>>().map_err(self.err())
+    }
+
+    fn row<S: DeserializeOwned, D: DeserializeOwned>(
+        &self,
+        (attempt, state, released, detail): (String, String, bool, String),
+    ) -> Result<Row<S, D>, LedgerError> {
+        let state = self.decode(&attempt, &state)?;
+        let detail = self.decode(&attempt, &detail)?;
+        Ok(Row { attempt: AttemptId(attempt), state, released, detail })
+    }
+
+    /// The recorded state of a destination's side, where there is one.
+    pub fn destination_state(&self, attempt: &AttemptId) -> Result<Option<DestinationState>, LedgerError> {
+        let json: Option<String> = self
+            .db
+            .query_row("SELECT state FROM destination WHERE attempt = ?1", [attempt.as_str()], |r| r.get(0))
+            .optional()
+            .map_err(self.err())?;
+        json.map(|j| self.decode(attempt.as_str(), &j)).transpose()
+    }
+
+    /// Records a lease.
+    pub fn put_lease<D: Serialize>(&self, lease: &LeaseId, detail: &D) -> Result<(), LedgerError> {
+        let detail = self.encode("lease", detail)?;
+        self.db
+            .prepare_cached("INSERT OR REPLACE INTO lease VALUES (?1, ?2)")
+            .and_then(|mut s| s.execute(params![lease.as_str(), detail]))
+            .map_err(self.err())?;
+        Ok(())
+    }
+
+    /// Forgets a lease whose control group is gone.
+    pub fn drop_lease(&self, lease: &LeaseId) -> Result<(), LedgerError> {
+        self.db.execute("DELETE FROM lease WHERE lease = ?1", [lease.as_str()]).map_err(self.err())?;
+        Ok(())
+    }
+
+    /// Every recorded lease.
+    pub fn leases<D: DeserializeOwned>(&self) -> Result<Vec<(LeaseId, D)>, LedgerError> {
+        let mut statement = self.db.prepare("SELECT lease, detail FROM lease").map_err(self.err())?;
+        let rows = statement
+            .query_map([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?)))
+            .map_err(self.err())?;
+        rows.collect::<Result<Vec<_>, _>>()
+            .map_err(self.err())?
+            .into_iter()
+            .map(|(id, json)| Ok((LeaseId(id.clone()), self.decode(&id, &json)?)))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_is_there_after_reopening() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.db");
+        let attempt = AttemptId::from("a-1");
+        let ledger = Ledger::open(&path).unwrap();
+        ledger.put_source(&attempt, SourceState::Running, &"d").unwrap();
+        ledger.put_source(&attempt, SourceState::Committed, &"d2").unwrap();
+        ledger.put_destination(&attempt, DestinationState::Refused, false, &"x").unwrap();
+        drop(ledger);
+        let ledger = Ledger::open(&path).unwrap();
+        let rows = ledger.sources::<String>().unwrap();
+        assert_eq!((rows.len(), rows[0].state, rows[0].detail.as_str()), (1, SourceState::Committed, "d2"));
+        assert_eq!(ledger.destination_state(&attempt).unwrap(), Some(DestinationState::Refused));
+    }
+
+    #[test]
+    fn a_newer_ledger_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.db");
+        drop(Ledger::open(&path).unwrap());
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        assert!(matches!(Ledger::open(&path), Err(LedgerError::Newer { found: 99, .. })));
+    }
+
+    #[test]
+    fn a_corrupt_ledger_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.db");
+        std::fs::write(&path, b"this is not a database, it is a text of some length").unwrap();
+        assert!(matches!(Ledger::open(&path), Err(LedgerError::Sqlite { .. })));
+        assert!(std::fs::read(&path).unwrap().starts_with(b"this is not"));
+    }
+}
