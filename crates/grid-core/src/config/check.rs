@@ -65,10 +65,12 @@ impl Checked {
             }
         }
         for key in keys.iter().filter(|k| k.required) {
-            if !pairs.iter().any(|p| p.key == key.name && !p.value.is_null()) {
+            let pair = pairs.iter().find(|p| p.key == key.name);
+            if pair.is_none_or(|p| p.value.is_null()) {
                 let inside = if path.is_empty() { String::new() } else { format!(" in {path}") };
                 let message = format!("missing key \"{}\"{inside}", key.name);
-                self.fault(node.place, &join(path, key.name), message, Some(key.meaning.to_owned()));
+                let place = pair.map_or(node.place, |p| p.place);
+                self.fault(place, &join(path, key.name), message, Some(key.meaning.to_owned()));
             }
         }
     }

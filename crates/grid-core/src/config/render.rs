@@ -68,6 +68,7 @@ fn items(keys: &[Key], path: &str, indent: usize, config: &Config, values: &BTre
 pub(super) fn value(shape: &Shape, value: &Value) -> String {
     let unit = if let Shape::Number(unit, ..) = shape { Some(*unit) } else { None };
     match (value, unit) {
+        (Value::Text(t), _) if matches!(shape, Shape::Word(_)) => t.clone(),
         (Value::Text(t), _) => text(t),
         (Value::Texts(t) | Value::Names(t), _) => texts(t),
         (Value::Flag(f), _) => f.to_string(),
@@ -111,7 +112,7 @@ pub(super) fn text(t: &str) -> String {
 
 fn size(b: Bytes) -> String {
     for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
-        if b.0 > 0 && b.0 % (1 << shift) == 0 {
+        if b.0 > 0 && b.0.is_multiple_of(1 << shift) {
             return format!("{}{unit}", b.0 >> shift);
         }
     }

@@ -2,7 +2,9 @@
 
 use super::check::Checked;
 use super::fields::sharing;
+use super::read::GIB;
 use grid_types::policy::{AutoMode, Config, NodeConfig, ProcessRule, Role};
+use grid_types::units::{Bytes, MilliCpu};
 use std::collections::BTreeMap;
 
 /// Checks a configuration across its keys. Says nothing about keys that are wrong in themselves.
@@ -103,24 +105,19 @@ fn lending(i: usize, node: &NodeConfig, checked: &mut Checked) {
     let path = |key: &str| format!("nodes[{i}].resource_sharing.{key}");
     let (cpu, memory, gpu, can) =
         (path("max_share_cpu"), path("max_share_memory_gb"), path("max_share_gpu"), path("can_share"));
-    let own = |key: &str| format!("nodes[{i}].{key}");
     let s = &node.sharing;
-    let pairs = [
-        (
-            &cpu,
-            own("cpu_count"),
-            s.max_cpu.zip(node.cpu_count).is_some_and(|(m, n)| u64::from(m.0) > u64::from(n) * 1000),
-        ),
-        (&memory, own("memory_gb"), s.max_memory.zip(node.memory).is_some_and(|(m, n)| m > n)),
-        (&gpu, own("gpu_count"), s.max_gpu.zip(node.gpu_count).is_some_and(|(m, n)| m > n)),
-    ];
-    for (limit, size, over) in pairs {
-        if over {
-            checked.across(
-                &[limit, &size],
-                format!("{limit}: more than the node's {size}"),
-                "lower one or raise the other",
-            );
+    let cpus = |m: MilliCpu| f64::from(m.0) / 1e3;
+    let gib = |b: Bytes| b.0 as f64 / GIB;
+    for (limit, key, most, size) in [
+        (&cpu, "cpu_count", s.max_cpu.map(cpus), node.cpu_count.map(f64::from)),
+        (&memory, "memory_gb", s.max_memory.map(gib), node.memory.map(gib)),
+        (&gpu, "gpu_count", s.max_gpu.map(f64::from), node.gpu_count.map(f64::from)),
+    ] {
+        if let (Some(most), Some(size)) = (most, size)
+            && most > size
+        {
+            let message = format!("{limit}: {most} is more than the node's {key} ({size})");
+            checked.across(&[limit, &format!("nodes[{i}].{key}")], message, "lower one or raise the other");
         }
     }
     let nothing = s.max_cpu.is_some_and(|c| c.0 == 0) && s.max_memory.is_some_and(|m| m.0 == 0);

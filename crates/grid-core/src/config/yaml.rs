@@ -221,13 +221,14 @@ impl Builder {
         }
         if plain && text == "<<" {
             frame.merges.push(value);
-        } else if let Some(first) = frame.pairs.iter().find(|p| p.key == text) {
-            let message =
-                format!("duplicate key {}{}; it is already on line {}", quoted(&text), self.inside(), first.place.line);
-            self.fault(key.place, &message, Some("keep one of them"));
-        } else {
-            frame.pairs.push(Pair { key: text, place: key.place, value });
+            return Ok(());
         }
+        let Some(line) = frame.pairs.iter().find(|p| p.key == text).map(|p| p.place.line) else {
+            frame.pairs.push(Pair { key: text, place: key.place, value });
+            return Ok(());
+        };
+        let message = format!("duplicate key {}{}; it is already on line {line}", quoted(&text), self.inside());
+        self.fault(key.place, &message, Some("keep one of them"));
         Ok(())
     }
 
@@ -253,11 +254,12 @@ impl Builder {
     }
 
     fn syntax(&mut self, e: &ScanError) -> Broken {
+        let text = e.info();
         let hint = match e.kind() {
             ErrorKind::UnknownAnchor => Some("a value that begins with * needs quotes: \"*/python3\""),
+            _ if text.contains("tab") => Some("indent with spaces"),
             _ => None,
         };
-        let text = e.info();
         let place = at(e.marker().line(), e.marker().col());
         self.fault(place, &format!("not valid YAML: {text}"), hint);
         Broken
