@@ -52,7 +52,8 @@ impl Node {
 
     /// Nothing was written, or `~`, or `null`.
     pub(super) fn is_null(&self) -> bool {
-        matches!(&self.data, Data::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
+        const NULL: [&str; 5] = ["", "~", "null", "Null", "NULL"];
+        matches!(&self.data, Data::Scalar { text, plain: true } if NULL.contains(&text.as_str()))
     }
 }
 
