@@ -1,0 +1,293 @@
+//! Every key of the file: its shape, whether it must be there, and what it means here. Checking, explaining and
+//! printing all read this one table.
+
+use super::schema_nodes::NODE;
+
+/// A key of a section.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) shape: Shape,
+    pub(super) required: bool,
+    pub(super) meaning: &'static str,
+}
+
+/// What a value may look like.
+#[derive(Debug)]
+pub(super) enum Shape {
+    Text(TextRule),
+    Word(&'static [Word]),
+    Flag,
+    Number(Unit, f64, f64),
+    Size(Zero),
+    Cpu(Zero),
+    Span(Zero),
+    Texts(TextRule),
+    /// Name to text; values may be secrets.
+    TextMap,
+    /// Anything, uninterpreted; values may be secrets.
+    Free,
+    /// A mapping. With a second part, one word alone stands for that key.
+    Section(&'static [Key], Option<&'static str>),
+    /// A list of mappings.
+    Sections(&'static [Key]),
+}
+
+/// A word that may be written, what it is called here, and what it means.
+#[derive(Debug)]
+pub(super) struct Word {
+    pub(super) written: &'static str,
+    pub(super) canonical: &'static str,
+    pub(super) meaning: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TextRule {
+    Any,
+    /// Becomes part of paths and addresses.
+    Name,
+    /// Becomes an argument of ssh: never begins with a dash.
+    Host,
+    /// As `Host`.
+    User,
+}
+
+/// What a plain number counts, which decides what it is turned into and the hint for a wrong one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    Count,
+    Percent,
+    Fraction,
+    Seconds,
+    Minutes,
+    Gib,
+    Cpus,
+    Weight,
+}
+
+/// Whether `0` is a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Zero {
+    Refused,
+    Allowed,
+}
+
+pub(super) const fn key(name: &'static str, shape: Shape, meaning: &'static str) -> Key {
+    Key { name, shape, required: false, meaning }
+}
+
+pub(super) const fn required(name: &'static str, shape: Shape, meaning: &'static str) -> Key {
+    Key { name, shape, required: true, meaning }
+}
+
+pub(super) const fn word(written: &'static str, meaning: &'static str) -> Word {
+    Word { written, canonical: written, meaning }
+}
+
+const DAY: f64 = 86_400.0;
+const PERCENT: Shape = Shape::Number(Unit::Percent, 1.0, 100.0);
+const FRACTION: Shape = Shape::Number(Unit::Fraction, 0.0, 1.0);
+const SECONDS: Shape = Shape::Number(Unit::Seconds, 0.1, DAY);
+const ANY: Shape = Shape::Text(TextRule::Any);
+
+const fn count(low: u32, high: u32) -> Shape {
+    Shape::Number(Unit::Count, low as f64, high as f64)
+}
+
+pub(super) const ROOT: &[Key] = &[
+    required("name", ANY, "name of the cluster"),
+    required("nodes", Shape::Sections(NODE), "the machines; exactly one is the head"),
+    key("execution", Shape::Section(EXECUTION, None), "how work runs and is shared"),
+    key("detector", Shape::Section(DETECTOR, None), "which processes grid leaves alone"),
+    key("limits", Shape::Section(LIMITS, None), "limits of boosts and moves"),
+    key("logging", Shape::Section(LOGGING, None), "accepted from the original"),
+];
+
+const EXECUTION: &[Key] = &[
+    key("default_nodes", count(1, 10_000), "kept for the Ray engine; not used by the local engine"),
+    key("default_gpus_per_node", count(0, 1024), "kept for the Ray engine; not used by the local engine"),
+    key(
+        "timeout_seconds",
+        Shape::Number(Unit::Seconds, 0.0, 365.0 * DAY),
+        "kept for the Ray engine; not used by the local engine: a move is bounded by limits.max_frozen",
+    ),
+    key(
+        "retry_attempts",
+        count(0, 1000),
+        "kept for the Ray engine; not used by the local engine: nothing is started twice",
+    ),
+    key(
+        "working_directory",
+        ANY,
+        "kept for the Ray engine; not used by the local engine: a moved process keeps its directory",
+    ),
+    key(
+        "environment",
+        Shape::TextMap,
+        "kept for the Ray engine; not used by the local engine: a moved process keeps its environment",
+    ),
+    key("resource_sharing", Shape::Section(SHARING, None), "lending between nodes"),
+];
+
+const SHARING: &[Key] = &[
+    key("enabled", Shape::Flag, "nodes lend at all"),
+    key("mode", Shape::Word(MODES), "where a process goes that is relieved"),
+    key("policy", Shape::Word(POLICIES), "how much of itself a lender keeps free"),
+    key("rebalance_interval_seconds", SECONDS, "accepted, not used: grid acts on pressure and boosts, not on a timer"),
+    key(
+        "allocation_timeout_minutes",
+        Shape::Number(Unit::Minutes, 0.01, 525_600.0),
+        "accepted, not used: a boost is granted or refused at once, nothing waits",
+    ),
+    key("monitoring_interval_seconds", SECONDS, "accepted, not used: every node reports each second"),
+    key("thresholds", Shape::Section(THRESHOLDS, None), "when pressure is high and low"),
+    key("auto_offload", Shape::Section(AUTO_OFFLOAD, Some("mode")), "whether grid moves by itself"),
+];
+
+const MODES: &[Word] = &[
+    word("offload_only", "always the recommended worker"),
+    word("share_and_offload", "the head's own or boosted capacity if it fits there and may share, else a worker"),
+    word("dynamic_balancing", "by memory rule, fit and mean pressure"),
+];
+
+const POLICIES: &[Word] = &[
+    word("conservative", "twice thresholds.excess_threshold"),
+    word("balanced", "thresholds.excess_threshold"),
+    word("aggressive", "half of thresholds.excess_threshold"),
+    word("predictive", "thresholds.excess_threshold beyond the peak of recent use"),
+];
+
+const THRESHOLDS: &[Key] = &[
+    key("cpu_pressure_high", FRACTION, "CPU pressure is high from this fraction on"),
+    key("cpu_pressure_low", FRACTION, "CPU pressure has cleared below this fraction"),
+    key("memory_pressure_high", FRACTION, "memory pressure is high from this fraction on"),
+    key("memory_pressure_low", FRACTION, "memory pressure has cleared below this fraction"),
+    key("gpu_pressure_high", FRACTION, "GPU pressure is high from this fraction on"),
+    key("gpu_pressure_low", FRACTION, "GPU pressure has cleared below this fraction"),
+    key(
+        "excess_threshold",
+        Shape::Number(Unit::Fraction, 0.0, 0.9),
+        "fraction of its capacity that a lender keeps free",
+    ),
+];
+
+const AUTO_OFFLOAD: &[Key] = &[
+    key("enabled", Shape::Flag, "the original's switch: true means mode on, false means mode off"),
+    key("mode", Shape::Word(AUTO), "whether grid moves processes by itself"),
+    key("head_only_mode", Shape::Flag, "only processes of the head are moved by themselves"),
+    key("cpu_threshold", PERCENT, "percent of the head's CPU that triggers"),
+    key("memory_threshold", PERCENT, "percent of the head's memory that triggers"),
+    key("gpu_threshold", PERCENT, "percent of a GPU that triggers"),
+    key("critical_threshold", PERCENT, "percent of memory from which a round is critical"),
+    key("check_interval_seconds", SECONDS, "seconds between looks"),
+    key(
+        "cooldown_seconds",
+        Shape::Number(Unit::Seconds, 0.0, DAY),
+        "seconds for which a process that was moved or refused is left alone",
+    ),
+    key("per_boost", count(0, 1000), "most processes moved when a boost becomes active"),
+    key("per_round", count(0, 1000), "most processes moved in a round of pressure"),
+    key("per_critical_round", count(0, 1000), "most processes moved in a critical round"),
+    key("burst", count(1, 1000), "activations of boosts that may move processes at once"),
+    key("refill_seconds", SECONDS, "seconds after which one more activation may"),
+];
+
+const AUTO: &[Word] = &[
+    word("off", "never looks"),
+    word("observe", "says what it would do and does nothing"),
+    word("on", "does it"),
+    Word { written: "true", canonical: "on", meaning: "does it" },
+    Word { written: "false", canonical: "off", meaning: "never looks" },
+];
+
+const DETECTOR: &[Key] = &[
+    key("min_age", Shape::Span(Zero::Allowed), "younger processes are left alone"),
+    key("min_memory", Shape::Size(Zero::Allowed), "smaller processes are left alone"),
+    key(
+        "worth_cpu",
+        Shape::Cpu(Zero::Allowed),
+        "CPUs; with less than this and less than worth_memory a process is left alone",
+    ),
+    key("worth_memory", Shape::Size(Zero::Allowed), "see worth_cpu"),
+    key(
+        "protected_users",
+        Shape::Texts(TextRule::User),
+        "users, by name or number, whose processes grid never chooses",
+    ),
+    key("rules", Shape::Sections(RULE), "your rules about processes; the first that matches wins"),
+];
+
+const RULE: &[Key] = &[
+    key("name", ANY, "shown in reasons"),
+    key("exe", ANY, "matches the executable's path; * is any run, ? any one character"),
+    key("comm", ANY, "and the short name"),
+    key("arg", ANY, "and some argument"),
+    key("user", Shape::Text(TextRule::User), "and the owner, by name or number"),
+    key("kind", Shape::Word(KINDS), "what such a process is, in place of the built-in answer"),
+    key("action", Shape::Word(ACTIONS), "what grid does with such a process"),
+];
+
+const KINDS: &[Word] = &[
+    word("training", "trains a model"),
+    word("inference", "serves a model"),
+    word("data_processing", "transforms data"),
+    word("compute", "computes"),
+    word("io", "mostly reads and writes"),
+    word("batch", "batch work without a terminal"),
+    word("interactive", "talks with a person"),
+    word("daemon", "serves others and never ends"),
+];
+
+const ACTIONS: &[Word] = &[
+    word("allow", "grid may choose it though a default protects it"),
+    word("protect", "grid never chooses it by itself"),
+];
+
+const LIMITS: &[Key] = &[
+    key("boost_duration", Shape::Span(Zero::Refused), "duration of a boost that names none"),
+    key("max_boost_duration", Shape::Span(Zero::Refused), "longest duration of a boost"),
+    key("max_frozen", Shape::Span(Zero::Refused), "a move that would freeze its process for longer is refused"),
+    key("plan_validity", Shape::Span(Zero::Refused), "a plan can be applied for so long"),
+    key("stale_after", Shape::Span(Zero::Refused), "facts older than this are unknown"),
+    key("at_end", Shape::Word(AT_END), "what happens with moved processes when their boost ends"),
+    key("history", count(0, 1_000_000), "records kept of ended boosts and offloads"),
+];
+
+const AT_END: &[Word] = &[
+    word("recall", "home if it fits whole there, else it stays and is reported"),
+    word("stay", "stays and is reported"),
+    word("end", "ended by force"),
+];
+
+const LOGGING: &[Key] = &[
+    key("level", Shape::Word(LEVELS), "accepted, not used: what happened is in the journal (`grid events`)"),
+    key("format", ANY, "accepted, not used: `--output` chooses the form"),
+    key("file_path", ANY, "accepted, not used: messages go to standard error, events to the journal"),
+];
+
+const LEVELS: &[Word] = &[
+    word("DEBUG", ""),
+    word("INFO", ""),
+    word("WARNING", ""),
+    Word { written: "WARN", canonical: "WARNING", meaning: "" },
+    word("ERROR", ""),
+    word("CRITICAL", ""),
+];
+
+/// The section that some key of this name belongs in (`execution.resource_sharing`), for one in the wrong place.
+pub(super) fn home_of(name: &str) -> Option<String> {
+    fn look(keys: &[Key], path: &str, name: &str) -> Option<String> {
+        keys.iter().find_map(|k| {
+            if k.name == name {
+                return Some(if path.is_empty() { "the top level".to_owned() } else { path.to_owned() });
+            }
+            let dot = if path.is_empty() { "" } else { "." };
+            match &k.shape {
+                Shape::Section(keys, _) => look(keys, &format!("{path}{dot}{}", k.name), name),
+                Shape::Sections(keys) => look(keys, &format!("{path}{dot}{}[]", k.name), name),
+                _ => None,
+            }
+        })
+    }
+    look(ROOT, "", name)
+}
