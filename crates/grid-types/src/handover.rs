@@ -62,7 +62,8 @@ pub enum ToSource {
         /// Attempt.
         attempt: AttemptId,
     },
-    /// It ran here, and its tree has ended since, or nobody can know how far it ran.
+    /// It is not here, it may have run here, and nobody can know how far: the machine rebooted while it ran, or this
+    /// ledger does not know an attempt that the owner calls committed. A tree whose end was *seen* here says `Started`.
     Gone {
         /// Attempt.
         attempt: AttemptId,
@@ -123,8 +124,10 @@ pub enum DestinationState {
     Staged,
     /// Runs here. `released` comes with the source's answer.
     Running,
-    /// Ended here after it ran.
+    /// Ended here after it ran; its end was seen.
     Ended,
+    /// Gone from here unseen; it may have run, and nobody can know how far.
+    Lost,
     /// Refused for ever.
     Refused,
 }
