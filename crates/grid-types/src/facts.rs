@@ -174,6 +174,12 @@ pub struct FdFacts {
     pub kind: FdKind,
     /// Mount id from `fdinfo`; a descriptor opened in another mount namespace has one that the process cannot see.
     pub mount_id: Option<i32>,
+    /// That mount is not among those that the process sees: it was opened in another mount namespace.
+    #[serde(default)]
+    pub foreign_mount: bool,
+    /// Open flags (`O_*`) from `fdinfo`: which end of a pipe it is, and whether the pipe is in packet mode.
+    #[serde(default)]
+    pub flags: Option<u32>,
 }
 
 /// Namespaces of a process, by inode of `/proc/PID/ns/*`.
@@ -299,6 +305,9 @@ pub struct TreeFacts {
     pub living_parent: Option<ProcStat>,
     /// Inodes of pipes and sockets and shared mappings that some process outside the tree holds too, with that pid.
     pub shared_with: Vec<SharedWith>,
+    /// Processes outside the tree that live in a session which the root leads.
+    #[serde(default)]
+    pub session_outsiders: Vec<i32>,
 }
 
 /// Something that a tree shares with a process outside it.
