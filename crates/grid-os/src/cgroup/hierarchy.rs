@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 pub enum Controller {
     /// CPU time.
     Cpu,
+    /// CPU time used: a hierarchy of its own on v1, a part of `cpu` on v2.
+    CpuAcct,
     /// Memory.
     Memory,
     /// Stop and continue by the kernel. On v2 a part of the core.
@@ -22,6 +24,7 @@ impl Controller {
     pub fn name(self) -> &'static str {
         match self {
             Controller::Cpu => "cpu",
+            Controller::CpuAcct => "cpuacct",
             Controller::Memory => "memory",
             Controller::Freezer => "freezer",
             Controller::Kill => "cgroup2",
@@ -86,6 +89,10 @@ impl Hierarchies {
         match controller {
             Controller::Kill => self.v2.as_deref(),
             Controller::Freezer => self.v1.get("freezer").or(self.v2.as_ref()).map(PathBuf::as_path),
+            Controller::CpuAcct => match self.v1.get("cpuacct") {
+                Some(mount) => Some(mount),
+                None => self.mount(Controller::Cpu),
+            },
             Controller::Cpu | Controller::Memory => {
                 let name = controller.name();
                 let v2 = self.v2_controllers.iter().any(|c| c == name).then_some(self.v2.as_ref()).flatten();

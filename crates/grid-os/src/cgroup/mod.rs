@@ -97,6 +97,11 @@ impl Group {
         self.hierarchies.mount(controller).map(|m| m.join(&self.path))
     }
 
+    /// The same path for other controllers.
+    pub fn with(&self, controllers: &[Controller]) -> Group {
+        Group { controllers: controllers.to_vec(), ..self.clone() }
+    }
+
     pub(crate) fn need(&self, controller: Controller) -> Result<PathBuf, CgroupError> {
         self.dir(controller).ok_or(CgroupError::NoController(controller.name()))
     }

@@ -1,0 +1,359 @@
+//! The agent's one task: takes inputs in order, owns all state, answers requests.
+
+use crate::destination::{Incoming, StageOutcome};
+use crate::lease::Lease;
+use crate::ledger::Ledger;
+use crate::link::{Greeter, Outbox, bind_unix, keep_dialling, serve_tcp, serve_unix, tracing_line};
+use crate::source::{DumpOutcome, Outgoing};
+use crate::{AgentConfig, AgentError, AgentRole};
+use grid_os::cgroup::{Controller, Group, Hierarchies};
+use grid_os::criu::Criu;
+use grid_os::gpu::GpuReader;
+use grid_os::node::{NodeCgroup, NodeReader};
+use grid_os::proc::{ProcRoot, Sample};
+use grid_types::facts::{Namespaces, TreeFacts};
+use grid_types::reason::{Reason, ReasonCode};
+use grid_types::wire::{Answer, Body, Frame, Notice, Party, Refusal, Request};
+use grid_types::{AttemptId, LeaseId, NodeName};
+use std::collections::{BTreeMap, HashMap};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Controllers of a group that bounds work; a hold needs the freezer alone.
+pub(crate) const BOUNDED: [Controller; 5] =
+    [Controller::Cpu, Controller::CpuAcct, Controller::Memory, Controller::Freezer, Controller::Kill];
+
+/// Everything that can happen to an agent.
+pub(crate) enum Input {
+    LinkUp { party: Party, outbox: Outbox, boot_id: Option<String> },
+    LinkDown { party: Party, outbox: Outbox },
+    Frame(Frame),
+    DataLink { attempt: AttemptId, stream: TcpStream },
+    Dumped { attempt: AttemptId, outcome: DumpOutcome },
+    StageEnded { attempt: AttemptId, outcome: StageOutcome },
+    Deadline { attempt: AttemptId, armed: u64 },
+    FenceExpired { attempt: AttemptId, armed: u64 },
+    InitEnded { attempt: AttemptId },
+    LeaseTimer { lease: LeaseId, epoch: u64 },
+    Tick,
+}
+
+/// The agent's state.
+pub(crate) struct Agent {
+    pub(crate) cfg: AgentConfig,
+    pub(crate) boot_id: String,
+    pub(crate) hierarchies: Hierarchies,
+    pub(crate) criu: Criu,
+    pub(crate) ledger: Ledger,
+    pub(crate) proc: ProcRoot,
+    sample: Option<Sample>,
+    node: NodeReader,
+    gpu: GpuReader,
+    links: HashMap<Party, Outbox>,
+    pub(crate) peer_boots: HashMap<NodeName, String>,
+    pub(crate) sources: BTreeMap<AttemptId, Outgoing>,
+    pub(crate) incoming: BTreeMap<AttemptId, Incoming>,
+    pub(crate) leases: BTreeMap<LeaseId, Lease>,
+    pub(crate) inputs: mpsc::UnboundedSender<Input>,
+}
+
+/// Runs an agent until its process is ended.
+pub async fn run(cfg: AgentConfig) -> Result<(), AgentError> {
+    let (inputs, mut rx) = mpsc::unbounded_channel();
+    let mut agent = Agent::new(cfg, inputs.clone())?;
+    agent.recover()?;
+    let greeter = Greeter {
+        token: agent.cfg.token.clone(),
+        node: agent.cfg.node.clone(),
+        boot_id: agent.boot_id.clone(),
+        inputs: inputs.clone(),
+    };
+    match agent.cfg.role.clone() {
+        AgentRole::Hub { listen, socket } => {
+            for address in listen {
+                let listener = tokio::net::TcpListener::bind(address).await.map_err(|source| AgentError::Io {
+                    action: "listen on",
+                    path: address.to_string().into(),
+                    source,
+                })?;
+                tokio::spawn(serve_tcp(listener, greeter.clone()));
+            }
+            tokio::spawn(serve_unix(bind_unix(&socket)?, greeter));
+        }
+        AgentRole::Spoke { hub } => {
+            tokio::spawn(keep_dialling(hub, greeter));
+        }
+    }
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(Duration::from_secs(1));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            ticks.tick().await;
+            if inputs.send(Input::Tick).is_err() {
+                return;
+            }
+        }
+    });
+    while let Some(input) = rx.recv().await {
+        agent.handle(input);
+    }
+    Ok(())
+}
+
+impl Agent {
+    fn new(cfg: AgentConfig, inputs: mpsc::UnboundedSender<Input>) -> Result<Self, AgentError> {
+        for dir in [&cfg.state_dir, &cfg.run_dir] {
+            make_private_dir(dir)?;
+        }
+        let clock = |source| AgentError::Io { action: "read", path: "/proc/sys/kernel/random/boot_id".into(), source };
+        let boot_id = grid_os::clock::boot_id().map_err(|e| clock(std::io::Error::other(e)))?;
+        let hierarchies =
+            Hierarchies::detect().map_err(|source| AgentError::Io { action: "read", path: "/proc/self/mountinfo".into(), source })?;
+        let criu = Criu::find(&cfg.criu)?;
+        let ledger = Ledger::open(&cfg.state_dir.join("ledger.db"))?;
+        let group = hierarchies.group(&cfg.cgroup, &BOUNDED);
+        let bounds = cfg.node_is_group.then(|| node_cgroup(&group)).flatten();
+        let node = NodeReader::new(bounds).map_err(|e| clock(std::io::Error::other(e)))?;
+        Ok(Self {
+            proc: ProcRoot::new("/proc"),
+            sample: None,
+            gpu: GpuReader::open(),
+            links: HashMap::new(),
+            peer_boots: HashMap::new(),
+            sources: BTreeMap::new(),
+            incoming: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            cfg,
+            boot_id,
+            hierarchies,
+            criu,
+            ledger,
+            node,
+            inputs,
+        })
+    }
+
+    /// Picks up what the ledger knows.
+    fn recover(&mut self) -> Result<(), AgentError> {
+        self.recover_leases()?;
+        self.recover_destinations()?;
+        self.recover_sources()
+    }
+
+    fn handle(&mut self, input: Input) {
+        match input {
+            Input::LinkUp { party, outbox, boot_id } => self.link_up(party, outbox, boot_id),
+            Input::LinkDown { party, outbox } => self.link_down(&party, &outbox),
+            Input::Frame(frame) => self.route(frame),
+            Input::DataLink { attempt, stream } => self.data_link(&attempt, stream),
+            Input::Dumped { attempt, outcome } => self.dumped(&attempt, outcome),
+            Input::StageEnded { attempt, outcome } => self.stage_ended(&attempt, outcome),
+            Input::Deadline { attempt, armed } => self.deadline(&attempt, armed),
+            Input::FenceExpired { attempt, armed } => self.fence_expired(&attempt, armed),
+            Input::InitEnded { attempt } => self.init_ended(&attempt),
+            Input::LeaseTimer { lease, epoch } => self.lease_timer(&lease, epoch),
+            Input::Tick => self.tick(),
+        }
+    }
+
+    fn link_up(&mut self, party: Party, outbox: Outbox, boot_id: Option<String>) {
+        self.links.insert(party.clone(), outbox);
+        let Party::Agent(node) = party else {
+            let nodes: Vec<NodeName> = self.agents_up().cloned().collect();
+            for node in nodes {
+                self.notice(Notice::Link { node, up: true });
+            }
+            return;
+        };
+        let before = boot_id.clone().and_then(|b| self.peer_boots.insert(node.clone(), b));
+        let rebooted = before.is_some() && before != boot_id;
+        self.notice(Notice::Link { node: node.clone(), up: true });
+        self.peer_up(&node, rebooted);
+    }
+
+    fn agents_up(&self) -> impl Iterator<Item = &NodeName> {
+        self.links.keys().filter_map(|p| match p {
+            Party::Agent(node) => Some(node),
+            Party::Daemon => None,
+        })
+    }
+
+    fn link_down(&mut self, party: &Party, outbox: &Outbox) {
+        // A newer link of the same party may be up already.
+        if self.links.get(party).is_some_and(|o| o.same_channel(outbox)) {
+            self.links.remove(party);
+            if let Party::Agent(node) = party {
+                self.notice(Notice::Link { node: node.clone(), up: false });
+                self.peer_lost(node);
+            }
+        }
+    }
+
+    /// Frames for others are passed on (the hub's work); ours are handled.
+    fn route(&mut self, frame: Frame) {
+        let me = Party::Agent(self.cfg.node.clone());
+        if frame.to == me {
+            return self.receive(frame);
+        }
+        if let (Err(Body::Request { id, .. }), from) = (self.deliver(frame.to.clone(), frame.clone()), frame.from) {
+            let detail = match &frame.to {
+                Party::Agent(node) => format!("{node} has no link to this hub"),
+                Party::Daemon => "the daemon has no link".to_owned(),
+            };
+            let refusal = Refusal { reason: Reason::new(ReasonCode::Silent, detail) };
+            self.say(from, Body::Response { id, result: Err(refusal) });
+        }
+    }
+
+    /// Hands a frame to the link that leads to `to`; a spoke's only link leads everywhere.
+    fn deliver(&self, to: Party, frame: Frame) -> Result<(), Body> {
+        let link = match self.cfg.role {
+            AgentRole::Hub { .. } => self.links.get(&to),
+            AgentRole::Spoke { .. } => self.links.values().next(),
+        };
+        match link {
+            Some(outbox) => outbox.send(frame).map_err(|e| e.0.body),
+            None => Err(frame.body),
+        }
+    }
+
+    /// Says something; it may get lost, and every speaker copes with that.
+    pub(crate) fn say(&self, to: Party, body: Body) {
+        let from = Party::Agent(self.cfg.node.clone());
+        let _ = self.deliver(to.clone(), Frame { from, to, body });
+    }
+
+    pub(crate) fn notice(&self, notice: Notice) {
+        self.say(Party::Daemon, Body::Notice { notice: Box::new(notice) });
+    }
+
+    /// A link to this node's agent is there.
+    pub(crate) fn reaches(&self, node: &NodeName) -> bool {
+        match self.cfg.role {
+            AgentRole::Hub { .. } => self.links.contains_key(&Party::Agent(node.clone())),
+            AgentRole::Spoke { .. } => !self.links.is_empty(),
+        }
+    }
+
+    fn receive(&mut self, frame: Frame) {
+        match (frame.body, frame.from) {
+            (Body::Request { id, request }, from) => {
+                let result = self.answer(*request).map(Box::new).map_err(|reason| Refusal { reason });
+                self.say(from, Body::Response { id, result });
+            }
+            (Body::Down { message, stage }, Party::Agent(from)) => self.from_source(from, message, stage.map(|s| *s)),
+            (Body::Up { message }, Party::Agent(_)) => self.from_destination(message),
+            _ => {}
+        }
+    }
+
+    fn answer(&mut self, request: Request) -> Result<Answer, Reason> {
+        match request {
+            Request::Processes => self.processes(),
+            Request::Trees { roots } => self.trees(&roots),
+            Request::OpenLease { lease } => self.open_lease(lease),
+            Request::ExtendLease { lease, remaining, epoch } => self.extend_lease(&lease, remaining, epoch),
+            Request::CloseLease { lease, force } => self.close_lease(&lease, force),
+            Request::Holdings => Ok(Answer::Holdings {
+                leases: self.lease_holdings(),
+                trees: self.tree_holdings(),
+                attempts: self.attempt_holdings(),
+            }),
+            Request::StartMove { order } => self.start_move(*order),
+            Request::CancelMove { attempt } => self.cancel_move(&attempt),
+            Request::ResolveMove { attempt, decision } => self.resolve_move(&attempt, decision),
+        }
+    }
+
+    fn processes(&mut self) -> Result<Answer, Reason> {
+        self.resample()?;
+        let stats = self.sample.as_ref().map(|s| s.procs.clone()).unwrap_or_default();
+        let own = self.proc.deep(std::process::id() as i32).map(|d| d.ns).unwrap_or_default();
+        Ok(Answer::Processes { stats, own, grid_pids: self.grid_pids() })
+    }
+
+    pub(crate) fn own_namespaces(&self) -> Namespaces {
+        self.proc.deep(std::process::id() as i32).map(|d| d.ns).unwrap_or_default()
+    }
+
+    /// Processes that run grid's own program.
+    pub(crate) fn grid_pids(&self) -> Vec<i32> {
+        let Some(sample) = &self.sample else { return Vec::new() };
+        let candidates = sample.procs.iter().filter(|p| p.comm.starts_with("grid") || p.comm == "criu");
+        candidates.map(|p| p.id.pid).collect()
+    }
+
+    fn resample(&mut self) -> Result<(), Reason> {
+        let sample = self.proc.all_stats(self.sample.as_ref());
+        self.sample = Some(sample.map_err(|e| Reason::new(ReasonCode::Unknown, e.to_string()))?);
+        Ok(())
+    }
+
+    fn trees(&mut self, roots: &[i32]) -> Result<Answer, Reason> {
+        self.resample()?;
+        Ok(Answer::Trees { trees: roots.iter().filter_map(|pid| self.tree(*pid).ok()).collect() })
+    }
+
+    /// The tree under this process as it is in the last sample, with its GPU memory.
+    fn tree(&self, pid: i32) -> Result<TreeFacts, Reason> {
+        let unknown = |e: String| Reason::new(ReasonCode::Unknown, e);
+        let sample = self.sample.as_ref().ok_or_else(|| unknown("nothing was sampled yet".into()))?;
+        let mut tree = self.proc.tree(sample, pid).map_err(|e| unknown(e.to_string()))?;
+        if let Ok(users) = self.gpu.processes() {
+            grid_os::gpu::attribute(&mut tree, &users);
+        }
+        Ok(tree)
+    }
+
+    /// A fresh look at one tree.
+    pub(crate) fn fresh_tree(&mut self, pid: i32) -> Result<TreeFacts, Reason> {
+        self.resample()?;
+        self.tree(pid)
+    }
+
+    fn tick(&mut self) {
+        if self.links.contains_key(&Party::Daemon) || matches!(self.cfg.role, AgentRole::Spoke { .. }) {
+            match self.node.read(&self.cfg.node, self.gpu.read()) {
+                Ok(facts) => {
+                    let leases = self.lease_holdings();
+                    self.notice(Notice::Facts { facts: Box::new(facts), leases });
+                }
+                Err(e) => tracing_line(&e.to_string()),
+            }
+        }
+        self.tick_sources();
+        self.tick_destinations();
+    }
+
+    pub(crate) fn group(&self, below: &str, controllers: &[Controller]) -> Group {
+        self.hierarchies.group(&format!("{}/{below}", self.cfg.cgroup), controllers)
+    }
+
+    /// Runs `input` through the queue after a pause on CLOCK_BOOTTIME, which counts while the machine sleeps.
+    pub(crate) fn after(&self, pause: Duration, input: Input) {
+        let inputs = self.inputs.clone();
+        tokio::spawn(async move {
+            crate::tree::sleep_boottime(pause).await;
+            let _ = inputs.send(input);
+        });
+    }
+}
+
+fn node_cgroup(group: &Group) -> Option<NodeCgroup> {
+    Some(NodeCgroup {
+        cpu: group.dir(Controller::Cpu)?,
+        cpuacct: group.dir(Controller::CpuAcct)?,
+        memory: group.dir(Controller::Memory)?,
+    })
+}
+
+pub(crate) fn make_private_dir(path: &Path) -> Result<(), AgentError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(path)
+        .map_err(|source| AgentError::Io { action: "create", path: path.to_owned(), source })
+}

@@ -1,0 +1,167 @@
+//! Leases on the lender's side: a control group with limits, a record, and a timer of its own.
+//!
+//! Invariants: capacity counts as given back only when the group is empty and removed; the lender's timer ends a
+//! lease that the head did not end, so that a lost head cannot keep a lender's capacity for ever.
+
+use crate::AgentError;
+use crate::agent::{Agent, BOUNDED, Input};
+use crate::link::tracing_line;
+use grid_os::cgroup::Group;
+use grid_os::clock::boot_ms;
+use grid_types::policy::AtEnd;
+use grid_types::reason::{Reason, ReasonCode};
+use grid_types::wire::{Answer, LeaseHolding, LeaseTerms, Notice};
+use grid_types::{AttemptId, BootMs, Bytes, LeaseId, Millis};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// The head ends its leases itself; the lender's timer waits this much longer for it.
+const HEAD_FIRST: Duration = Duration::from_secs(2);
+/// An overdue lease is looked at again after so long.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+const KILL_WITHIN: Duration = Duration::from_secs(5);
+
+/// What is recorded of a lease.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LeaseRecord {
+    pub(crate) terms: LeaseTerms,
+    /// End on this node's CLOCK_BOOTTIME …
+    until: BootMs,
+    /// … of this boot.
+    boot_id: String,
+}
+
+/// A lease that is held here.
+pub(crate) struct Lease {
+    pub(crate) record: LeaseRecord,
+    pub(crate) group: Group,
+}
+
+impl Lease {
+    fn remaining(&self) -> Millis {
+        Millis(self.record.until.0.saturating_sub(boot_ms().0))
+    }
+}
+
+fn failed(e: impl std::fmt::Display) -> Reason {
+    Reason::new(ReasonCode::Unknown, e.to_string())
+}
+
+impl Agent {
+    pub(crate) fn recover_leases(&mut self) -> Result<(), AgentError> {
+        for (id, record) in self.ledger.leases::<LeaseRecord>()? {
+            let group = self.group(id.as_str(), &BOUNDED);
+            if record.boot_id != self.boot_id || !group.exists() {
+                // The machine rebooted: nothing can live in it.
+                self.ledger.drop_lease(&id)?;
+                continue;
+            }
+            self.leases.insert(id.clone(), Lease { record, group });
+            self.arm_lease(&id);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn open_lease(&mut self, terms: LeaseTerms) -> Result<Answer, Reason> {
+        if let Some(held) = self.leases.get(&terms.lease) {
+            if held.record.terms.epoch > terms.epoch {
+                return Err(Reason::new(ReasonCode::Expired, format!("epoch {} is past", terms.epoch)));
+            }
+        }
+        let id = terms.lease.clone();
+        let group = self.group(id.as_str(), &BOUNDED);
+        let until = BootMs(boot_ms().0 + terms.remaining.0);
+        let record = LeaseRecord { terms, until, boot_id: self.boot_id.clone() };
+        self.ledger.put_lease(&id, &record).map_err(failed)?;
+        let made = group
+            .create()
+            .and_then(|()| group.set_limits(&record.terms.amount))
+            .and_then(|()| group.describe_limits());
+        match made {
+            Ok(enforced) => {
+                self.leases.insert(id.clone(), Lease { record, group });
+                self.arm_lease(&id);
+                Ok(Answer::LeaseOpen { enforced: format!("{} cgroup {}/{id} reads {enforced}", self.cfg.node, self.cfg.cgroup) })
+            }
+            Err(e) => {
+                let _ = group.remove();
+                self.ledger.drop_lease(&id).map_err(failed)?;
+                Err(failed(e))
+            }
+        }
+    }
+
+    pub(crate) fn extend_lease(&mut self, id: &LeaseId, remaining: Millis, epoch: u64) -> Result<Answer, Reason> {
+        let lease = self.leases.get_mut(id).ok_or_else(|| no_lease(id))?;
+        if epoch <= lease.record.terms.epoch {
+            return Err(Reason::new(ReasonCode::Expired, format!("epoch {epoch} is past")));
+        }
+        let mut record = lease.record.clone();
+        record.terms.epoch = epoch;
+        record.until = BootMs(boot_ms().0 + remaining.0);
+        self.ledger.put_lease(id, &record).map_err(failed)?;
+        lease.record = record;
+        self.arm_lease(id);
+        Ok(Answer::Done)
+    }
+
+    fn arm_lease(&self, id: &LeaseId) {
+        if let Some(lease) = self.leases.get(id) {
+            let pause = Duration::from_millis(lease.remaining().0) + HEAD_FIRST;
+            self.after(pause, Input::LeaseTimer { lease: id.clone(), epoch: lease.record.terms.epoch });
+        }
+    }
+
+    /// The lender's own end of a lease, where the head did not come in time.
+    pub(crate) fn lease_timer(&mut self, id: &LeaseId, epoch: u64) {
+        let Some(lease) = self.leases.get(id).filter(|l| l.record.terms.epoch == epoch) else { return };
+        let force = lease.record.terms.at_end == AtEnd::End;
+        match self.close_lease(id, force) {
+            Ok(_) => self.notice(Notice::LeaseEnded { lease: id.clone() }),
+            Err(reason) => {
+                tracing_line(&format!("lease {id} is overdue: {reason}"));
+                self.after(LOOK_AGAIN, Input::LeaseTimer { lease: id.clone(), epoch });
+            }
+        }
+    }
+
+    /// Guests whose root still lives in this lease.
+    fn guests(&self, id: &LeaseId) -> Vec<AttemptId> {
+        self.incoming.iter().filter(|(_, t)| t.lives_in(id)).map(|(a, _)| a.clone()).collect()
+    }
+
+    /// Ends a lease: refused where guests live in it, unless by force. What a guest left behind when it ended (a
+    /// `setsid` grandchild) is ended in any case.
+    pub(crate) fn close_lease(&mut self, id: &LeaseId, force: bool) -> Result<Answer, Reason> {
+        let guests = self.guests(id);
+        let Some(lease) = self.leases.get(id) else { return Ok(Answer::Done) };
+        if !guests.is_empty() && !force {
+            return Err(Reason::new(ReasonCode::Away, format!("{} guests still live in {id}", guests.len())));
+        }
+        let group = lease.group.clone();
+        group.kill(KILL_WITHIN).map_err(failed)?;
+        self.incoming.values_mut().filter(|t| t.stage_lease() == Some(id)).for_each(Incoming::forget_group);
+        group.remove().map_err(failed)?;
+        self.ledger.drop_lease(id).map_err(failed)?;
+        self.leases.remove(id);
+        Ok(Answer::Done)
+    }
+
+    pub(crate) fn lease_holdings(&self) -> Vec<LeaseHolding> {
+        let holding = |(id, lease): (&LeaseId, &Lease)| LeaseHolding {
+            lease: id.clone(),
+            amount: lease.record.terms.amount,
+            remaining: lease.remaining(),
+            epoch: lease.record.terms.epoch,
+            memory_used: lease.group.usage().map_or(Bytes(0), |u| u.1),
+            processes: lease.group.pids().len() as u32,
+        };
+        self.leases.iter().map(holding).collect()
+    }
+}
+
+use crate::destination::Incoming;
+
+pub(crate) fn no_lease(id: &LeaseId) -> Reason {
+    Reason::new(ReasonCode::Expired, format!("{id} is not held here"))
+}

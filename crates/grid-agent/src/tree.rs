@@ -1,0 +1,157 @@
+//! A moved tree's own namespaces and control group, from their making to their removal.
+
+use crate::agent::{Agent, BOUNDED, Input};
+use grid_os::cgroup::{Controller, Group};
+use grid_os::pidfd::PidFd;
+use grid_os::spawn::{Place, spawn};
+use grid_os::tree_init::TreeDir;
+use grid_types::{AttemptId, LeaseId};
+use nix::libc;
+use nix::sys::time::{TimeSpec, TimeValLike};
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use serde::{Deserialize, Serialize};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+
+/// The namespaces of a tree's own.
+pub(crate) const TREE_NAMESPACES: i32 = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC;
+
+/// Pid 1 of a tree, found again after a restart by number and start time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InitProcess {
+    pub(crate) pid: i32,
+    pub(crate) start_ticks: u64,
+}
+
+impl InitProcess {
+    /// A descriptor for it, where it still lives.
+    pub(crate) fn open(self) -> Option<PidFd> {
+        let fd = PidFd::open(self.pid).ok()?;
+        (start_ticks(self.pid) == Some(self.start_ticks)).then_some(fd)
+    }
+}
+
+/// Field 22 of `/proc/PID/stat`.
+pub(crate) fn start_ticks(pid: i32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    text.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// Where everything of one staged tree is.
+#[derive(Clone, Debug)]
+pub(crate) struct TreePlace {
+    /// Directory with its `root` and `exit` files.
+    pub(crate) dir: TreeDir,
+    /// CRIU's images while it is staged.
+    pub(crate) images: PathBuf,
+    /// The tree's own group: what is frozen and thawed.
+    pub(crate) group: Group,
+    /// The group above it, where its pid 1 lives.
+    pub(crate) around: Group,
+    /// CRIU's group for this attempt.
+    pub(crate) criu: Group,
+}
+
+impl Agent {
+    /// The places of an attempt's tree here; nothing is made.
+    pub(crate) fn tree_place(&self, attempt: &AttemptId, lease: Option<&LeaseId>) -> TreePlace {
+        let around = match lease {
+            Some(lease) => self.group(lease.as_str(), &BOUNDED),
+            None => self.group("home", &[Controller::Freezer, Controller::Kill]),
+        };
+        let dir = self.cfg.run_dir.join(format!("tree-{attempt}"));
+        TreePlace {
+            images: dir.join("images"),
+            dir: TreeDir(dir),
+            group: around.child(attempt.as_str()),
+            around,
+            criu: self.group(&format!("criu/{attempt}"), &[Controller::Freezer]),
+        }
+    }
+
+    /// Turns the end of a tree's pid 1 into an input.
+    pub(crate) fn watch_init(&self, attempt: &AttemptId, init: InitProcess) {
+        let (inputs, attempt) = (self.inputs.clone(), attempt.clone());
+        tokio::spawn(async move {
+            if let Some(fd) = init.open()
+                && let Ok(fd) = AsyncFd::with_interest(fd, tokio::io::Interest::READABLE)
+            {
+                let _ = fd.readable().await;
+            }
+            let _ = inputs.send(Input::InitEnded { attempt });
+        });
+    }
+}
+
+impl TreePlace {
+    /// Makes the directories and groups and starts pid 1.
+    pub(crate) fn make(&self, program: &Path) -> io::Result<InitProcess> {
+        std::fs::create_dir_all(&self.images)?;
+        self.around.create().map_err(io::Error::other)?;
+        self.group.create().map_err(io::Error::other)?;
+        self.criu.create().map_err(io::Error::other)?;
+        let (rx, tx) = nix::unistd::pipe()?;
+        let argv =
+            [program.to_string_lossy().into_owned(), "tree-init".to_owned(), self.dir.0.to_string_lossy().into_owned()];
+        let place = Place {
+            cgroup_procs: self.around.procs_files(),
+            unshare: TREE_NAMESPACES,
+            new_session: true,
+            inherit: vec![(tx.as_fd(), 3)],
+            ..Place::default()
+        };
+        let pid = spawn(&argv, &[], &place)?;
+        drop(tx);
+        let mut ready = [0u8; 1];
+        std::fs::File::from(rx).read_exact(&mut ready)?;
+        let start_ticks = start_ticks(pid).ok_or_else(|| io::Error::other("the tree's pid 1 ended at once"))?;
+        Ok(InitProcess { pid, start_ticks })
+    }
+
+    /// Ends everything of the tree and removes what was made for it.
+    pub(crate) fn destroy(&self, init: Option<InitProcess>) -> Result<(), String> {
+        self.group.kill(Duration::from_secs(5)).map_err(|e| e.to_string())?;
+        if let Some(fd) = init.and_then(InitProcess::open) {
+            let _ = fd.signal(libc::SIGKILL);
+            wait_gone(&fd);
+        }
+        self.sweep()
+    }
+
+    /// Removes the empty groups and the files.
+    pub(crate) fn sweep(&self) -> Result<(), String> {
+        let removed = self.group.remove().and_then(|()| self.criu.remove()).map_err(|e| e.to_string());
+        let _ = std::fs::remove_dir_all(&self.dir.0);
+        removed
+    }
+
+    /// Drops the images once the tree is restored: they are in memory (a tmpfs) and no longer needed.
+    pub(crate) fn drop_images(&self) {
+        let _ = std::fs::remove_dir_all(&self.images);
+    }
+}
+
+/// Waits until the process of this descriptor has ended, at most five seconds.
+pub(crate) fn wait_gone(fd: &PidFd) {
+    let mut fds = [nix::poll::PollFd::new(fd.as_fd(), nix::poll::PollFlags::POLLIN)];
+    let _ = nix::poll::poll(&mut fds, 5000u16);
+}
+
+/// Sleeps on CLOCK_BOOTTIME. Falls back to the runtime's clock where the kernel gives no timer.
+pub(crate) async fn sleep_boottime(pause: Duration) {
+    let set = || -> io::Result<AsyncFd<TimerFd>> {
+        let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
+        let pause = TimeSpec::nanoseconds(pause.as_nanos().clamp(1, i64::MAX as u128) as i64);
+        timer.set(Expiration::OneShot(pause), TimerSetTimeFlags::empty())?;
+        AsyncFd::with_interest(timer, tokio::io::Interest::READABLE)
+    };
+    match set() {
+        Ok(timer) => {
+            let _ = timer.readable().await;
+        }
+        Err(_) => tokio::time::sleep(pause).await,
+    }
+}
