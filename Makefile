@@ -52,7 +52,7 @@ lint: ## format, clippy, docs, licences and sources of dependencies
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 	@command -v cargo-deny >/dev/null || { echo "building cargo-deny into .grid/tools (minutes, once)"; \
 	  CARGO_TARGET_DIR=.grid/tools/build $(CARGO) install --quiet --locked --root .grid/tools cargo-deny; rm -rf .grid/tools/build; }
-	cargo-deny --offline check bans licenses sources
+	cargo-deny check --hide-inclusion-graph bans licenses sources
 
 .PHONY: bench
 bench: root deps criu build ## the measurements of bench/README.md
