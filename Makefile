@@ -43,7 +43,7 @@ test: root deps criu ## every test, with real moves
 	$(CARGO) build --workspace --bins --locked
 	@$(with_criu); \
 	if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --workspace --locked $(TEST_ARGS); \
-	else $(CARGO) test --workspace --locked $(TEST_ARGS); fi
+	else $(CARGO) test --workspace --locked --no-fail-fast $(TEST_ARGS) $(if $(CI),-- --show-output); fi
 
 .PHONY: lint
 lint: ## format, clippy, docs, licences and sources of dependencies
