@@ -42,7 +42,7 @@ demo: root deps criu build ## a cluster on this machine, a boost, and live moves
 test: root deps criu ## every test, with real moves
 	$(CARGO) build --workspace --bins --locked
 	@$(with_criu); \
-	if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --workspace --locked $(TEST_ARGS); \
+	if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --workspace --locked --no-fail-fast $(TEST_ARGS); \
 	else $(CARGO) test --workspace --locked --no-fail-fast $(TEST_ARGS) $(if $(CI),-- --show-output); fi
 
 .PHONY: lint
