@@ -1,1 +1,24 @@
-//! To be filled.
+//! What tests, benchmarks and the demo of grid are made of: programs that prove what happened to them, and helpers that
+//! start them, wait for them and notice what was left behind. Development only; nothing that ships depends on it.
+//!
+//! | Module | Owns |
+//! | --- | --- |
+//! | [`procs`] | starting a program as an ordinary user's detached process; waiting for its report, its end |
+//! | [`leaks`] | what grid may leave on a machine (cgroups, network, mounts, processes), compared before and after |
+//! | [`criu`] | whether CRIU works here, and the `SKIPPED: ...` line where it does not |
+//! | [`scratch`] | temporary folders that an unprivileged program can reach |
+//! | [`report`] | the report files that the programs write and that tests read |
+//! | [`gaps`], [`pattern`], [`args`], [`clock`], [`raw`] | the insides of the programs in `src/bin` |
+//!
+//! Programs (`src/bin`): `prover` (its memory and its digest), `stamper` (its downtime), `family` (a process tree).
+
+pub mod args;
+pub mod clock;
+pub mod criu;
+pub mod gaps;
+pub mod leaks;
+pub mod pattern;
+pub mod procs;
+pub mod raw;
+pub mod report;
+pub mod scratch;

@@ -1,0 +1,69 @@
+# grid: what a person types. Everything fetched or built for the project lies in target/ and .grid/ (see `make clean`).
+#
+# Moving processes takes root: `make demo`, `make test` and `make bench` say so and stop without it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+export PATH := $(PATH):$(CURDIR)/.grid/bin:$(CURDIR)/.grid/tools/bin
+
+# Recipes that need CRIU begin with this: the path that scripts/install-criu found or built.
+with_criu = export GRID_CRIU="$$(cat .grid/criu-path)"
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(firstword $(MAKEFILE_LIST)) | while read -r t d; do printf '  make %-8s %s\n' "$$t" "$$d"; done
+
+.PHONY: build
+build: cargo ## the release binaries, in target/release
+	$(CARGO) build --release --workspace --bins --locked
+
+.PHONY: root
+root:
+	@[ "$$(id -u)" = 0 ] || { echo "error: this needs root (namespaces, cgroups, CRIU). Try: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
+
+.PHONY: cargo
+cargo:
+	@command -v $(firstword $(CARGO)) >/dev/null || { echo "error: no cargo in PATH. Under sudo, keep yours:" \
+	  'sudo env "PATH=$$PATH" "RUSTUP_HOME=$${RUSTUP_HOME:-$$HOME/.rustup}" make $(MAKECMDGOALS)' >&2; exit 1; }
+
+.PHONY: criu
+criu: root
+	@scripts/install-criu >/dev/null
+
+.PHONY: deps
+deps:
+	@scripts/install-deps
+
+.PHONY: demo
+demo: root cargo deps criu build ## a cluster on this machine, a boost, and live moves into it
+	@$(with_criu); "$(TARGET_DIR)/release/grid-demo"
+
+# The runner's own summary is the last thing printed. Tests build what they start (grid, prover, ...) first.
+.PHONY: test
+test: root cargo deps criu ## every test, with real moves
+	$(CARGO) build --workspace --bins --locked
+	@$(with_criu); \
+	if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --workspace --locked --no-fail-fast $(TEST_ARGS); \
+	else $(CARGO) test --workspace --locked --no-fail-fast $(TEST_ARGS) $(if $(CI),-- --show-output); fi
+
+.PHONY: lint
+lint: cargo ## format, clippy, docs, licences and sources of dependencies
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
+	@command -v cargo-deny >/dev/null || { echo "building cargo-deny into .grid/tools (minutes, once)"; \
+	  CARGO_TARGET_DIR=.grid/tools/build $(CARGO) install --quiet --locked --root .grid/tools cargo-deny; rm -rf .grid/tools/build; }
+	cargo-deny check --hide-inclusion-graph bans licenses sources
+
+.PHONY: bench
+bench: root cargo deps criu build ## the measurements of bench/README.md
+	@$(with_criu); export GRID_BIN="$(TARGET_DIR)/release"; bench/run
+
+.PHONY: clean
+clean: ## removes target/ and .grid/: all that was built or fetched here
+	$(CARGO) clean
+	rm -rf .grid

@@ -1,0 +1,31 @@
+//! Temporary folders for tests. Owns their making and, when dropped, their removal.
+
+use crate::procs::NOBODY;
+use std::io;
+use std::ops::Deref;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+
+/// A temporary folder, gone when dropped. As root, it belongs to the unprivileged user that test programs run as, and
+/// the others may enter it: a plain temporary folder is closed to both.
+#[derive(Debug)]
+pub struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    /// Makes one.
+    pub fn new() -> io::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("grid-test-").tempdir()?;
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))?;
+        if nix::unistd::geteuid().is_root() {
+            chown(dir.path(), Some(NOBODY), Some(NOBODY))?;
+        }
+        Ok(Self(dir))
+    }
+}
+
+impl Deref for Scratch {
+    type Target = Path;
+    fn deref(&self) -> &Path {
+        self.0.path()
+    }
+}
