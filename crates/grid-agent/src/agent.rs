@@ -56,6 +56,8 @@ pub(crate) struct Agent {
     pub(crate) sources: BTreeMap<AttemptId, Outgoing>,
     pub(crate) incoming: BTreeMap<AttemptId, Incoming>,
     pub(crate) leases: BTreeMap<LeaseId, Lease>,
+    /// Data connections that came before the frame that explains them.
+    pub(crate) early: HashMap<AttemptId, TcpStream>,
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
 }
 
@@ -125,6 +127,7 @@ impl Agent {
             sources: BTreeMap::new(),
             incoming: BTreeMap::new(),
             leases: BTreeMap::new(),
+            early: HashMap::new(),
             cfg,
             boot_id,
             hierarchies,

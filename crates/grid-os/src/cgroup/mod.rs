@@ -97,6 +97,11 @@ impl Group {
         self.hierarchies.mount(controller).map(|m| m.join(&self.path))
     }
 
+    /// Another group of the same hierarchies, by its path from their roots.
+    pub fn sibling(&self, path: &str) -> Group {
+        Group { path: path.trim_matches('/').to_owned(), ..self.clone() }
+    }
+
     /// The same path for other controllers.
     pub fn with(&self, controllers: &[Controller]) -> Group {
         Group { controllers: controllers.to_vec(), ..self.clone() }

@@ -67,6 +67,27 @@ impl PagemapWriter {
     }
 }
 
+#[derive(Clone, PartialEq, Message)]
+struct DumpStats {
+    #[prost(uint64, required, tag = "7")]
+    pages_written: u64,
+    #[prost(uint64, optional, tag = "14")]
+    shpages_written: Option<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Stats {
+    #[prost(message, optional, tag = "1")]
+    dump: Option<DumpStats>,
+}
+
+/// Pages of memory that a dump wrote, by CRIU's own statistics; `None` where it left none.
+pub fn pages_written(dir: &Path) -> Option<u64> {
+    let bytes = fs::read(dir.join("stats-dump")).ok()?;
+    let dump = Stats::decode(bytes.get(12..)?).ok()?.dump?;
+    Some(dump.pages_written + dump.shpages_written.unwrap_or(0))
+}
+
 fn is_image_name(name: &str) -> bool {
     !name.starts_with('.')
         && name.len() < 200

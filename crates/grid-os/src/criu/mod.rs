@@ -19,7 +19,7 @@ mod session;
 mod uffd;
 
 pub use arena::Arena;
-pub use images::{receive_images, send_images};
+pub use images::{pages_written, receive_images, send_images};
 pub use pages::{ReceivedPages, Run, receive_pages};
 pub use session::{Criu, DumpJob, RestoreJob, Where};
 

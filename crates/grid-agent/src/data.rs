@@ -1,0 +1,117 @@
+//! The connection that memory crosses: dialled by the worker in either direction, greeted like any other, then raw.
+//!
+//! The destination says one byte when it is ready to receive, so that nothing is frozen before that.
+
+use crate::agent::Agent;
+use crate::{AgentConfig, AgentRole};
+use grid_types::AttemptId;
+use grid_types::wire::{Hello, PROTOCOL, Welcome};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+const READY: u8 = b'R';
+/// Nothing may stay silent for longer while data is expected.
+const SILENCE: Duration = Duration::from_secs(30);
+const BUFFER: usize = 1 << 18;
+
+/// How a spoke reaches its hub for data.
+pub(crate) struct Dial {
+    hub: SocketAddr,
+    token: String,
+}
+
+impl Dial {
+    /// Only spokes dial.
+    pub(crate) fn of(cfg: &AgentConfig) -> Option<Self> {
+        match cfg.role {
+            AgentRole::Spoke { hub } => Some(Self { hub, token: cfg.token.clone() }),
+            AgentRole::Hub { .. } => None,
+        }
+    }
+
+    /// Connects and greets.
+    pub(crate) fn connect(&self, attempt: &AttemptId) -> io::Result<TcpStream> {
+        let mut stream = TcpStream::connect_timeout(&self.hub, Duration::from_secs(5))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let hello = Hello::Data { protocol: PROTOCOL, token: self.token.clone(), attempt: attempt.clone() };
+        let json = serde_json::to_vec(&hello)?;
+        stream.write_all(&(json.len() as u32).to_le_bytes())?;
+        stream.write_all(&json)?;
+        let mut len = [0u8; 4];
+        stream.read_exact(&mut len)?;
+        let mut json = vec![0u8; (u32::from_le_bytes(len) as usize).min(1 << 16)];
+        stream.read_exact(&mut json)?;
+        match serde_json::from_slice(&json)? {
+            Welcome::Ok { .. } => Ok(stream),
+            Welcome::Refused { detail } => Err(io::Error::new(io::ErrorKind::PermissionDenied, detail)),
+        }
+    }
+}
+
+/// The receiving end, read through a large buffer for headers and straight into its place for pages.
+pub(crate) struct DataStream<'a> {
+    stream: &'a TcpStream,
+    buffer: io::BufReader<&'a TcpStream>,
+}
+
+impl<'a> DataStream<'a> {
+    pub(crate) fn new(stream: &'a TcpStream) -> Self {
+        let _ = stream.set_nodelay(true);
+        let _ = stream.set_read_timeout(Some(SILENCE));
+        Self { stream, buffer: io::BufReader::with_capacity(BUFFER, stream) }
+    }
+
+    /// Tells the source that it may freeze.
+    pub(crate) fn say_ready(&mut self) -> io::Result<()> {
+        let mut stream = self.stream;
+        stream.write_all(&[READY])
+    }
+}
+
+impl Read for DataStream<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.buffer.read(into)
+    }
+}
+
+impl Write for DataStream<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut stream = self.stream;
+        stream.write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Waits until the destination is ready.
+pub(crate) fn await_ready(mut stream: &TcpStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(SILENCE))?;
+    let mut byte = [0u8; 1];
+    stream.read_exact(&mut byte)?;
+    if byte[0] == READY { Ok(()) } else { Err(io::Error::other("the destination said something else than ready")) }
+}
+
+impl Agent {
+    pub(crate) fn is_hub(&self) -> bool {
+        matches!(self.cfg.role, AgentRole::Hub { .. })
+    }
+
+    /// A data connection was accepted: it belongs to an attempt that leaves from here or comes here.
+    pub(crate) fn data_link(&mut self, attempt: &AttemptId, stream: TcpStream) {
+        if self.sources.contains_key(attempt) {
+            self.start_dump(attempt, stream);
+        } else if self.incoming.contains_key(attempt) {
+            self.start_staging(attempt, Some(stream));
+        } else {
+            // It came before the frame that explains it.
+            self.early.insert(attempt.clone(), stream);
+        }
+    }
+
+    /// The data connection of an attempt, where it came early.
+    pub(crate) fn take_data(&mut self, attempt: &AttemptId) -> Option<TcpStream> {
+        self.early.remove(attempt)
+    }
+}

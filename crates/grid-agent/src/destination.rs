@@ -1,0 +1,535 @@
+//! The destination's shell: stages what a source sends, and carries out what `grid_core::handover::Destination`
+//! decides.
+//!
+//! Staging runs on a thread of its own and comes back as one input. Everything else is one short action each.
+
+use crate::AgentError;
+use crate::agent::{Agent, Input};
+use crate::data::{self, DataStream};
+use crate::gate;
+use crate::lease::no_lease;
+use crate::link::tracing_line;
+use crate::tree::{InitProcess, TREE_NAMESPACES, TreePlace, start_ticks, wait_gone};
+use grid_core::handover::{Destination, DestinationAction, DestinationInput, DestinationReport, answer_unknown};
+use grid_os::criu::{Arena, Criu, RestoreJob, Where, receive_images, receive_pages};
+use grid_os::pidfd::PidFd;
+use grid_types::event::ExitStatus;
+use grid_types::handover::{DestinationState, ToDestination};
+use grid_types::reason::{Reason, ReasonCode};
+use grid_types::wire::{Body, Notice, Party, Stage, TreeHolding};
+use grid_types::{AttemptId, Bytes, LeaseId, NodeName};
+use serde::{Deserialize, Serialize};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// A `Started` that is not answered within this is taken back until the owner has spoken.
+const FENCE: Duration = Duration::from_secs(2);
+
+/// What is recorded of a tree that came, or was to come, here.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) stage: Stage,
+    from: NodeName,
+    from_boot: Option<String>,
+    boot_id: String,
+    pub(crate) init: Option<InitProcess>,
+    /// The root's number in the tree's own PID namespace, and here.
+    pub(crate) root: Option<Root>,
+    exit: Option<ExitStatus>,
+    /// It left again by a later attempt.
+    pub(crate) left: bool,
+}
+
+/// The root of a restored tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Root {
+    pub(crate) inside: i32,
+    pub(crate) pid: i32,
+    pub(crate) start_ticks: u64,
+}
+
+/// One attempt of which this agent is the destination.
+pub(crate) struct Incoming {
+    machine: Destination,
+    pub(crate) record: Record,
+    place: TreePlace,
+    stream: Option<TcpStream>,
+    staging: bool,
+    armed: u64,
+    last_word: Instant,
+}
+
+/// What a staging thread brings back.
+pub(crate) type StageOutcome = Result<(InitProcess, Root), String>;
+
+impl Incoming {
+    /// Its root lives, in this lease.
+    pub(crate) fn lives_in(&self, lease: &LeaseId) -> bool {
+        let state = self.machine.state;
+        self.record.stage.lease.as_ref() == Some(lease)
+            && !self.record.left
+            && (self.staging
+                || matches!(state, DestinationState::Staged | DestinationState::Running) && self.root_lives())
+    }
+
+    fn root_lives(&self) -> bool {
+        self.record.root.is_some_and(|r| start_ticks(r.pid) == Some(r.start_ticks)) && self.place.dir.exit().is_none()
+    }
+
+    pub(crate) fn stage_lease(&self) -> Option<&LeaseId> {
+        self.record.stage.lease.as_ref()
+    }
+
+    /// The lease took its groups along.
+    pub(crate) fn forget_group(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.place.images);
+    }
+
+    /// It runs here now and this is its root.
+    pub(crate) fn is_home_of(&self, pid: i32) -> bool {
+        self.machine.state == DestinationState::Running && !self.record.left && self.record.root.is_some_and(|r| r.pid == pid)
+    }
+
+    pub(crate) fn tree(&self) -> (&TreePlace, Option<InitProcess>, Option<Root>) {
+        (&self.place, self.record.init, self.record.root)
+    }
+}
+
+impl Agent {
+    fn incoming_of(&self, attempt: &AttemptId, from: NodeName, stage: Stage) -> Incoming {
+        let place = self.tree_place(attempt, stage.lease.as_ref());
+        let from_boot = self.peer_boots.get(&from).cloned();
+        let boot_id = self.boot_id.clone();
+        let record = Record { stage, from, from_boot, boot_id, init: None, root: None, exit: None, left: false };
+        Incoming {
+            machine: Destination::new(attempt.clone()),
+            record,
+            place,
+            stream: None,
+            staging: false,
+            armed: 0,
+            last_word: Instant::now(),
+        }
+    }
+
+    pub(crate) fn recover_destinations(&mut self) -> Result<(), AgentError> {
+        for row in self.ledger.destinations::<Record>()? {
+            if row.state == DestinationState::Ended {
+                continue;
+            }
+            let mut incoming = self.incoming_of(&row.attempt, row.detail.from.clone(), row.detail.stage.clone());
+            incoming.record = row.detail;
+            wait_for_criu(&incoming.place);
+            let same_boot = incoming.record.boot_id == self.boot_id;
+            let alive = same_boot && incoming.record.init.is_some_and(|i| i.open().is_some());
+            let frozen = alive && incoming.place.group.is_frozen().unwrap_or(false);
+            let (machine, actions) =
+                Destination::recover(row.attempt.clone(), row.state, row.released, alive, frozen);
+            incoming.machine = machine;
+            if let (true, Some(init)) = (alive, incoming.record.init) {
+                self.watch_init(&row.attempt, init);
+            }
+            self.incoming.insert(row.attempt.clone(), incoming);
+            self.do_destination(&row.attempt, actions);
+        }
+        Ok(())
+    }
+
+    /// A message from the agent that owns the attempt.
+    pub(crate) fn from_source(&mut self, from: NodeName, message: ToDestination, stage: Option<Stage>) {
+        let attempt = message.attempt().clone();
+        if self.incoming.contains_key(&attempt) {
+            return self.step_destination(&attempt, DestinationInput::Received(message));
+        }
+        match (message, stage) {
+            (ToDestination::Stage { .. }, Some(stage)) => self.begin_staging(attempt, from, stage),
+            (message, _) => {
+                // Where the ledger remembers an attempt that is over, its word is the machine's; else nothing is known.
+                for action in answer_unknown(&message) {
+                    match action {
+                        DestinationAction::Persist(state) => {
+                            if let Err(e) = self.ledger.put_destination(&attempt, state, false, &nothing(from.clone(), &self.boot_id)) {
+                                return tracing_line(&e.to_string());
+                            }
+                        }
+                        DestinationAction::Send(word) => {
+                            self.say(Party::Agent(from.clone()), Body::Up { message: word });
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin_staging(&mut self, attempt: AttemptId, from: NodeName, stage: Stage) {
+        let mut incoming = self.incoming_of(&attempt, from, stage);
+        let room = self.admit(&incoming.record.stage);
+        incoming.staging = room.is_ok();
+        self.incoming.insert(attempt.clone(), incoming);
+        self.step_destination(&attempt, DestinationInput::StageRequested);
+        match room {
+            Ok(()) if !self.is_hub() => self.start_staging(&attempt, None),
+            Ok(()) => {
+                if let Some(stream) = self.take_data(&attempt) {
+                    self.start_staging(&attempt, Some(stream));
+                }
+            }
+            Err(reason) => {
+                let detail = reason.to_string();
+                self.step_destination(&attempt, DestinationInput::StageFailed { detail });
+            }
+        }
+    }
+
+    /// The lender's own look at what is asked of it.
+    fn admit(&self, stage: &Stage) -> Result<(), Reason> {
+        let Some(id) = &stage.lease else { return Ok(()) };
+        let lease = self.leases.get(id).ok_or_else(|| no_lease(id))?;
+        let used = lease.group.usage().map_or(Bytes(0), |u| u.1);
+        let limit = lease.record.terms.amount.memory;
+        if used.0.saturating_add(stage.expected.0) > limit.0 {
+            let detail = format!("{} arrives, {id} holds {used} of {limit}", stage.expected);
+            return Err(Reason::new(ReasonCode::NoFit, detail));
+        }
+        Ok(())
+    }
+
+    /// Starts the thread that stages; `stream` is there already where the source dialled.
+    pub(crate) fn start_staging(&mut self, attempt: &AttemptId, stream: Option<TcpStream>) {
+        let dial = data::Dial::of(&self.cfg);
+        let Some(incoming) = self.incoming.get_mut(attempt) else { return };
+        let stream = match stream.map(Ok).or_else(|| dial.map(|d| d.connect(attempt))) {
+            Some(Ok(stream)) => stream,
+            Some(Err(e)) => {
+                incoming.staging = false;
+                let detail = format!("the page stream could not be opened: {e}");
+                return self.step_destination(attempt, DestinationInput::StageFailed { detail });
+            }
+            None => return,
+        };
+        incoming.stream = stream.try_clone().ok();
+        let work = Staging {
+            criu: self.criu.clone(),
+            place: incoming.place.clone(),
+            stage: incoming.record.stage.clone(),
+            program: self.cfg.program.clone(),
+            stream,
+        };
+        let (inputs, attempt) = (self.inputs.clone(), attempt.clone());
+        std::thread::spawn(move || {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work.run()))
+                .unwrap_or_else(|_| Err("staging panicked".to_owned()));
+            let _ = inputs.send(Input::StageEnded { attempt, outcome });
+        });
+    }
+
+    pub(crate) fn stage_ended(&mut self, attempt: &AttemptId, outcome: StageOutcome) {
+        let Some(incoming) = self.incoming.get_mut(attempt) else { return };
+        incoming.staging = false;
+        incoming.stream = None;
+        match outcome {
+            Ok((init, root)) => {
+                incoming.record.init = Some(init);
+                incoming.record.root = Some(root);
+                let wanted = incoming.machine.state == DestinationState::Empty;
+                if wanted {
+                    self.watch_init(attempt, init);
+                    self.step_destination(attempt, DestinationInput::Staged);
+                } else {
+                    // Refused meanwhile.
+                    self.discard(attempt);
+                }
+            }
+            Err(detail) => {
+                self.discard(attempt);
+                self.step_destination(attempt, DestinationInput::StageFailed { detail });
+            }
+        }
+    }
+
+    pub(crate) fn fence_expired(&mut self, attempt: &AttemptId, armed: u64) {
+        if self.incoming.get(attempt).is_some_and(|i| i.armed == armed) {
+            self.step_destination(attempt, DestinationInput::FenceExpired);
+        }
+    }
+
+    /// Pid 1 of a tree has ended, and so everything in its PID namespace.
+    pub(crate) fn init_ended(&mut self, attempt: &AttemptId) {
+        let Some(incoming) = self.incoming.get_mut(attempt) else { return };
+        if incoming.record.left {
+            let _ = incoming.place.sweep();
+            return;
+        }
+        incoming.record.exit = incoming.place.dir.exit();
+        let input = match incoming.machine.state {
+            DestinationState::Running => DestinationInput::TreeEnded,
+            _ => DestinationInput::StagedCopyDied,
+        };
+        self.step_destination(attempt, input);
+    }
+
+    /// A machine of this agent let a tree go that had come here: it left for good.
+    pub(crate) fn tree_left(&mut self, attempt: &AttemptId) {
+        let Some(incoming) = self.incoming.get_mut(attempt) else { return };
+        incoming.record.left = true;
+        if let Some(fd) = incoming.record.init.and_then(InitProcess::open) {
+            let _ = fd.signal(nix::libc::SIGKILL);
+            wait_gone(&fd);
+        }
+        let (place, record) = (incoming.place.clone(), incoming.record.clone());
+        if let Err(e) = place.sweep() {
+            tracing_line(&e);
+        }
+        if let Err(e) = self.ledger.put_destination(attempt, DestinationState::Ended, true, &record) {
+            tracing_line(&e.to_string());
+        }
+        self.incoming.remove(attempt);
+    }
+
+    pub(crate) fn tick_destinations(&mut self) {
+        let due = |i: &Incoming| {
+            let unanswered = matches!(i.machine.state, DestinationState::Staged)
+                || (i.machine.state == DestinationState::Running && !i.machine.released);
+            unanswered && i.last_word.elapsed() >= Duration::from_secs(1)
+        };
+        let attempts: Vec<AttemptId> = self.incoming.iter().filter(|(_, i)| due(i)).map(|(a, _)| a.clone()).collect();
+        for attempt in attempts {
+            self.step_destination(&attempt, DestinationInput::Tick);
+        }
+    }
+
+    pub(crate) fn destinations_from(&self, node: &NodeName) -> Vec<AttemptId> {
+        self.incoming.iter().filter(|(_, i)| i.record.from == *node).map(|(a, _)| a.clone()).collect()
+    }
+
+    pub(crate) fn step_destination(&mut self, attempt: &AttemptId, input: DestinationInput) {
+        let Some(incoming) = self.incoming.get_mut(attempt) else { return };
+        let actions = incoming.machine.step(input);
+        self.do_destination(attempt, actions);
+    }
+
+    /// Carries actions out in order. Where one fails that others rest on, the rest is not done: the agent ends itself
+    /// and recovers from the ledger, as after a crash.
+    fn do_destination(&mut self, attempt: &AttemptId, actions: Vec<DestinationAction>) {
+        for action in actions {
+            if let Err(e) = self.do_one(attempt, action) {
+                tracing_line(&format!("attempt {attempt}: {e}; restarting to recover from the ledger"));
+                std::process::exit(1);
+            }
+        }
+    }
+
+    fn do_one(&mut self, attempt: &AttemptId, action: DestinationAction) -> Result<(), String> {
+        let Some(incoming) = self.incoming.get_mut(attempt) else { return Ok(()) };
+        let released = incoming.machine.released;
+        match action {
+            DestinationAction::Persist(state) => self
+                .ledger
+                .put_destination(attempt, state, released, &incoming.record)
+                .map_err(|e| e.to_string())?,
+            DestinationAction::PersistReleased => self
+                .ledger
+                .put_destination(attempt, incoming.machine.state, true, &incoming.record)
+                .map_err(|e| e.to_string())?,
+            DestinationAction::Send(message) => {
+                incoming.last_word = Instant::now();
+                let to = Party::Agent(incoming.record.from.clone());
+                self.say(to, Body::Up { message });
+            }
+            DestinationAction::Thaw => incoming.place.group.set_frozen(false).map_err(|e| e.to_string())?,
+            DestinationAction::Refreeze => incoming.place.group.set_frozen(true).map_err(|e| e.to_string())?,
+            DestinationAction::Discard => self.discard(attempt),
+            DestinationAction::DeliverSignals(signals) => {
+                let root = incoming.record.root.filter(|r| start_ticks(r.pid) == Some(r.start_ticks));
+                if let Some(fd) = root.and_then(|r| PidFd::open(r.pid).ok()) {
+                    signals.iter().for_each(|s| drop(fd.signal(*s)));
+                }
+            }
+            DestinationAction::ArmFence => {
+                incoming.armed += 1;
+                let armed = incoming.armed;
+                self.after(FENCE, Input::FenceExpired { attempt: attempt.clone(), armed });
+            }
+            DestinationAction::DisarmFence => incoming.armed += 1,
+            DestinationAction::Report(report) => self.report_destination(attempt, &report),
+        }
+        Ok(())
+    }
+
+    fn discard(&mut self, attempt: &AttemptId) {
+        let Some(incoming) = self.incoming.get_mut(attempt) else { return };
+        if let Some(stream) = incoming.stream.take() {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+        if !incoming.staging
+            && let Err(e) = incoming.place.destroy(incoming.record.init)
+        {
+            tracing_line(&format!("attempt {attempt}: {e}"));
+        }
+    }
+
+    fn report_destination(&mut self, attempt: &AttemptId, report: &DestinationReport) {
+        let Some(incoming) = self.incoming.get(attempt) else { return };
+        let offload = incoming.record.stage.offload.clone();
+        let attempt_id = attempt.clone();
+        match report {
+            DestinationReport::Started | DestinationReport::Released => {
+                if let Some(root) = incoming.record.root {
+                    self.notice(Notice::Arrived { attempt: attempt_id, offload, pid: root.pid });
+                }
+            }
+            DestinationReport::Ended => {
+                let status = incoming.record.exit;
+                let place = incoming.place.clone();
+                self.notice(Notice::Ended { attempt: attempt_id, offload, status });
+                if let Err(e) = place.destroy(None) {
+                    tracing_line(&e);
+                }
+            }
+            DestinationReport::Held { detail } | DestinationReport::Lost { detail } | DestinationReport::Refused { detail } => {
+                tracing_line(&format!("attempt {attempt}: {detail}"));
+            }
+            DestinationReport::Staged => {}
+        }
+    }
+
+    pub(crate) fn tree_holdings(&self) -> Vec<TreeHolding> {
+        let live = self.incoming.iter().map(|(attempt, i)| holding(attempt, i.machine.state, &i.record));
+        let mut all: Vec<TreeHolding> = live.collect();
+        // Those that ended before the last restart are only in the ledger.
+        if let Ok(rows) = self.ledger.destinations::<Record>() {
+            let past = rows.into_iter().filter(|r| r.state == DestinationState::Ended && !r.detail.left);
+            all.extend(
+                past.filter(|r| !self.incoming.contains_key(&r.attempt))
+                    .map(|r| holding(&r.attempt, r.state, &r.detail)),
+            );
+        }
+        all
+    }
+}
+
+fn holding(attempt: &AttemptId, state: DestinationState, record: &Record) -> TreeHolding {
+    TreeHolding {
+        attempt: attempt.clone(),
+        offload: record.stage.offload.clone(),
+        lease: record.stage.lease.clone(),
+        state,
+        pid: record.root.map(|r| r.pid).filter(|_| state == DestinationState::Running),
+        exit: record.exit,
+        figures: None,
+    }
+}
+
+/// The record of an attempt of which only its number is known.
+fn nothing(from: NodeName, boot_id: &str) -> Record {
+    let stage = Stage {
+        offload: "-".into(),
+        title: String::new(),
+        uid: 0,
+        gid: 0,
+        lease: None,
+        expected: Bytes(0),
+        admitted: Bytes(0),
+        processes: 0,
+        shell_job: false,
+        executables: Vec::new(),
+    };
+    let boot_id = boot_id.to_owned();
+    Record { stage, from, from_boot: None, boot_id, init: None, root: None, exit: None, left: false }
+}
+
+/// After a restart nothing is decided before CRIU, which is never signalled, has ended by itself.
+pub(crate) fn wait_for_criu(place: &TreePlace) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !place.criu.pids().is_empty() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Everything a staging thread needs.
+struct Staging {
+    criu: Criu,
+    place: TreePlace,
+    stage: Stage,
+    program: PathBuf,
+    stream: TcpStream,
+}
+
+impl Staging {
+    fn run(mut self) -> StageOutcome {
+        let outcome = self.stage();
+        if outcome.is_err() {
+            // Whatever was restored never ran: it is frozen or still CRIU's.
+            let _ = self.place.group.kill(Duration::from_secs(5));
+        }
+        outcome
+    }
+
+    fn stage(&mut self) -> StageOutcome {
+        let place = self.place.clone();
+        let init = place.make(&self.program).map_err(|e| format!("the tree's namespaces: {e}"))?;
+        let outcome = self.receive_and_restore(init);
+        if outcome.is_err()
+            && let Some(fd) = init.open()
+        {
+            let _ = place.group.kill(Duration::from_secs(5));
+            let _ = fd.signal(nix::libc::SIGKILL);
+            wait_gone(&fd);
+        }
+        outcome.map(|root| (init, root))
+    }
+
+    fn receive_and_restore(&mut self, init: InitProcess) -> Result<Root, String> {
+        let text = |e: grid_os::criu::CriuError| e.to_string();
+        let arena = Arena::with_room(self.stage.expected.0).map_err(text)?;
+        let mut data = DataStream::new(&self.stream);
+        data.say_ready().map_err(|e| format!("the page stream: {e}"))?;
+        let pages = receive_pages(&mut data, &self.place.images, arena, self.stage.admitted.0).map_err(text)?;
+        receive_images(&self.place.images, &mut data).map_err(text)?;
+        let init_fd = init.open().ok_or("the tree's pid 1 ended")?;
+        let job = RestoreJob {
+            images: &self.place.images,
+            shell_job: self.stage.shell_job,
+            place: Where {
+                cgroup_procs: self.place.group.procs_files(),
+                join: Some((init_fd.as_fd(), TREE_NAMESPACES)),
+            },
+        };
+        let place = &self.place;
+        let inside = self.criu.restore(&job, &pages, &mut || hold_staged(place)).map_err(text)?;
+        drop(pages);
+        self.place.drop_images();
+        let root = self.find_root(inside)?;
+        gate::inspect(&self.place.group, &self.stage)?;
+        let dir = &self.place.dir;
+        grid_os::tree_init::write_durably(&dir.root_file(), &inside.to_string()).map_err(|e| e.to_string())?;
+        Ok(root)
+    }
+
+    /// The root's number here, from the numbers that each restored process has in its namespaces.
+    fn find_root(&self, inside: i32) -> Result<Root, String> {
+        let number_inside = |pid: i32| -> Option<i32> {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let line = status.lines().find_map(|l| l.strip_prefix("NSpid:"))?;
+            line.split_whitespace().last()?.parse().ok()
+        };
+        let pid = self.place.group.pids().into_iter().find(|p| number_inside(*p) == Some(inside));
+        let pid = pid.ok_or_else(|| format!("the restored root {inside} is not in its group"))?;
+        let start_ticks = start_ticks(pid).ok_or("the restored root ended")?;
+        Ok(Root { inside, pid, start_ticks })
+    }
+}
+
+/// In CRIU's pre-resume notification: CRIU itself leaves the tree's group, which is then frozen and confirmed.
+fn hold_staged(place: &TreePlace) -> Result<(), String> {
+    for pid in place.group.pids() {
+        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        if comm.trim() == "criu" {
+            place.criu.add(pid).map_err(|e| e.to_string())?;
+        }
+    }
+    place.group.with(&[grid_os::cgroup::Controller::Freezer]).set_frozen(true).map_err(|e| e.to_string())
+}

@@ -1,0 +1,44 @@
+//! The lender's gate: the staged tree, frozen, is inspected from outside before it is called ready.
+//!
+//! Restoring is a privilege boundary: what arrived decides what the processes are. Nothing of it is believed.
+
+use grid_os::cgroup::Group;
+use grid_os::proc::ProcRoot;
+use grid_types::facts::FdKind;
+use grid_types::wire::Stage;
+
+/// Refuses a tree that is not what was announced, or more than a guest may be.
+pub(crate) fn inspect(group: &Group, stage: &Stage) -> Result<(), String> {
+    let proc = ProcRoot::new("/proc");
+    let pids = group.pids();
+    if pids.len() != stage.processes as usize {
+        return Err(refusal(&format!("{} processes arrived, {} were announced", pids.len(), stage.processes)));
+    }
+    for pid in pids {
+        inspect_one(&proc, pid, stage)?;
+    }
+    Ok(())
+}
+
+fn refusal(what: &str) -> String {
+    format!("the lender's gate refused it: {what}")
+}
+
+fn inspect_one(proc: &ProcRoot, pid: i32, stage: &Stage) -> Result<(), String> {
+    let deep = proc.deep(pid).map_err(|e| refusal(&format!("process {pid} could not be inspected: {e}")))?;
+    if deep.uids.iter().any(|uid| *uid == 0 || *uid != stage.uid) {
+        return Err(refusal(&format!("process {pid} has uids {:?}, {} was announced", deep.uids, stage.uid)));
+    }
+    if deep.cap_eff != 0 {
+        return Err(refusal(&format!("process {pid} holds capabilities {:#x}", deep.cap_eff)));
+    }
+    for fd in &deep.fds {
+        if let FdKind::Device { path } = &fd.kind {
+            return Err(refusal(&format!("process {pid} holds device {path}")));
+        }
+    }
+    match &deep.exe {
+        Some(exe) if stage.executables.contains(exe) => Ok(()),
+        exe => Err(refusal(&format!("process {pid} runs {exe:?}, which was not announced"))),
+    }
+}
