@@ -27,10 +27,7 @@ fn o1_an_activation_runs_at_most_five() {
 fn b4_a_boost_for_another_node_sets_nothing_in_motion() {
     let b = Boost { borrower: "gpu2".into(), ..active() };
     let mut full = bucket();
-    assert!(matches!(
-        run(&b, AutoMode::On, &mut full, 0),
-        Action::Skip { reason: SkipReason::NotHead { .. } }
-    ));
+    assert!(matches!(run(&b, AutoMode::On, &mut full, 0), Action::Skip { reason: SkipReason::NotHead { .. } }));
     assert_eq!(full.tokens(BootMs(0)), 3);
 }
 
@@ -42,10 +39,7 @@ fn b5_a_boost_that_is_not_active_sets_nothing_in_motion() {
         BoostState::Ending { why: EndReason::Released },
     ] {
         let b = Boost { state, ..active() };
-        assert_eq!(
-            run(&b, AutoMode::On, &mut bucket(), 0),
-            Action::Skip { reason: SkipReason::NotActive }
-        );
+        assert_eq!(run(&b, AutoMode::On, &mut bucket(), 0), Action::Skip { reason: SkipReason::NotActive });
     }
 }
 

@@ -77,10 +77,10 @@ fn a_release_under_way_only_becomes_stronger() {
 fn deadlines_hold_across_a_reboot() {
     let b = boost("b-1", "gpu1", Resources::default(), S::Active); // until boot 10,000 and wall clock 1,010,000
     assert!(due([&b], &clock(9_999)).is_empty());
-    assert_eq!(due([&b], &clock(10_000)), [b.id.clone()]);
+    assert_eq!(due([&b], &clock(10_000)), vec![b.id.clone()]);
     let rebooted = |unix| Clock { boot: BootMs(50), boot_id: "boot-2".into(), unix: UnixMs(unix) };
     assert_eq!(next_deadline([&b], &rebooted(1_009_000)), Some(Millis(1_000)));
-    assert_eq!(due([&b], &rebooted(1_010_000)), [b.id.clone()]);
+    assert_eq!(due([&b], &rebooted(1_010_000)), vec![b.id.clone()]);
     // Within one boot the wall clock is not asked: a step of it ends nothing.
     let stepped = Clock { unix: UnixMs(9_000_000), ..clock(5_000) };
     assert!(due([&b], &stepped).is_empty());

@@ -75,10 +75,8 @@ pub fn admit(terms: &Terms, lenders: &[LenderView], policy: &Policy, utc_offset_
         .map(|lender| Considered { lender, answer: answer(terms, lender, policy, utc_offset_s) })
         .collect();
     let scale = largest(&considered);
-    let best = considered
-        .iter()
-        .filter_map(|c| c.answer.as_ref().ok().map(|l| (c.lender, l)))
-        .min_by(|(a, la), (b, lb)| {
+    let best =
+        considered.iter().filter_map(|c| c.answer.as_ref().ok().map(|l| (c.lender, l))).min_by(|(a, la), (b, lb)| {
             leftover(la, &terms.amount, &scale)
                 .cmp(&leftover(lb, &terms.amount, &scale))
                 .then(b.sharing.priority.total_cmp(&a.sharing.priority))

@@ -35,7 +35,8 @@ fn the_better_fit_lends_and_says_why() {
 
 #[test]
 fn priority_breaks_a_tie_then_the_name() {
-    let mut lenders = [lender("b", res(4_000, 4_096, 0), res(0, 0, 0)), lender("a", res(4_000, 4_096, 0), res(0, 0, 0))];
+    let mut lenders =
+        [lender("b", res(4_000, 4_096, 0), res(0, 0, 0)), lender("a", res(4_000, 4_096, 0), res(0, 0, 0))];
     let want = terms(res(1_000, 512, 0));
     assert_eq!(admit(&want, &lenders, &policy(), 0).unwrap().lender, "a".into());
     lenders[0].sharing.priority = 2.0;
@@ -206,7 +207,8 @@ fn within_promise(l: &LenderView, taken: &Resources) -> bool {
     let own = l.used.unwrap_or(l.total);
     let kept = reserve(l.total, &policy());
     all.fits_in(&l.sharing.lending_limit(l.total))
-        && (taken.cpu.0 == 0 || u64::from(all.cpu.0) + u64::from(own.cpu.0) + u64::from(kept.cpu.0) <= l.total.cpu.0.into())
+        && (taken.cpu.0 == 0
+            || u64::from(all.cpu.0) + u64::from(own.cpu.0) + u64::from(kept.cpu.0) <= l.total.cpu.0.into())
         && (taken.memory.0 == 0 || all.memory.0 + own.memory.0 + kept.memory.0 <= l.total.memory.0)
         && (taken.gpu == 0 || all.gpu + own.gpu <= l.total.gpu)
 }

@@ -98,7 +98,10 @@ fn two_busy_threads_fill_a_lease_of_two_cpus_and_no_more() {
     let plan = case(verdicts, vec![lease("b-1", "gpu1", res(2_000, 1_024, 0))]).plan();
     assert_eq!(pids(&plan), [1]);
     assert_eq!(plan.steps[0].needed, res(2_000, 550, 0));
-    assert_eq!(plan.stays[0].reasons[0].to_string(), "E-NOFIT needs 0.1 CPU 42 MiB; b-1 on gpu1 has 0.0 CPU 474 MiB left");
+    assert_eq!(
+        plan.stays[0].reasons[0].to_string(),
+        "E-NOFIT needs 0.1 CPU 42 MiB; b-1 on gpu1 has 0.0 CPU 474 MiB left"
+    );
 }
 
 #[test]
@@ -128,10 +131,8 @@ fn what_only_the_sum_would_hold_stays_split() {
 
 #[test]
 fn o7_what_is_away_or_was_moved_a_moment_ago_is_not_taken_again() {
-    let mut c = case(
-        (1..=3).map(|n| verdict(n, res(100, 100, 0))).collect(),
-        vec![lease("b-1", "gpu1", res(8_000, 8_000, 0))],
-    );
+    let mut c =
+        case((1..=3).map(|n| verdict(n, res(100, 100, 0))).collect(), vec![lease("b-1", "gpu1", res(8_000, 8_000, 0))]);
     c.busy.insert(proc_id(1), Busy::Moving("o-1".into()));
     c.busy.insert(proc_id(2), Busy::Away("o-2".into()));
     c.busy.insert(proc_id(3), Busy::Cooldown(Millis(12_000)));
@@ -223,7 +224,11 @@ pub(crate) fn any_case() -> impl Strategy<Value = Case> {
         Just(Trigger::Scan),
         (1i32..40).prop_map(|pid| Trigger::Named { pid }),
     ];
-    let known = (proptest::option::of(lease_size()), proptest::option::of(0.0..1.2f64), proptest::option::of(1u64 << 20..1 << 34));
+    let known = (
+        proptest::option::of(lease_size()),
+        proptest::option::of(0.0..1.2f64),
+        proptest::option::of(1u64 << 20..1 << 34),
+    );
     (
         proptest::collection::vec(any_verdict(), 0..20),
         (lease_size(), lease_size()),

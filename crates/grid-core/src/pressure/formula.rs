@@ -11,7 +11,7 @@
 //! monotonic; a term that is unknown is left out, and a level without any term is unknown.
 
 use crate::plan::Resource;
-use grid_types::facts::{Gpus, NodeFacts};
+use grid_types::facts::{GpuFacts, Gpus, NodeFacts};
 
 /// Levels at one moment; `None` where nothing is known, which is not zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -52,12 +52,14 @@ pub fn levels(f: &NodeFacts) -> Levels {
     let gpu = match &f.gpus {
         Gpus::None => Some(0.0),
         Gpus::Unknown(_) => None,
-        Gpus::Present(devices) => devices
-            .iter()
-            .map(|g| worst([Some(f64::from(g.utilization_percent) / 100.0), part(g.memory_used.0, g.memory_total.0)]))
-            .fold(Some(0.0), |a, b| worst([a, b])),
+        Gpus::Present(devices) => Some(devices.iter().map(device).fold(0.0, f64::max)),
     };
     Levels { cpu, memory, gpu, memory_used }
+}
+
+fn device(g: &GpuFacts) -> f64 {
+    let memory = part(g.memory_used.0, g.memory_total.0);
+    worst([Some(f64::from(g.utilization_percent) / 100.0), memory]).unwrap_or_default()
 }
 
 fn part(used: u64, total: u64) -> Option<f64> {

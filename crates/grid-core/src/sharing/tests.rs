@@ -34,7 +34,8 @@ fn d1_active_boosts_of_the_head_are_summed_and_named() {
     ];
     let sum = Boosted::of(&boosts, &"head".into());
     assert_eq!(sum.sum, res(3_000, 2_048, 1));
-    let why = decide(Mode::DynamicBalancing, &res(100, 10, 0), true, &situation(&sum, res(1, 20_000, 0), Some(0.1))).why;
+    let why =
+        decide(Mode::DynamicBalancing, &res(100, 10, 0), true, &situation(&sum, res(1, 20_000, 0), Some(0.1))).why;
     assert!(why.contains("b-1 2.0 CPU 1.0 GiB, b-2 1.0 CPU 1.0 GiB 1 GPU"), "{why}");
 }
 

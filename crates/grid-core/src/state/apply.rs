@@ -1,9 +1,9 @@
 //! The fold: one event at a time, each refused or applied whole.
 
 use super::{ApplyError, NodeState, State};
+use grid_types::PlanId;
 use grid_types::event::{Event, EventRecord};
 use grid_types::plan::{Plan, PlanOutcome};
-use grid_types::PlanId;
 
 impl State {
     /// Applies one event. The first may have any place in the journal (older ones may have been pruned); each other

@@ -30,7 +30,12 @@ impl State {
                 b.boot_id.clone_from(&rec.boot_id);
                 Ok(())
             }
-            Event::BoostEnding { boost, why } => self.step(boost, BoostEvent::EndBegun { why: *why }).map(drop),
+            Event::BoostEnding { boost, why } => {
+                self.step(boost, BoostEvent::EndBegun { why: *why })?;
+                let guests: Vec<_> = self.guests(boost).iter().map(|o| o.id.clone()).collect();
+                self.recall_failed.retain(|id| !guests.contains(id));
+                Ok(())
+            }
             Event::BoostOverdue { boost, detail } => {
                 self.step(boost, BoostEvent::Overdue { detail: detail.clone() }).map(drop)
             }

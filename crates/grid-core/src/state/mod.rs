@@ -19,7 +19,7 @@ use grid_types::event::{OffloadPhase, OffloadRecord};
 use grid_types::plan::Plan;
 use grid_types::policy::AutoMode;
 use grid_types::{AttemptId, BoostId, NodeName, OffloadId, PlanId, ProcId, Resources, UnixMs};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// When a node was heard of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub struct State {
     pub metrics: Metrics,
     /// Starts of the daemon.
     pub starts: u64,
+    /// Guests whose recall failed since the end of their boost began: not tried again by itself.
+    recall_failed: BTreeSet<OffloadId>,
     history: usize,
 }
 
@@ -73,6 +75,7 @@ impl State {
             cooldowns: Cooldowns::default(),
             metrics: Metrics::default(),
             starts: 0,
+            recall_failed: BTreeSet::new(),
             history: usize::try_from(history).unwrap_or(usize::MAX).max(1),
         }
     }

@@ -1,12 +1,12 @@
 //! Events of offloads.
 //!
 //! ```text
-//!            ┌────────── failed ──► Failed ── started again ──┐
-//!  started ► Moving ── moved ──► Away ── recall started ──► Returning ── recalled ──► Home
-//!            │  ▲                │ ▲ ◄──── recall failed ──── │                        │
-//!            │  └────────────────┼─┼──────────────────────────┼───────► in doubt       │
-//!            └─ ended ──► Ended ◄┴─┴──────────── ended ───────┴────────────────────────┘
-//!  in doubt: proof, either way, or a person's decision; Lost: ended without a status, or dropped in doubt
+//!  started ──► Moving ── moved ──► Away ── recall started ──► Returning ── recalled ──► Home
+//!    ▲           │ failed           ▲                            │
+//!    └── Failed ◄┘                  └────── recall failed ───────┘
+//!
+//!  Moving, Returning ── in doubt ──► InDoubt ── proof either way, or a person's decision
+//!  any live phase, Home ── ended ──► Ended (status known) or Lost (unknown, or dropped in doubt)
 //! ```
 
 use super::{ApplyError, State};
@@ -31,11 +31,24 @@ impl State {
         let Some(phase) = phase else {
             return Err(ApplyError::Offload { offload: id.clone(), phase: offload.phase, event: name });
         };
+        self.still_held(offload, phase)?;
         let mut next = offload.clone();
         (next.phase, next.since) = (phase, rec.at);
         self.note(&mut next, rec);
         self.offloads.insert(next.id.clone(), next);
         Ok(())
+    }
+
+    /// Nothing comes back to life in a lease whose capacity went back on proof that it was empty, nor twice.
+    fn still_held(&self, o: &OffloadRecord, next: P) -> Result<(), ApplyError> {
+        if let Some(other) = self.offload_of(&o.process).filter(|other| next.is_guest() && other.id != o.id) {
+            return Err(ApplyError::ProcessBusy { process: o.process.clone(), offload: other.id.clone() });
+        }
+        let lost = |id: &BoostId| self.boosts.get(id).is_none_or(|b| !b.state.holds_capacity());
+        match o.boost.as_ref().filter(|id| next.is_guest() && lost(id)) {
+            Some(id) => Err(ApplyError::NoGuests { boost: id.clone(), destination: o.destination.clone() }),
+            None => Ok(()),
+        }
     }
 
     fn started(&mut self, rec: &EventRecord) -> Result<(), ApplyError> {
@@ -90,12 +103,17 @@ impl State {
                 o.attempt = attempt.clone();
                 o.attempts += 1;
                 o.direction = Direction::Back;
+                self.recall_failed.remove(&o.id);
             }
-            Event::RecallFailed { reason, .. } => o.reasons.push(reason.clone()),
+            Event::RecallFailed { reason, .. } => {
+                o.reasons.push(reason.clone());
+                self.recall_failed.insert(o.id.clone());
+            }
             Event::Recalled { pid, process, figures, .. } => {
                 o.figures = Some(figures.clone());
                 o.home_pid = Some(*pid);
                 o.home.clone_from(process);
+                self.recall_failed.remove(&o.id);
                 self.metrics.recalled += 1;
                 self.metrics.moved(figures);
                 if let Some(process) = process {
@@ -104,6 +122,7 @@ impl State {
             }
             Event::ProcessEnded { status, .. } => {
                 o.exit = *status;
+                self.recall_failed.remove(&o.id);
                 self.metrics.ended_away += 1;
             }
             Event::OffloadInDoubt { detail, .. } => {
@@ -116,18 +135,8 @@ impl State {
 }
 
 fn record_of(rec: &EventRecord) -> Option<OffloadRecord> {
-    let Event::OffloadStarted {
-        offload,
-        attempt,
-        process,
-        title,
-        uid,
-        source,
-        destination,
-        boost,
-        needed,
-        plan,
-    } = &rec.event
+    let Event::OffloadStarted { offload, attempt, process, title, uid, source, destination, boost, needed, plan } =
+        &rec.event
     else {
         return None;
     };

@@ -6,7 +6,7 @@ use crate::lease::Lent;
 use crate::plan::Busy;
 use crate::sharing::{Boosted, LeaseView};
 use grid_types::boost::{Boost, BoostState};
-use grid_types::event::{Direction, OffloadPhase, OffloadRecord};
+use grid_types::event::{OffloadPhase, OffloadRecord};
 use grid_types::plan::Plan;
 use grid_types::policy::AutoMode;
 use grid_types::{BoostId, BootMs, Millis, NodeName, PlanId, ProcId, Resources};
@@ -74,7 +74,9 @@ impl State {
                 title: o.title.clone(),
                 needed: o.needed,
                 phase: o.phase,
-                recall_failed: (o.direction == Direction::Back && o.phase == OffloadPhase::Away)
+                recall_failed: self
+                    .recall_failed
+                    .contains(&o.id)
                     .then(|| o.reasons.last().map_or("unknown".to_owned(), ToString::to_string)),
             })
             .collect()
