@@ -99,6 +99,21 @@ impl State {
                 *self.metrics.failed.entry(reason.code).or_default() += 1;
                 self.cooldowns.failed(&o.process, rec.boot_at);
             }
+            Event::ProcessEnded { status, .. } => {
+                o.exit = *status;
+                self.recall_failed.remove(&o.id);
+                self.metrics.ended_away += 1;
+            }
+            Event::OffloadInDoubt { detail, .. } => {
+                o.reasons.push(Reason::new(ReasonCode::Doubt, detail.clone()));
+                self.metrics.in_doubt += 1;
+            }
+            _ => self.note_way_back(o, rec),
+        }
+    }
+
+    fn note_way_back(&mut self, o: &mut OffloadRecord, rec: &EventRecord) {
+        match &rec.event {
             Event::RecallStarted { attempt, .. } => {
                 o.attempt = attempt.clone();
                 o.attempts += 1;
@@ -119,15 +134,6 @@ impl State {
                 if let Some(process) = process {
                     self.cooldowns.moved(process, rec.boot_at);
                 }
-            }
-            Event::ProcessEnded { status, .. } => {
-                o.exit = *status;
-                self.recall_failed.remove(&o.id);
-                self.metrics.ended_away += 1;
-            }
-            Event::OffloadInDoubt { detail, .. } => {
-                o.reasons.push(Reason::new(ReasonCode::Doubt, detail.clone()));
-                self.metrics.in_doubt += 1;
             }
             _ => {}
         }
