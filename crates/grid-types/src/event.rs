@@ -253,6 +253,9 @@ pub enum Event {
         attempt: AttemptId,
         /// Its number at home now.
         pid: i32,
+        /// Its whole identity at home now, where it is known: its cool-down starts with it.
+        #[serde(default)]
+        process: Option<ProcId>,
         /// Measured.
         figures: MoveFigures,
     },
@@ -293,6 +296,69 @@ pub enum Event {
         /// To.
         mode: AutoMode,
     },
+}
+
+/// Which way a move goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// From home to the destination.
+    #[default]
+    Out,
+    /// From the destination home.
+    Back,
+}
+
+/// All that is known of one offload: a view of the journal, folded by `grid_core::state`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OffloadRecord {
+    /// Its id.
+    pub id: OffloadId,
+    /// What, by its identity at home when it was first moved.
+    pub process: ProcId,
+    /// For people.
+    pub title: String,
+    /// Owner.
+    pub uid: u32,
+    /// Its home.
+    pub source: NodeName,
+    /// Where it went.
+    pub destination: NodeName,
+    /// In this boost's lease.
+    pub boost: Option<BoostId>,
+    /// By this plan.
+    pub plan: Option<PlanId>,
+    /// Where it is.
+    pub phase: OffloadPhase,
+    /// Which way its last move went.
+    pub direction: Direction,
+    /// Its last attempt; messages of others are stale.
+    pub attempt: AttemptId,
+    /// How many there were.
+    pub attempts: u32,
+    /// Needed at the destination, and counted against the lease while it is a guest.
+    pub needed: Resources,
+    /// Figures of its last move.
+    pub figures: Option<MoveFigures>,
+    /// How it ended.
+    pub exit: Option<ExitStatus>,
+    /// Its identity at home after it came back.
+    pub home: Option<ProcId>,
+    /// Its number at home after it came back.
+    pub home_pid: Option<i32>,
+    /// When its present phase began.
+    pub since: UnixMs,
+    /// When its first move began.
+    pub started_at: UnixMs,
+    /// Why its moves failed or are in doubt, the latest last.
+    pub reasons: Vec<Reason>,
+}
+
+impl OffloadPhase {
+    /// It counts against its lease: on its way, there, or nobody knows.
+    pub fn is_guest(self) -> bool {
+        matches!(self, OffloadPhase::Moving | OffloadPhase::Away | OffloadPhase::Returning | OffloadPhase::InDoubt)
+    }
 }
 
 /// What a person decides about a move in doubt.
