@@ -111,8 +111,11 @@ impl Agent {
         }
         let clock = |source| AgentError::Io { action: "read", path: "/proc/sys/kernel/random/boot_id".into(), source };
         let boot_id = grid_os::clock::boot_id().map_err(|e| clock(std::io::Error::other(e)))?;
-        let hierarchies =
-            Hierarchies::detect().map_err(|source| AgentError::Io { action: "read", path: "/proc/self/mountinfo".into(), source })?;
+        let hierarchies = Hierarchies::detect().map_err(|source| AgentError::Io {
+            action: "read",
+            path: "/proc/self/mountinfo".into(),
+            source,
+        })?;
         let criu = Criu::find(&cfg.criu)?;
         let ledger = Ledger::open(&cfg.state_dir.join("ledger.db"))?;
         let group = hierarchies.group(&cfg.cgroup, &BOUNDED);
@@ -246,8 +249,8 @@ impl Agent {
                 let result = self.answer(*request).map(Box::new).map_err(|reason| Refusal { reason });
                 self.say(from, Body::Response { id, result });
             }
-            (Body::Down { message, stage }, Party::Agent(from)) => self.from_source(from, message, stage.map(|s| *s)),
-            (Body::Up { message }, Party::Agent(_)) => self.from_destination(message),
+            (Body::Down { message, stage }, Party::Agent(from)) => self.heed_source(from, message, stage.map(|s| *s)),
+            (Body::Up { message }, Party::Agent(_)) => self.heed_destination(message),
             _ => {}
         }
     }
@@ -273,12 +276,17 @@ impl Agent {
     fn processes(&mut self) -> Result<Answer, Reason> {
         self.resample()?;
         let stats = self.sample.as_ref().map(|s| s.procs.clone()).unwrap_or_default();
-        let own = self.proc.deep(std::process::id() as i32).map(|d| d.ns).unwrap_or_default();
-        Ok(Answer::Processes { stats, own, grid_pids: self.grid_pids() })
+        let tree_roots = self.tree_roots().into_iter().collect();
+        Ok(Answer::Processes { stats, own: self.own_namespaces(), grid_pids: self.grid_pids(), tree_roots })
     }
 
     pub(crate) fn own_namespaces(&self) -> Namespaces {
         self.proc.deep(std::process::id() as i32).map(|d| d.ns).unwrap_or_default()
+    }
+
+    /// Roots of the trees that came here and live here.
+    pub(crate) fn tree_roots(&self) -> std::collections::BTreeSet<i32> {
+        self.incoming.values().filter_map(Incoming::living_root).collect()
     }
 
     /// Processes that run grid's own program.
@@ -338,7 +346,7 @@ impl Agent {
     pub(crate) fn after(&self, pause: Duration, input: Input) {
         let inputs = self.inputs.clone();
         tokio::spawn(async move {
-            crate::tree::sleep_boottime(pause).await;
+            grid_os::wait::sleep_boottime(pause).await;
             let _ = inputs.send(input);
         });
     }
@@ -354,9 +362,9 @@ fn node_cgroup(group: &Group) -> Option<NodeCgroup> {
 
 pub(crate) fn make_private_dir(path: &Path) -> Result<(), AgentError> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o711)
-        .create(path)
-        .map_err(|source| AgentError::Io { action: "create", path: path.to_owned(), source })
+    std::fs::DirBuilder::new().recursive(true).mode(0o711).create(path).map_err(|source| AgentError::Io {
+        action: "create",
+        path: path.to_owned(),
+        source,
+    })
 }

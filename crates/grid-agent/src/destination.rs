@@ -87,9 +87,10 @@ impl Incoming {
         let _ = std::fs::remove_dir_all(&self.place.images);
     }
 
-    /// It runs here now and this is its root.
-    pub(crate) fn is_home_of(&self, pid: i32) -> bool {
-        self.machine.state == DestinationState::Running && !self.record.left && self.record.root.is_some_and(|r| r.pid == pid)
+    /// The root of a tree that runs here now.
+    pub(crate) fn living_root(&self) -> Option<i32> {
+        let here = self.machine.state == DestinationState::Running && !self.record.left;
+        self.record.root.map(|r| r.pid).filter(|_| here)
     }
 
     pub(crate) fn tree(&self) -> (&TreePlace, Option<InitProcess>, Option<Root>) {
@@ -125,8 +126,7 @@ impl Agent {
             let same_boot = incoming.record.boot_id == self.boot_id;
             let alive = same_boot && incoming.record.init.is_some_and(|i| i.open().is_some());
             let frozen = alive && incoming.place.group.is_frozen().unwrap_or(false);
-            let (machine, actions) =
-                Destination::recover(row.attempt.clone(), row.state, row.released, alive, frozen);
+            let (machine, actions) = Destination::recover(row.attempt.clone(), row.state, row.released, alive, frozen);
             incoming.machine = machine;
             if let (true, Some(init)) = (alive, incoming.record.init) {
                 self.watch_init(&row.attempt, init);
@@ -138,7 +138,7 @@ impl Agent {
     }
 
     /// A message from the agent that owns the attempt.
-    pub(crate) fn from_source(&mut self, from: NodeName, message: ToDestination, stage: Option<Stage>) {
+    pub(crate) fn heed_source(&mut self, from: NodeName, message: ToDestination, stage: Option<Stage>) {
         let attempt = message.attempt().clone();
         if self.incoming.contains_key(&attempt) {
             return self.step_destination(&attempt, DestinationInput::Received(message));
@@ -150,7 +150,12 @@ impl Agent {
                 for action in answer_unknown(&message) {
                     match action {
                         DestinationAction::Persist(state) => {
-                            if let Err(e) = self.ledger.put_destination(&attempt, state, false, &nothing(from.clone(), &self.boot_id)) {
+                            if let Err(e) = self.ledger.put_destination(
+                                &attempt,
+                                state,
+                                false,
+                                &nothing(from.clone(), &self.boot_id),
+                            ) {
                                 return tracing_line(&e.to_string());
                             }
                         }
@@ -326,10 +331,9 @@ impl Agent {
         let Some(incoming) = self.incoming.get_mut(attempt) else { return Ok(()) };
         let released = incoming.machine.released;
         match action {
-            DestinationAction::Persist(state) => self
-                .ledger
-                .put_destination(attempt, state, released, &incoming.record)
-                .map_err(|e| e.to_string())?,
+            DestinationAction::Persist(state) => {
+                self.ledger.put_destination(attempt, state, released, &incoming.record).map_err(|e| e.to_string())?
+            }
             DestinationAction::PersistReleased => self
                 .ledger
                 .put_destination(attempt, incoming.machine.state, true, &incoming.record)
@@ -389,7 +393,9 @@ impl Agent {
                     tracing_line(&e);
                 }
             }
-            DestinationReport::Held { detail } | DestinationReport::Lost { detail } | DestinationReport::Refused { detail } => {
+            DestinationReport::Held { detail }
+            | DestinationReport::Lost { detail }
+            | DestinationReport::Refused { detail } => {
                 tracing_line(&format!("attempt {attempt}: {detail}"));
             }
             DestinationReport::Staged => {}

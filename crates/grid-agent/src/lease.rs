@@ -63,25 +63,25 @@ impl Agent {
     }
 
     pub(crate) fn open_lease(&mut self, terms: LeaseTerms) -> Result<Answer, Reason> {
-        if let Some(held) = self.leases.get(&terms.lease) {
-            if held.record.terms.epoch > terms.epoch {
-                return Err(Reason::new(ReasonCode::Expired, format!("epoch {} is past", terms.epoch)));
-            }
+        if let Some(held) = self.leases.get(&terms.lease)
+            && held.record.terms.epoch > terms.epoch
+        {
+            return Err(Reason::new(ReasonCode::Expired, format!("epoch {} is past", terms.epoch)));
         }
         let id = terms.lease.clone();
         let group = self.group(id.as_str(), &BOUNDED);
         let until = BootMs(boot_ms().0 + terms.remaining.0);
         let record = LeaseRecord { terms, until, boot_id: self.boot_id.clone() };
         self.ledger.put_lease(&id, &record).map_err(failed)?;
-        let made = group
-            .create()
-            .and_then(|()| group.set_limits(&record.terms.amount))
-            .and_then(|()| group.describe_limits());
+        let made =
+            group.create().and_then(|()| group.set_limits(&record.terms.amount)).and_then(|()| group.describe_limits());
         match made {
             Ok(enforced) => {
                 self.leases.insert(id.clone(), Lease { record, group });
                 self.arm_lease(&id);
-                Ok(Answer::LeaseOpen { enforced: format!("{} cgroup {}/{id} reads {enforced}", self.cfg.node, self.cfg.cgroup) })
+                Ok(Answer::LeaseOpen {
+                    enforced: format!("{} cgroup {}/{id} reads {enforced}", self.cfg.node, self.cfg.cgroup),
+                })
             }
             Err(e) => {
                 let _ = group.remove();

@@ -25,7 +25,9 @@ pub enum LedgerError {
         source: rusqlite::Error,
     },
     /// Written by a later version.
-    #[error("ledger {path} has schema {found}, this grid knows {SCHEMA}: install the newer grid again; nothing was changed")]
+    #[error(
+        "ledger {path} has schema {found}, this grid knows {SCHEMA}: install the newer grid again; nothing was changed"
+    )]
     Newer {
         /// The file.
         path: PathBuf,
@@ -111,7 +113,12 @@ impl Ledger {
     }
 
     /// Records the source's side of an attempt.
-    pub fn put_source<D: Serialize>(&self, attempt: &AttemptId, state: SourceState, detail: &D) -> Result<(), LedgerError> {
+    pub fn put_source<D: Serialize>(
+        &self,
+        attempt: &AttemptId,
+        state: SourceState,
+        detail: &D,
+    ) -> Result<(), LedgerError> {
         let (state, detail) = (self.encode("source", &state)?, self.encode("source", detail)?);
         self.db
             .prepare_cached("INSERT OR REPLACE INTO source VALUES (?1, ?2, ?3)")
@@ -150,9 +157,7 @@ impl Ledger {
 
     fn rows(&self, sql: &str) -> Result<Vec<(String, String, bool, String)>, LedgerError> {
         let mut statement = self.db.prepare(sql).map_err(self.err())?;
-        let rows = statement
-            .query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))
-            .map_err(self.err())?;
+        let rows = statement.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?))).map_err(self.err())?;
         rows.collect::<Result<_, _>>().map_err(self.err())
     }
 
@@ -194,9 +199,8 @@ impl Ledger {
     /// Every recorded lease.
     pub fn leases<D: DeserializeOwned>(&self) -> Result<Vec<(LeaseId, D)>, LedgerError> {
         let mut statement = self.db.prepare("SELECT lease, detail FROM lease").map_err(self.err())?;
-        let rows = statement
-            .query_map([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?)))
-            .map_err(self.err())?;
+        let rows =
+            statement.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?))).map_err(self.err())?;
         rows.collect::<Result<Vec<_>, _>>()
             .map_err(self.err())?
             .into_iter()

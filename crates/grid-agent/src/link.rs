@@ -60,9 +60,13 @@ pub async fn read_frame<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)
 }
 
 /// Writes one frame.
-pub async fn write_frame<T: Serialize>(to: &mut (impl AsyncWrite + Unpin), frame: &T, peer: &str) -> Result<(), LinkError> {
-    let json = serde_json::to_vec(frame)
-        .map_err(|e| LinkError::Garbled { peer: peer.to_owned(), detail: e.to_string() })?;
+pub async fn write_frame<T: Serialize>(
+    to: &mut (impl AsyncWrite + Unpin),
+    frame: &T,
+    peer: &str,
+) -> Result<(), LinkError> {
+    let json =
+        serde_json::to_vec(frame).map_err(|e| LinkError::Garbled { peer: peer.to_owned(), detail: e.to_string() })?;
     let mut bytes = Vec::with_capacity(json.len() + 4);
     bytes.extend((json.len() as u32).to_le_bytes());
     bytes.extend(json);
@@ -249,4 +253,3 @@ pub(crate) fn bind_unix(path: &Path) -> Result<UnixListener, LinkError> {
 pub(crate) fn tracing_line(text: &str) {
     eprintln!("grid agent: {text}");
 }
-

@@ -24,7 +24,8 @@ impl Agent {
             return Err(Reason::new(ReasonCode::Away, format!("process {pid} is being moved already")));
         }
         let ctx = DetectContext {
-            grid_pids: self.grid_pids().into_iter().collect(),
+            own_pids: self.grid_pids().into_iter().collect(),
+            tree_roots: self.tree_roots(),
             own_ns: self.own_namespaces(),
             named: true,
             private_paths: order.private_paths.clone(),

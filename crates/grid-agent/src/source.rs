@@ -7,7 +7,9 @@ use crate::data::{self, Dial};
 use crate::destination::wait_for_criu;
 use crate::link::tracing_line;
 use crate::tree::{TREE_NAMESPACES, TreePlace, start_ticks};
-use grid_core::handover::{GoneProof, HomeCopy, Source, SourceAction, SourceInput, SourceReport, answer_unknown_at_source};
+use grid_core::handover::{
+    GoneProof, HomeCopy, Source, SourceAction, SourceInput, SourceReport, answer_unknown_at_source,
+};
 use grid_os::cgroup::{Controller, Group};
 use grid_os::criu::{Criu, DumpJob, Where, send_images};
 use grid_os::spawn::Owner;
@@ -20,7 +22,7 @@ use grid_types::{AttemptId, Bytes, Millis, NodeName};
 use serde::{Deserialize, Serialize};
 use std::net::TcpStream;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A destination that is not ready to receive within this is given up; nothing is frozen yet.
@@ -94,7 +96,7 @@ impl Agent {
         let tree = self.preflight(&order)?;
         let attempt = order.attempt.clone();
         let root = tree.root.stat.id.pid;
-        let came_by = self.incoming.iter().find(|(_, i)| i.is_home_of(root)).map(|(a, _)| a.clone());
+        let came_by = self.incoming.iter().find(|(_, i)| i.living_root() == Some(root)).map(|(a, _)| a.clone());
         let hold = self.hold_group(&attempt, root, came_by.as_ref());
         let record = Record {
             boot_id: self.boot_id.clone(),
@@ -252,7 +254,7 @@ impl Agent {
     }
 
     /// A message from the agent to which an attempt was sent.
-    pub(crate) fn from_destination(&mut self, message: ToSource) {
+    pub(crate) fn heed_destination(&mut self, message: ToSource) {
         let attempt = message.attempt().clone();
         if !self.sources.contains_key(&attempt) {
             for action in answer_unknown_at_source(&message) {
@@ -355,7 +357,9 @@ impl Agent {
             SourceReport::Resolved(Resolution::AcceptRepeat) => {
                 failed(ReasonCode::Doubt, "resolved: the copy at home runs on; work may be repeated".into())
             }
-            SourceReport::Resolved(Resolution::Drop) | SourceReport::CancelTooLate | SourceReport::UnknownAttempt(_) => {
+            SourceReport::Resolved(Resolution::Drop)
+            | SourceReport::CancelTooLate
+            | SourceReport::UnknownAttempt(_) => {
                 return;
             }
         };
@@ -404,7 +408,9 @@ impl Agent {
         let due: Vec<AttemptId> = self
             .sources
             .iter()
-            .filter(|(_, s)| matches!(s.machine.state, SourceState::Committed | SourceState::InDoubt | SourceState::Frozen))
+            .filter(|(_, s)| {
+                matches!(s.machine.state, SourceState::Committed | SourceState::InDoubt | SourceState::Frozen)
+            })
             .filter(|(_, s)| s.last_word.elapsed() >= Duration::from_secs(1))
             .map(|(a, _)| a.clone())
             .collect();
@@ -494,7 +500,7 @@ fn stage_of(order: &MoveOrder, tree: &TreeFacts) -> Stage {
     let executables = tree.all().filter_map(|p| p.deep.as_ref()?.exe.clone()).collect();
     Stage {
         offload: order.offload.clone(),
-        title: grid_core::detect::title(root),
+        title: grid_core::detect::title(root, false),
         uid: root.stat.uid,
         gid: group_id(root.stat.id.pid).unwrap_or(root.stat.uid),
         lease: order.lease.clone(),
@@ -621,6 +627,6 @@ impl Dump {
 }
 
 /// Memory that CRIU wrote, from its statistics.
-fn written_bytes(images: &PathBuf) -> u64 {
+fn written_bytes(images: &Path) -> u64 {
     grid_os::criu::pages_written(images).unwrap_or(0) * 4096
 }

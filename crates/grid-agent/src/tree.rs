@@ -7,14 +7,11 @@ use grid_os::spawn::{Place, spawn};
 use grid_os::tree_init::TreeDir;
 use grid_types::{AttemptId, LeaseId};
 use nix::libc;
-use nix::sys::time::{TimeSpec, TimeValLike};
-use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
 
 /// The namespaces of a tree's own.
 pub(crate) const TREE_NAMESPACES: i32 = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC;
@@ -76,10 +73,8 @@ impl Agent {
     pub(crate) fn watch_init(&self, attempt: &AttemptId, init: InitProcess) {
         let (inputs, attempt) = (self.inputs.clone(), attempt.clone());
         tokio::spawn(async move {
-            if let Some(fd) = init.open()
-                && let Ok(fd) = AsyncFd::with_interest(fd, tokio::io::Interest::READABLE)
-            {
-                let _ = fd.readable().await;
+            if let Some(fd) = init.open() {
+                let _ = grid_os::wait::readable(fd.into()).await;
             }
             let _ = inputs.send(Input::InitEnded { attempt });
         });
@@ -138,20 +133,4 @@ impl TreePlace {
 pub(crate) fn wait_gone(fd: &PidFd) {
     let mut fds = [nix::poll::PollFd::new(fd.as_fd(), nix::poll::PollFlags::POLLIN)];
     let _ = nix::poll::poll(&mut fds, 5000u16);
-}
-
-/// Sleeps on CLOCK_BOOTTIME. Falls back to the runtime's clock where the kernel gives no timer.
-pub(crate) async fn sleep_boottime(pause: Duration) {
-    let set = || -> io::Result<AsyncFd<TimerFd>> {
-        let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
-        let pause = TimeSpec::nanoseconds(pause.as_nanos().clamp(1, i64::MAX as u128) as i64);
-        timer.set(Expiration::OneShot(pause), TimerSetTimeFlags::empty())?;
-        AsyncFd::with_interest(timer, tokio::io::Interest::READABLE)
-    };
-    match set() {
-        Ok(timer) => {
-            let _ = timer.readable().await;
-        }
-        Err(_) => tokio::time::sleep(pause).await,
-    }
 }

@@ -9,3 +9,4 @@ pub mod pidfd;
 pub mod proc;
 pub mod spawn;
 pub mod tree_init;
+pub mod wait;

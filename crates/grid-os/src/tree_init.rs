@@ -81,8 +81,7 @@ pub fn run(dir: &TreeDir) -> io::Result<()> {
 }
 
 fn keep_low_numbers_free() -> io::Result<()> {
-    let max: i32 =
-        fs::read_to_string("/proc/sys/kernel/pid_max")?.trim().parse().map_err(io::Error::other)?;
+    let max: i32 = fs::read_to_string("/proc/sys/kernel/pid_max")?.trim().parse().map_err(io::Error::other)?;
     fs::write("/proc/sys/kernel/ns_last_pid", FIRST_HELPER_PID.min(max / 4 * 3).to_string())
 }
 

@@ -1,1 +1,276 @@
-//! To be filled.
+//! The head's API: HTTP and JSON over a Unix socket. Every reply is a [`Reply`] with a version; errors too.
+//!
+//! | call | body | answers |
+//! |---|---|---|
+//! | `GET /v1/status` | | [`Status`] |
+//! | `GET /v1/nodes` | | `[NodeView]` |
+//! | `GET /v1/boosts`, `GET /v1/boosts/ID` | | `[BoostView]`, [`BoostView`] |
+//! | `POST /v1/boosts` | [`BoostAsk`] | [`BoostReply`] |
+//! | `POST /v1/boosts/ID/extend` | [`ExtendAsk`] | [`BoostView`] |
+//! | `POST /v1/boosts/ID/release` | [`ReleaseAsk`] | [`BoostView`] |
+//! | `GET /v1/scan` | | [`ScanReply`] |
+//! | `GET /v1/explain/PID` | | [`ExplainReply`] |
+//! | `POST /v1/offloads` | [`OffloadAsk`] | [`OffloadReply`] |
+//! | `GET /v1/offloads`, `GET /v1/offloads/ID[?settled]` | | `[OffloadView]`, [`OffloadView`]; `settled` waits for the end of a move under way |
+//! | `POST /v1/offloads/ID/cancel`, `…/recall`, `…/resolve` | , [`DryRun`], [`ResolveAsk`] | [`OffloadView`] |
+//! | `GET /v1/plans`, `GET /v1/plans/ID` | | `[Plan]`, [`Plan`] |
+//! | `POST /v1/plans/ID/apply` | | `[OffloadView]` |
+//! | `GET /v1/events?after=N[&follow]` | | one [`EventRecord`](crate::event::EventRecord) a line |
+//! | `POST /v1/auto` | [`AutoAsk`] | [`AutoView`] |
+//!
+//! `ID` may be an unambiguous prefix, or `last`.
+
+use crate::boost::{Boost, Priority};
+use crate::event::{OffloadRecord, Resolution};
+use crate::exit::FaultClass;
+use crate::facts::NodeFacts;
+use crate::ids::{NodeName, OffloadId};
+use crate::plan::{Plan, Verdict};
+use crate::policy::{AtEnd, AutoMode};
+use crate::reason::ReasonCode;
+use crate::units::{Bytes, MilliCpu, Millis, Resources, UnixMs};
+use serde::{Deserialize, Serialize};
+
+/// Version of the API; a field is only ever added within one.
+pub const API_VERSION: u32 = 1;
+
+/// What every call answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reply<T> {
+    /// [`API_VERSION`].
+    pub version: u32,
+    /// The answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ok: Option<T>,
+    /// Or what went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<ApiError>,
+}
+
+/// What went wrong: one message, what each part of it rests on, and what to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApiError {
+    /// Its class, which is the exit code.
+    pub class: FaultClass,
+    /// Its reason code, where it is a refusal.
+    pub code: Option<ReasonCode>,
+    /// What failed, in one sentence, and that nothing was changed where that is so.
+    pub message: String,
+    /// One line for each node or process that has a part in it.
+    pub details: Vec<String>,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+/// A node as it is seen now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeView {
+    /// Its name.
+    pub node: NodeName,
+    /// It is the head.
+    pub head: bool,
+    /// `ready`, `silent`, `unknown` (never seen).
+    pub state: String,
+    /// Time since it was heard of; none = never.
+    pub seen: Option<Millis>,
+    /// Last facts, however old.
+    pub facts: Option<NodeFacts>,
+    /// What it could lend now; none where nothing is known, or it lends nothing.
+    pub lendable: Option<Resources>,
+    /// What it has lent.
+    pub lent: Resources,
+    /// Why it lends nothing, where it does not.
+    pub why: Option<String>,
+}
+
+/// A boost as it is now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BoostView {
+    /// The record, with its state.
+    pub boost: Boost,
+    /// Until its end; zero where it is past.
+    pub ends_in: Millis,
+    /// What its guests need, promised.
+    pub promised: Resources,
+    /// Memory charged to the lease as its lender reports it.
+    pub memory_used: Option<Bytes>,
+    /// Processes in it.
+    pub processes: Option<u32>,
+    /// Who lives in it.
+    pub guests: Vec<OffloadId>,
+    /// What the lender's kernel reported of its limits.
+    pub enforced: Option<String>,
+}
+
+/// Asking for a boost.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct BoostAsk {
+    /// Who shall have the capacity.
+    pub borrower: String,
+    /// CPUs; absent = none asked.
+    pub cpu: Option<MilliCpu>,
+    /// Memory; absent with CPUs asked = what the plan needs.
+    pub memory: Option<Bytes>,
+    /// GPUs.
+    pub gpu: Option<u32>,
+    /// How urgent.
+    pub priority: Priority,
+    /// For how long; absent = the policy's default.
+    pub duration: Option<Millis>,
+    /// Only this lender.
+    pub from: Option<String>,
+    /// What happens with guests at the end.
+    pub at_end: Option<AtEnd>,
+    /// Only say what would happen.
+    pub dry_run: bool,
+}
+
+/// A granted boost.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BoostReply {
+    /// It. With `dry_run`, as it would be (state `granting`), and nothing was changed.
+    pub boost: BoostView,
+    /// From the request to the capacity being held.
+    pub took: Millis,
+    /// What auto-offload is set to, and so whether processes move now.
+    pub auto: AutoMode,
+    /// Nothing was changed.
+    pub dry_run: bool,
+}
+
+/// Longer.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ExtendAsk {
+    /// By so much.
+    pub by: Millis,
+}
+
+/// Release.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct ReleaseAsk {
+    /// End guests by force in place of recalling them.
+    pub end: bool,
+    /// Only say what would happen.
+    pub dry_run: bool,
+}
+
+/// `dry_run` alone.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct DryRun {
+    /// Only say what would happen.
+    pub dry_run: bool,
+}
+
+/// What a scan found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ScanReply {
+    /// Processes that were looked at.
+    pub scanned: u32,
+    /// The plan that would be executed; `grid plan apply ID` does exactly that.
+    pub plan: Plan,
+    /// Trees that were looked at closely, the movable ones first.
+    pub verdicts: Vec<Verdict>,
+    /// Processes that stay, by the first reason found.
+    pub stays: Vec<StayCount>,
+}
+
+/// How many stay for one reason.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StayCount {
+    /// The reason.
+    pub code: ReasonCode,
+    /// Processes.
+    pub count: u32,
+}
+
+/// Everything about one process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExplainReply {
+    /// The detector's two answers.
+    pub verdict: Verdict,
+    /// Where it would fit, or the numbers for why not.
+    pub fits: Vec<String>,
+    /// The plan for it alone, not kept: its step or its reasons to stay.
+    pub plan: Plan,
+    /// Age of the facts.
+    pub age: Millis,
+    /// The offload it belongs to, where it is away or was.
+    pub offload: Option<OffloadView>,
+}
+
+/// Asking for a move.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct OffloadAsk {
+    /// Which process.
+    pub pid: i32,
+    /// Only to this node.
+    pub to: Option<String>,
+    /// Only into this boost.
+    pub boost: Option<String>,
+    /// Only say what would happen.
+    pub dry_run: bool,
+}
+
+/// A move that began, or would.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OffloadReply {
+    /// The plan that it follows.
+    pub plan: Plan,
+    /// It; none with `dry_run`.
+    pub offload: Option<OffloadView>,
+}
+
+/// A moved process as it is now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OffloadView {
+    /// The record.
+    pub record: OffloadRecord,
+    /// Root's number on the node where it lives, as its agent says.
+    pub pid_there: Option<i32>,
+    /// Since its last change.
+    pub since: Millis,
+}
+
+/// A person's decision.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ResolveAsk {
+    /// What.
+    pub decision: Resolution,
+}
+
+/// Switching auto-offload.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct AutoAsk {
+    /// To.
+    pub mode: AutoMode,
+}
+
+/// Auto-offload as it is now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AutoView {
+    /// Its mode.
+    pub mode: AutoMode,
+    /// What it would have moved since the daemon's journal began.
+    pub would_have_moved: u64,
+    /// What it moved.
+    pub moved: u64,
+}
+
+/// Everything at a glance.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Wall clock of the head.
+    pub now: UnixMs,
+    /// Nodes, the head first.
+    pub nodes: Vec<NodeView>,
+    /// Auto-offload.
+    pub auto: AutoView,
+    /// Boosts that hold capacity.
+    pub boosts: Vec<BoostView>,
+    /// What is away, moving, returning or in doubt.
+    pub away: Vec<OffloadView>,
+    /// What somebody should know.
+    pub warnings: Vec<String>,
+}

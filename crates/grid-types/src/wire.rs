@@ -198,6 +198,8 @@ pub enum Answer {
         own: crate::facts::Namespaces,
         /// Processes of grid's own.
         grid_pids: Vec<i32>,
+        /// Roots of trees that came to this node.
+        tree_roots: Vec<i32>,
     },
     /// To `Trees`: those that still live.
     Trees {

@@ -186,7 +186,8 @@ fn pushing<T>(pages: BorrowedFd<'_>, work: impl FnOnce() -> T) -> T {
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         let pusher = scope.spawn(|| {
-            while !done.load(std::sync::atomic::Ordering::Acquire) && setsockopt(&pages, sockopt::TcpNoDelay, &true).is_ok()
+            while !done.load(std::sync::atomic::Ordering::Acquire)
+                && setsockopt(&pages, sockopt::TcpNoDelay, &true).is_ok()
             {
                 std::thread::park_timeout(std::time::Duration::from_micros(500));
             }
