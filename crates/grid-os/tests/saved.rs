@@ -1,6 +1,8 @@
 //! Saved `/proc` trees, read as the live one is. Each has the facts that it must give beside it, as JSON; the detector's
 //! tests judge the same files. `UPDATE=1` writes them anew, to be looked at before they are committed.
 
+#![allow(clippy::unwrap_used)] // a test: its helpers may panic too
+
 use grid_os::proc::ProcRoot;
 use grid_types::facts::{FdKind, TreeFacts};
 use std::path::PathBuf;
