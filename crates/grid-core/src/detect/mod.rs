@@ -125,6 +125,10 @@ pub fn passes_below(verdict: &Verdict) -> bool {
 }
 
 #[cfg(test)]
+mod first_pass_tests;
+#[cfg(test)]
+mod saved;
+#[cfg(test)]
 mod testkit;
 #[cfg(test)]
 mod tests;

@@ -142,7 +142,7 @@ impl Obstacles<'_> {
             FdKind::Unknown { target } => {
                 self.add(p, ReasonCode::Unknown, format!("fd {n} is {target}, of an unknown kind"))
             }
-            FdKind::File { path, .. } | FdKind::Fifo { path } => self.place(p, path, &format!("fd {n}")),
+            FdKind::File { path, deleted: false } | FdKind::Fifo { path } => self.place(p, path, &format!("fd {n}")),
             _ => {}
         }
         if fd.foreign_mount {
@@ -182,7 +182,11 @@ impl Obstacles<'_> {
         deep.mapped_files.iter().for_each(|path| self.place(p, path, "a file that it maps"));
     }
 
+    /// A file whose name is gone is no matter of place: its content moves along.
     fn place(&mut self, p: &ProcFacts, path: &str, what: &str) {
+        if path.ends_with(" (deleted)") {
+            return;
+        }
         let under = |d: &&String| {
             path.strip_prefix(d.trim_end_matches('/')).is_some_and(|r| r.is_empty() || r.starts_with('/'))
         };

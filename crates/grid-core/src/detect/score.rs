@@ -27,6 +27,7 @@ pub(super) fn complexity(tree: &TreeFacts, memory: Bytes) -> Complexity {
     };
     let medium = |d: &ProcDeep| {
         d.fds.iter().any(|f| medium_fd(&f.kind))
+            || d.mapped_files.iter().any(|f| is_deleted(Some(f)))
             || !d.shared_maps.is_empty()
             || is_deleted(d.exe.as_deref())
             || d.ns_pids.len() > 1

@@ -88,7 +88,8 @@ pub(super) fn reasons(tree: &TreeFacts, ctx: &DetectContext, policy: &Detector, 
         all.extend(defaults(tree, ctx, class));
     }
     all.extend(too_new(stat, policy));
-    all.extend(too_small(tree.used(), stat.cpu, policy));
+    let used = tree.used();
+    all.extend(too_small(used, stat.cpu.map(|_| used.cpu), policy));
     if ctx.recent.contains(&root.stat.id) {
         all.push(Reason::new(ReasonCode::Cooldown, "it was moved or refused a moment ago"));
     }
