@@ -17,7 +17,7 @@ use grid_types::event::ExitStatus;
 use grid_types::handover::{DestinationState, ToDestination};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::{Body, Notice, Party, Stage, TreeHolding};
-use grid_types::{AttemptId, Bytes, LeaseId, NodeName};
+use grid_types::{AttemptId, Bytes, LeaseId, NodeName, ProcId};
 use serde::{Deserialize, Serialize};
 use std::net::TcpStream;
 use std::os::fd::AsFd;
@@ -40,6 +40,13 @@ pub(crate) struct Record {
     exit: Option<ExitStatus>,
     /// It left again by a later attempt.
     pub(crate) left: bool,
+}
+
+impl Record {
+    fn process(&self) -> Option<ProcId> {
+        let root = self.root?;
+        Some(ProcId { pid: root.pid, start_ticks: root.start_ticks, boot_id: self.boot_id.clone() })
+    }
 }
 
 /// The root of a restored tree.
@@ -381,8 +388,8 @@ impl Agent {
         let attempt_id = attempt.clone();
         match report {
             DestinationReport::Started | DestinationReport::Released => {
-                if let Some(root) = incoming.record.root {
-                    self.notice(Notice::Arrived { attempt: attempt_id, offload, pid: root.pid });
+                if let Some(process) = incoming.record.process() {
+                    self.notice(Notice::Arrived { attempt: attempt_id, offload, process });
                 }
             }
             DestinationReport::Ended => {
@@ -423,7 +430,7 @@ fn holding(attempt: &AttemptId, state: DestinationState, record: &Record) -> Tre
         offload: record.stage.offload.clone(),
         lease: record.stage.lease.clone(),
         state,
-        pid: record.root.map(|r| r.pid).filter(|_| state == DestinationState::Running),
+        process: record.process().filter(|_| state == DestinationState::Running && !record.left),
         exit: record.exit,
         figures: None,
     }

@@ -22,7 +22,6 @@ mod tree;
 
 pub use agent::run;
 pub use ledger::{Ledger, LedgerError};
-pub use link::{LinkError, read_frame, write_frame};
 
 use grid_types::NodeName;
 use std::net::SocketAddr;
@@ -76,7 +75,7 @@ pub enum AgentError {
     Ledger(#[from] LedgerError),
     /// A link.
     #[error(transparent)]
-    Link(#[from] LinkError),
+    Link(#[from] grid_os::frames::LinkError),
     /// CRIU.
     #[error(transparent)]
     Criu(#[from] grid_os::criu::CriuError),

@@ -1,1 +1,28 @@
-//! To be filled.
+//! The head's daemon: the one place where events get an order. Journal, planner, leases, hooks, API.
+//!
+//! ```text
+//!   API (Unix socket) ──► Head ──record()──► journal ──► State = fold(events)
+//!                          │ ▲
+//!                 Engine / │ │ notices
+//!                  agents ─▼─┴─ hub (the head's agent)
+//! ```
+//! Everything runs on one thread; between two `await`s nothing else changes, so a decision and the event that records
+//! it are one step. The daemon is needed neither to finish nor to undo a handover: it can die at any moment and picks
+//! up from the journal and from what the agents hold.
+
+mod boosts;
+mod head;
+mod hooks;
+mod hub;
+mod journal;
+mod offloads;
+mod pressure;
+mod reconcile;
+mod scan;
+mod server;
+mod views;
+
+pub use head::{Head, HeadConfig, HeadError};
+pub use hooks::{ActivationHook, HookFuture};
+pub use journal::{Journal, JournalError};
+pub use server::run;

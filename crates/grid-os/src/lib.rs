@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub mod clock;
 pub mod criu;
+pub mod frames;
 pub mod gpu;
 pub mod node;
 pub mod pidfd;

@@ -265,8 +265,8 @@ pub struct TreeHolding {
     pub lease: Option<LeaseId>,
     /// Its state.
     pub state: DestinationState,
-    /// Root's number on this node, while it lives.
-    pub pid: Option<i32>,
+    /// Its root on this node, while it lives.
+    pub process: Option<ProcId>,
     /// How it ended.
     pub exit: Option<ExitStatus>,
     /// Figures, where it arrived.
@@ -391,14 +391,14 @@ pub enum Notice {
         /// How.
         status: Option<ExitStatus>,
     },
-    /// A tree that came here runs here as this number.
+    /// A tree that came here runs here as this process.
     Arrived {
         /// Which attempt brought it.
         attempt: AttemptId,
         /// Whose.
         offload: OffloadId,
-        /// Root's number on this node.
-        pid: i32,
+        /// Its root on this node.
+        process: ProcId,
     },
     /// A lease ended by the lender's own timer.
     LeaseEnded {

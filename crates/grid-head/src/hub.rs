@@ -1,0 +1,130 @@
+//! The daemon's link to the head's agent, through which every node's agent is reached.
+
+use crate::head::Head;
+use grid_engine::Agents;
+use grid_os::frames::{LinkError, read_frame, write_frame};
+use grid_types::NodeName;
+use grid_types::reason::{Reason, ReasonCode};
+use grid_types::wire::{Answer, Body, Frame, Hello, Notice, PROTOCOL, Party, Refusal, Request, Welcome};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+
+/// An agent that does not answer a request within this counts as silent.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+
+type Waiting = HashMap<u64, oneshot::Sender<Result<Answer, Refusal>>>;
+
+/// Requests to agents, and their answers.
+#[derive(Clone, Default)]
+pub(crate) struct Hub(Rc<RefCell<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    link: Option<mpsc::UnboundedSender<Frame>>,
+    waiting: Waiting,
+    next: u64,
+}
+
+impl Agents for Hub {
+    async fn ask(&self, node: &NodeName, request: Request) -> Result<Answer, Reason> {
+        let silent = |why: &str| Reason::new(ReasonCode::Silent, format!("{node}: {why}"));
+        let (tx, rx) = oneshot::channel();
+        let id = {
+            let mut inner = self.0.borrow_mut();
+            inner.next += 1;
+            let id = inner.next;
+            let body = Body::Request { id, request: Box::new(request) };
+            let frame = Frame { from: Party::Daemon, to: Party::Agent(node.clone()), body };
+            let sent = inner.link.as_ref().is_some_and(|link| link.send(frame).is_ok());
+            if !sent {
+                return Err(silent("the head's agent does not answer"));
+            }
+            inner.waiting.insert(id, tx);
+            id
+        };
+        match tokio::time::timeout(ANSWER_WITHIN, rx).await {
+            Ok(Ok(answer)) => answer.map_err(|refusal| refusal.reason),
+            Ok(Err(_)) => Err(silent("the link broke before the answer")),
+            Err(_) => {
+                self.0.borrow_mut().waiting.remove(&id);
+                Err(silent("no answer within 15 s"))
+            }
+        }
+    }
+}
+
+impl Hub {
+    fn up(&self, link: mpsc::UnboundedSender<Frame>) {
+        self.0.borrow_mut().link = Some(link);
+    }
+
+    fn down(&self) {
+        let mut inner = self.0.borrow_mut();
+        inner.link = None;
+        // Dropping the senders tells everyone who waits.
+        inner.waiting.clear();
+    }
+
+    fn answered(&self, id: u64, result: Result<Answer, Refusal>) {
+        if let Some(waiting) = self.0.borrow_mut().waiting.remove(&id) {
+            let _ = waiting.send(result);
+        }
+    }
+}
+
+/// Keeps the link for ever: connects, greets, hands notices to the head in their order, and connects again.
+pub(crate) async fn keep_link(head: Head, socket: std::path::PathBuf) {
+    loop {
+        if let Ok(stream) = greet(&socket).await {
+            run_link(&head, stream).await;
+            head.hub().down();
+            head.hub_lost();
+        }
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+}
+
+async fn greet(socket: &Path) -> Result<UnixStream, String> {
+    let mut stream = UnixStream::connect(socket).await.map_err(|e| e.to_string())?;
+    let text = |e: LinkError| e.to_string();
+    write_frame(&mut stream, &Hello::Daemon { protocol: PROTOCOL }, "agent").await.map_err(text)?;
+    match read_frame::<Welcome>(&mut stream, "agent").await.map_err(text)? {
+        Welcome::Ok { .. } => Ok(stream),
+        Welcome::Refused { detail } => Err(detail),
+    }
+}
+
+async fn run_link(head: &Head, stream: UnixStream) {
+    let (mut rx, mut tx) = stream.into_split();
+    let (outbox, mut outgoing) = mpsc::unbounded_channel::<Frame>();
+    head.hub().up(outbox);
+    let writer = async {
+        while let Some(frame) = outgoing.recv().await {
+            if write_frame(&mut tx, &frame, "agent").await.is_err() {
+                break;
+            }
+        }
+    };
+    let reader = async {
+        head.hub_found();
+        while let Ok(frame) = read_frame::<Frame>(&mut rx, "agent").await {
+            match frame.body {
+                Body::Response { id, result } => head.hub().answered(id, result.map(|a| *a)),
+                Body::Notice { notice } => heed(head, frame.from, *notice),
+                _ => {}
+            }
+        }
+    };
+    tokio::select! { () = writer => {}, () = reader => {} }
+}
+
+fn heed(head: &Head, from: Party, notice: Notice) {
+    if let Party::Agent(node) = from {
+        head.heed(&node, notice);
+    }
+}

@@ -1,0 +1,275 @@
+//! Moves from order to end: out, back, cancelled, resolved.
+
+use crate::head::{Head, fault, refused};
+use crate::scan::{Only, private_paths};
+use grid_core::check::{LeaseNow, ProcNow, World, check};
+use grid_core::plan::limit_for;
+use grid_engine::Agents;
+use grid_os::clock::{boot_ms, unix_ms};
+use grid_types::api::{ApiError, OffloadAsk, OffloadReply, OffloadView};
+use grid_types::boost::BoostState;
+use grid_types::event::{Actor, Direction, Event, OffloadPhase, OffloadRecord, Resolution};
+use grid_types::exit::FaultClass;
+use grid_types::plan::{Plan, PlanOutcome, PlanStep, Trigger, Verdict};
+use grid_types::reason::{Reason, ReasonCode};
+use grid_types::wire::{Answer, MoveOrder, Request};
+use grid_types::{AttemptId, Bytes, LeaseId, Millis, NodeName, OffloadId, PlanId, ProcId};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+impl Head {
+    /// Moves a process that a person named.
+    pub(crate) async fn offload(&self, ask: OffloadAsk, uid: u32, actor: Actor) -> Result<OffloadReply, ApiError> {
+        let only = Only {
+            boost: ask.boost.as_deref().map(|b| self.boost_id(b)).transpose()?,
+            node: ask.to.as_deref().map(|n| self.node_named(n)).transpose()?,
+        };
+        let verdict = self.look_at(ask.pid, Some(uid)).await?;
+        let plan =
+            self.plan_for(Trigger::Named { pid: ask.pid }, std::slice::from_ref(&verdict), &only, Some(uid), None);
+        let Some(step) = plan.steps.first().cloned() else {
+            return Err(stays(&plan, ask.pid));
+        };
+        if ask.dry_run {
+            return Ok(OffloadReply { plan, offload: None });
+        }
+        let id = plan.id.clone();
+        self.record(&actor, Event::PlanMade { plan: plan.clone() })?;
+        self.checked(&plan, &[verdict], Some(uid))?;
+        let started = self.execute(&step, Some(&id), actor).await;
+        self.note(Event::PlanSettled { plan: id, outcome: PlanOutcome::Applied });
+        let offload = self.offload_view(&started?)?;
+        Ok(OffloadReply { plan, offload: Some(offload) })
+    }
+
+    /// Executes exactly a plan that was shown, or refuses with what has changed since.
+    pub(crate) async fn apply_plan(&self, id: &PlanId, uid: u32, actor: Actor) -> Result<Vec<OffloadView>, ApiError> {
+        let plan = self.inner.borrow().state.plan(id).cloned();
+        let plan = plan.ok_or_else(|| fault(FaultClass::NotFound, format!("no plan {id}")))?;
+        if !matches!(plan.outcome, PlanOutcome::Made | PlanOutcome::Observed) {
+            return Err(fault(FaultClass::Conflict, format!("plan {id} was settled before: {:?}", plan.outcome)));
+        }
+        let mut verdicts = Vec::new();
+        for step in &plan.steps {
+            verdicts.extend(self.look_at(step.process.pid, Some(uid)).await.ok());
+        }
+        self.checked(&plan, &verdicts, Some(uid))?;
+        let mut views = Vec::new();
+        for step in &plan.steps {
+            let offload = self.execute(step, Some(id), actor.clone()).await?;
+            let _ = self.settled(&offload).await;
+            views.push(self.offload_view(&offload)?);
+        }
+        if matches!(plan.outcome, PlanOutcome::Made) {
+            self.note(Event::PlanSettled { plan: id.clone(), outcome: PlanOutcome::Applied });
+        }
+        Ok(views)
+    }
+
+    /// The second, independent look at a plan, right before it is executed.
+    fn checked(&self, plan: &Plan, verdicts: &[Verdict], asked_by: Option<u32>) -> Result<(), ApiError> {
+        let world = self.world(plan, verdicts, asked_by);
+        let violations = check(plan, &world);
+        let Some(first) = violations.first() else { return Ok(()) };
+        let text = violations.iter().map(ToString::to_string).collect::<Vec<_>>();
+        self.note(Event::PlanSettled { plan: plan.id.clone(), outcome: PlanOutcome::Refused(text.join("; ")) });
+        let what = format!("plan {} was not executed; nothing was moved", plan.id);
+        Err(ApiError {
+            class: FaultClass::Conflict,
+            details: text,
+            hint: Some("grid offload scan".into()),
+            ..refused(&first.reason, &what)
+        })
+    }
+
+    fn world(&self, plan: &Plan, verdicts: &[Verdict], asked_by: Option<u32>) -> World {
+        let head = self.head_name();
+        let inner = self.inner.borrow();
+        let policy = &inner.cfg.config.policy;
+        let leases = inner.state.leases_of(&head).into_iter().map(|l| {
+            let active = inner.state.boosts.get(&l.boost).is_some_and(|b| b.state == BoostState::Active);
+            (l.lease, LeaseNow { node: l.node, active, free: l.free })
+        });
+        let busy = inner.state.busy(Millis(0), boot_ms());
+        let now = |v: &Verdict| {
+            let cannot = v.cannot.clone().unwrap_or_default();
+            let busy = busy.contains_key(&v.id);
+            (v.id.clone(), ProcNow { node: head.clone(), uid: v.uid, used: v.used, cannot, busy })
+        };
+        World {
+            leases: leases.collect(),
+            processes: verdicts.iter().map(now).collect::<BTreeMap<_, _>>(),
+            now: boot_ms(),
+            limit: limit_for(&plan.trigger, false, policy).max(plan.steps.len() as u32),
+            max_frozen: policy.limits.max_frozen,
+            asked_by,
+        }
+    }
+
+    /// Starts one step. Returns when the agent has taken the order; the move goes on by itself.
+    pub(crate) async fn execute(
+        &self,
+        step: &PlanStep,
+        plan: Option<&PlanId>,
+        actor: Actor,
+    ) -> Result<OffloadId, ApiError> {
+        let (offload, boost) = {
+            let inner = self.inner.borrow();
+            let boost = inner.state.boosts.values().find(|b| b.lease == step.lease).map(|b| b.id.clone());
+            (OffloadId::new(format!("o-{}", inner.state.next_seq())), boost)
+        };
+        let attempt = AttemptId::new(format!("{offload}.1"));
+        self.record(
+            &actor,
+            Event::OffloadStarted {
+                offload: offload.clone(),
+                attempt: attempt.clone(),
+                process: step.process.clone(),
+                title: step.title.clone(),
+                uid: step.uid,
+                source: step.source.clone(),
+                destination: step.destination.clone(),
+                boost,
+                needed: step.needed,
+                plan: plan.cloned(),
+            },
+        )?;
+        let order = self.order(
+            &offload,
+            &attempt,
+            step.process.clone(),
+            &step.destination,
+            Some(step.lease.clone()),
+            step.needed.memory,
+        );
+        if let Err(reason) = self.hub().ask(&step.source, Request::StartMove { order: Box::new(order) }).await {
+            self.note(Event::OffloadFailed { offload, attempt, reason: reason.clone() });
+            return Err(refused(&reason, &format!("{} {} was not moved; it runs on", step.process.pid, step.title)));
+        }
+        Ok(offload)
+    }
+
+    fn order(
+        &self,
+        offload: &OffloadId,
+        attempt: &AttemptId,
+        process: ProcId,
+        to: &NodeName,
+        lease: Option<LeaseId>,
+        memory: Bytes,
+    ) -> MoveOrder {
+        let inner = self.inner.borrow();
+        let policy = &inner.cfg.config.policy;
+        MoveOrder {
+            offload: offload.clone(),
+            attempt: attempt.clone(),
+            process,
+            destination: to.clone(),
+            lease,
+            // Copy-on-write sharing does not survive a move: what arrives can be more than what was measured.
+            admitted: Bytes(memory.0.saturating_mul(2).max(64 << 20)),
+            max_frozen: policy.limits.max_frozen,
+            detector: policy.detector.clone(),
+            private_paths: private_paths(),
+        }
+    }
+
+    /// Begins the way home. The way is checked before anything is frozen.
+    pub(crate) async fn recall(&self, id: &OffloadId, actor: Actor) -> Result<(), ApiError> {
+        let record = self.offload_record(id)?;
+        if record.phase != OffloadPhase::Away {
+            let what = format!("offload {id} is {:?}, not away. Nothing was changed.", record.phase);
+            return Err(fault(FaultClass::Conflict, what));
+        }
+        let (_, free) = self.head_room();
+        if let Some(free) = free.filter(|f| f.memory < record.needed.memory) {
+            let detail = format!("it needs {}, {} has {} free", record.needed.memory, record.source, free.memory);
+            return Err(refused(&Reason::new(ReasonCode::NoFit, detail), "it stays where it is"));
+        }
+        let process = self.inner.borrow().there.get(id).cloned();
+        let process = process.ok_or_else(|| {
+            fault(
+                FaultClass::Unreachable,
+                format!("{} has not said yet which process {id} is there", record.destination),
+            )
+        })?;
+        let attempt = AttemptId::new(format!("{id}.{}", record.attempts + 1));
+        self.record(&actor, Event::RecallStarted { offload: id.clone(), attempt: attempt.clone() })?;
+        let order = self.order(id, &attempt, process, &record.source, None, record.needed.memory);
+        if let Err(reason) = self.hub().ask(&record.destination, Request::StartMove { order: Box::new(order) }).await {
+            self.note(Event::RecallFailed { offload: id.clone(), attempt, reason: reason.clone() });
+            return Err(refused(&reason, "it was not recalled; it runs on where it is"));
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn cancel(&self, id: &OffloadId) -> Result<(), ApiError> {
+        let record = self.offload_record(id)?;
+        let from = match record.phase {
+            OffloadPhase::Moving => record.source,
+            OffloadPhase::Returning => record.destination,
+            phase => {
+                let what = format!("offload {id} is {phase:?}; nothing is under way. Nothing was changed.");
+                return Err(fault(FaultClass::Conflict, what));
+            }
+        };
+        let request = Request::CancelMove { attempt: record.attempt };
+        self.hub().ask(&from, request).await.map(|_| ()).map_err(|r| refused(&r, "it was not cancelled"))
+    }
+
+    pub(crate) async fn resolve(&self, id: &OffloadId, decision: Resolution, actor: Actor) -> Result<(), ApiError> {
+        let record = self.offload_record(id)?;
+        if record.phase != OffloadPhase::InDoubt {
+            return Err(fault(
+                FaultClass::Conflict,
+                format!("offload {id} is {:?}, not in doubt. Nothing was changed.", record.phase),
+            ));
+        }
+        let holder = match record.direction {
+            Direction::Out => record.source,
+            Direction::Back => record.destination,
+        };
+        let request = Request::ResolveMove { attempt: record.attempt, decision };
+        match self.hub().ask(&holder, request).await {
+            Ok(Answer::Done) => self.record(&actor, Event::OffloadResolved { offload: id.clone(), decision }),
+            Ok(other) => Err(fault(FaultClass::Internal, format!("{holder} answered {other:?}"))),
+            Err(reason) => Err(refused(&reason, "it was not resolved")),
+        }
+    }
+
+    /// Waits until nothing is under way for this offload.
+    pub(crate) async fn settled(&self, id: &OffloadId) -> Result<OffloadRecord, ApiError> {
+        loop {
+            let record = self.offload_record(id)?;
+            if !matches!(record.phase, OffloadPhase::Moving | OffloadPhase::Returning) {
+                return Ok(record);
+            }
+            self.await_change(Duration::from_secs(1)).await;
+        }
+    }
+
+    pub(crate) fn offload_record(&self, id: &OffloadId) -> Result<OffloadRecord, ApiError> {
+        let inner = self.inner.borrow();
+        inner.state.offloads.get(id).cloned().ok_or_else(|| fault(FaultClass::NotFound, format!("no offload {id}")))
+    }
+
+    pub(crate) fn offload_view(&self, id: &OffloadId) -> Result<OffloadView, ApiError> {
+        let record = self.offload_record(id)?;
+        let pid_there = self.inner.borrow().there.get(id).map(|p| p.pid);
+        let since = Millis(unix_ms().0.saturating_sub(record.since.0));
+        Ok(OffloadView { record, pid_there, since })
+    }
+}
+
+/// Why a named process stays.
+fn stays(plan: &Plan, pid: i32) -> ApiError {
+    let reasons = plan.stays.first().map(|s| s.reasons.clone()).unwrap_or_default();
+    let title = plan.stays.first().map(|s| s.title.clone()).unwrap_or_default();
+    let first = reasons.first().cloned().unwrap_or_else(|| Reason::new(ReasonCode::NoFit, "no lease is there"));
+    let details = reasons.iter().map(ToString::to_string).collect();
+    let hint = match first.code {
+        ReasonCode::NoFit => "grid boost request head --cpu N --memory SIZE".to_owned(),
+        code => code.fix().to_owned(),
+    };
+    ApiError { details, hint: Some(hint), ..refused(&first, &format!("{pid} {title} stays; nothing was changed")) }
+}

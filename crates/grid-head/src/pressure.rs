@@ -1,0 +1,66 @@
+//! The daemon's clockwork: nodes that fall silent, and pressure that asks for offloading.
+
+use crate::head::Head;
+use grid_core::auto_offload::Action;
+use grid_core::pressure::PressureKind;
+use grid_core::state::NodeState;
+use grid_os::clock::boot_ms;
+use grid_types::event::{Actor, Event};
+use grid_types::plan::Trigger;
+use grid_types::{Millis, NodeName};
+use std::time::Duration;
+
+impl Head {
+    /// Looks once per `check_interval`, for ever.
+    pub(crate) async fn keep_watch(self) {
+        loop {
+            let pause = self.inner.borrow().cfg.config.policy.auto_offload.check_interval;
+            tokio::time::sleep(Duration::from_millis(pause.0.max(500))).await;
+            self.watch_nodes();
+            self.watch_pressure().await;
+        }
+    }
+
+    fn watch_nodes(&self) {
+        let stale = self.inner.borrow().cfg.config.policy.limits.stale_after;
+        let names: Vec<NodeName> = self.inner.borrow().heard.keys().cloned().collect();
+        for node in names.into_iter().filter(|n| self.silent_for(n).is_none_or(|age| age > stale)) {
+            self.node_silent(&node);
+        }
+    }
+
+    pub(crate) fn node_seen(&self, node: &NodeName) {
+        let known = matches!(self.inner.borrow().state.nodes.get(node), Some(NodeState::Seen(_)));
+        if !known {
+            self.note(Event::NodeSeen { node: node.clone() });
+        }
+    }
+
+    pub(crate) fn node_silent(&self, node: &NodeName) {
+        let seen = matches!(self.inner.borrow().state.nodes.get(node), Some(NodeState::Seen(_)));
+        if seen {
+            self.note(Event::NodeSilent { node: node.clone() });
+        }
+    }
+
+    async fn watch_pressure(&self) {
+        let head = self.head_name();
+        let changes = {
+            let mut inner = self.inner.borrow_mut();
+            let heard = inner.heard.get(&head).cloned();
+            let age = heard.as_ref().map_or(Millis(u64::MAX), |h| Millis(boot_ms().0.saturating_sub(h.at.0)));
+            let policy = inner.cfg.config.policy.clone();
+            inner.monitor.step(heard.as_ref().map(|h| &h.facts), age, &policy, boot_ms())
+        };
+        for change in changes.into_iter().filter(|c| c.kind != PressureKind::Cleared) {
+            let (limit, act) = match self.pressure_action(change.critical) {
+                Action::Run { limit } => (limit, true),
+                Action::Observe { limit } => (limit, false),
+                Action::Skip { .. } => continue,
+            };
+            let trigger = Trigger::Pressure { detail: change.detail };
+            let rule = Actor::Rule { name: "pressure".into() };
+            let _ = self.offload_round(trigger, None, limit, act, rule).await;
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What agents tell, and what they hold when the daemon comes (back): both become the same events.
+
+use crate::boosts::lease_terms;
+use crate::head::{Head, Heard, log};
+use grid_engine::{Agents, Engine};
+use grid_os::clock::boot_ms;
+use grid_types::boost::{Boost, BoostState, EndReason};
+use grid_types::event::{Direction, Event, OffloadPhase};
+use grid_types::handover::DestinationState;
+use grid_types::wire::{Answer, AttemptHolding, LeaseHolding, MoveReport, Notice, Request, TreeHolding};
+use grid_types::{AttemptId, BoostId, Millis, NodeName, OffloadId};
+
+/// Moves of less memory say nothing about the rate of a link.
+const RATE_FROM: u64 = 32 << 20;
+
+impl Head {
+    pub(crate) fn hub_found(&self) {
+        let (head, own) = (self.clone(), self.head_name());
+        self.inner.borrow_mut().links.insert(own.clone(), true);
+        tokio::task::spawn_local(async move { head.reconcile(&own).await });
+    }
+
+    pub(crate) fn hub_lost(&self) {
+        self.inner.borrow_mut().links.clear();
+    }
+
+    /// Takes one notice of an agent.
+    pub(crate) fn heed(&self, from: &NodeName, notice: Notice) {
+        match notice {
+            Notice::Facts { facts, leases } => {
+                let heard = Heard { at: boot_ms(), facts: *facts, leases };
+                self.inner.borrow_mut().heard.insert(from.clone(), heard);
+                self.node_seen(from);
+            }
+            Notice::Report { attempt, offload, report } => self.reported(&attempt, &offload, report),
+            Notice::Ended { offload, status, .. } => self.note(Event::ProcessEnded { offload, status }),
+            Notice::Arrived { offload, process, .. } => {
+                self.inner.borrow_mut().there.insert(offload, process);
+            }
+            Notice::LeaseEnded { lease } => self.lease_ended(&BoostId::new(lease.as_str())),
+            Notice::Link { node, up } => {
+                self.inner.borrow_mut().links.insert(node.clone(), up);
+                if up {
+                    let head = self.clone();
+                    tokio::task::spawn_local(async move { head.reconcile(&node).await });
+                } else {
+                    self.node_silent(&node);
+                }
+            }
+        }
+    }
+
+    /// The end of an attempt. Which event it is hangs on the way that the attempt went.
+    fn reported(&self, attempt: &AttemptId, offload: &OffloadId, report: MoveReport) {
+        let Ok(record) = self.offload_record(offload) else { return };
+        if record.attempt != *attempt {
+            return;
+        }
+        let (offload, attempt) = (offload.clone(), attempt.clone());
+        let back = record.direction == Direction::Back;
+        match report {
+            MoveReport::Moved { figures } => {
+                self.measure(figures.bytes.0, figures.downtime);
+                if back {
+                    let process = self.inner.borrow_mut().there.remove(&offload);
+                    let pid = process.as_ref().map_or(0, |p| p.pid);
+                    self.note(Event::Recalled { offload, attempt, pid, process, figures });
+                } else {
+                    self.note(Event::OffloadMoved { offload, attempt, figures });
+                }
+            }
+            MoveReport::Failed { reason } if back => self.note(Event::RecallFailed { offload, attempt, reason }),
+            MoveReport::Failed { reason } => self.note(Event::OffloadFailed { offload, attempt, reason }),
+            MoveReport::DiedFrozen { signal } => {
+                let status = signal.map(grid_types::event::ExitStatus::Signal);
+                self.note(Event::ProcessEnded { offload, status });
+            }
+            MoveReport::InDoubt { detail } => self.note(Event::OffloadInDoubt { offload, attempt, detail }),
+        }
+    }
+
+    fn measure(&self, bytes: u64, downtime: Millis) {
+        if bytes >= RATE_FROM && downtime.0 > 0 {
+            self.inner.borrow_mut().rate = Some(bytes * 1000 / downtime.0);
+        }
+    }
+
+    /// The lender's own timer ended a lease that the head had not ended.
+    fn lease_ended(&self, id: &BoostId) {
+        let Ok(boost) = self.boost(id) else { return };
+        if matches!(boost.state, BoostState::Active | BoostState::Overdue { .. }) {
+            self.note(Event::BoostEnding { boost: id.clone(), why: EndReason::Expired });
+        }
+        if let Ok(Boost { state: BoostState::Ending { why }, .. }) = self.boost(id) {
+            self.note(Event::BoostEnded { boost: id.clone(), why });
+        }
+    }
+
+    /// Compares the journal with what an agent holds, and records what happened meanwhile.
+    async fn reconcile(&self, node: &NodeName) {
+        let holdings = match self.hub().ask(node, Request::Holdings).await {
+            Ok(Answer::Holdings { leases, trees, attempts }) => (leases, trees, attempts),
+            Ok(_) => return,
+            Err(reason) => return log(&format!("{node} did not say what it holds: {reason}")),
+        };
+        self.node_seen(node);
+        self.reconcile_attempts(node, holdings.2);
+        self.reconcile_trees(holdings.1);
+        self.reconcile_leases(node, &holdings.0).await;
+    }
+
+    fn reconcile_attempts(&self, node: &NodeName, attempts: Vec<AttemptHolding>) {
+        for held in &attempts {
+            if let Some(report) = held.report.clone() {
+                self.reported(&held.attempt, &held.offload, report);
+            }
+        }
+        // An order that never reached its agent: the journal says moving, the agent knows nothing of it.
+        let orphans: Vec<_> = {
+            let inner = self.inner.borrow();
+            let from = |o: &grid_types::event::OffloadRecord| match o.phase {
+                OffloadPhase::Moving => o.source == *node,
+                OffloadPhase::Returning => o.destination == *node,
+                _ => false,
+            };
+            let unknown = |o: &&grid_types::event::OffloadRecord| !attempts.iter().any(|a| a.attempt == o.attempt);
+            inner
+                .state
+                .offloads
+                .values()
+                .filter(|o| from(o))
+                .filter(unknown)
+                .map(|o| (o.id.clone(), o.attempt.clone()))
+                .collect()
+        };
+        for (offload, attempt) in orphans {
+            let reason = grid_types::Reason::new(grid_types::ReasonCode::Link, "the order never reached the agent");
+            self.reported(&attempt, &offload, MoveReport::Failed { reason });
+        }
+    }
+
+    fn reconcile_trees(&self, trees: Vec<TreeHolding>) {
+        for tree in trees {
+            let Ok(record) = self.offload_record(&tree.offload) else { continue };
+            if let Some(process) = tree.process {
+                self.inner.borrow_mut().there.insert(tree.offload.clone(), process);
+            }
+            let settled = matches!(record.phase, OffloadPhase::Ended | OffloadPhase::Failed | OffloadPhase::Lost);
+            if tree.state == DestinationState::Ended && tree.attempt == record.attempt && !settled {
+                self.note(Event::ProcessEnded { offload: tree.offload, status: tree.exit });
+            }
+        }
+    }
+
+    async fn reconcile_leases(&self, node: &NodeName, held: &[LeaseHolding]) {
+        let of_node = |b: &&Boost| b.lender == *node;
+        let live: Vec<Boost> = self.inner.borrow().state.live_boosts().filter(of_node).cloned().collect();
+        for boost in &live {
+            let is_held = held.iter().any(|l| l.lease == boost.lease);
+            match (&boost.state, is_held) {
+                (BoostState::Granting, true) => {
+                    let enforced = format!("found held by {node} after a restart");
+                    self.note(Event::BoostActivated { boost: boost.id.clone(), enforced });
+                }
+                (BoostState::Granting, false) => {
+                    // The request that asked for it may still be waiting for the lender's answer.
+                    let age = grid_os::clock::unix_ms().0.saturating_sub(boost.granted_at.0);
+                    if age > 20_000 || boost.boot_id != self.inner.borrow().boot_id || self.is_new() {
+                        let detail = "the daemon was restarted before the lender held it".to_owned();
+                        self.note(Event::BoostFailed { boost: boost.id.clone(), detail });
+                    }
+                }
+                (BoostState::Active, false) => self.hold_again(node, boost).await,
+                (BoostState::Ending { .. }, _) => {
+                    let (head, id) = (self.clone(), boost.id.clone());
+                    tokio::task::spawn_local(async move { head.end_boost(&id).await });
+                }
+                _ => {}
+            }
+        }
+        for lease in held.iter().filter(|l| !live.iter().any(|b| b.lease == l.lease)) {
+            if let Err(reason) = self.engine.stop(node, &lease.lease, false).await {
+                log(&format!("{node} holds {} that the journal ended: {reason}", lease.lease));
+            }
+        }
+        self.deadlines.notify_one();
+    }
+
+    /// The lender rebooted and lost the lease: what lived in it is gone with it; the capacity is held again.
+    async fn hold_again(&self, node: &NodeName, boost: &Boost) {
+        let lost: Vec<OffloadId> = self
+            .inner
+            .borrow()
+            .state
+            .guests(&boost.id)
+            .iter()
+            .filter(|o| o.phase == OffloadPhase::Away)
+            .map(|o| o.id.clone())
+            .collect();
+        for offload in lost {
+            self.note(Event::ProcessEnded { offload, status: None });
+        }
+        let left = self.clock().left(boost);
+        if let Err(reason) = self.engine.start(node, lease_terms(boost, left)).await {
+            log(&format!("{node} could not hold {} again: {reason}", boost.id));
+        }
+    }
+
+    /// The daemon has just started: no request can be waiting.
+    fn is_new(&self) -> bool {
+        self.inner.borrow().heard.is_empty()
+    }
+}

@@ -1,0 +1,185 @@
+//! What could move: the facts from the head's agent, judged, and made into a plan.
+
+use crate::head::{Head, fault, refused};
+use grid_core::detect::{DetectContext, below, first_pass, judge, passes_below};
+use grid_core::plan::{PlanInput, limit_for, make_plan};
+use grid_engine::Agents;
+use grid_os::clock::{boot_ms, unix_ms};
+use grid_types::api::{ApiError, StayCount};
+use grid_types::exit::FaultClass;
+use grid_types::facts::{ProcStat, TreeFacts};
+use grid_types::plan::{Plan, Trigger, Verdict};
+use grid_types::reason::{Reason, ReasonCode};
+use grid_types::wire::{Answer, Request};
+use grid_types::{BoostId, NodeName, PlanId, ProcId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Two samples closer than this say too little about CPU.
+const SAMPLE_GAP: Duration = Duration::from_millis(150);
+/// So many trees are looked at closely at most: those with most memory first.
+const LOOK_AT_MOST: usize = 200;
+
+/// Everything that a scan saw.
+pub(crate) struct Seen {
+    pub(crate) scanned: u32,
+    pub(crate) verdicts: Vec<Verdict>,
+    pub(crate) stays: Vec<(ProcId, Reason)>,
+}
+
+/// Which leases a plan may use.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Only {
+    pub(crate) boost: Option<BoostId>,
+    pub(crate) node: Option<NodeName>,
+}
+
+impl Head {
+    async fn processes(&self) -> Result<(Vec<ProcStat>, DetectContext), ApiError> {
+        let head = self.head_name();
+        let ask = || async {
+            match self.hub().ask(&head, Request::Processes).await {
+                Ok(Answer::Processes { stats, own, grid_pids, tree_roots }) => Ok((stats, own, grid_pids, tree_roots)),
+                Ok(other) => Err(fault(FaultClass::Internal, format!("the head's agent answered {other:?}"))),
+                Err(reason) => Err(refused(&reason, "the head's agent did not list its processes")),
+            }
+        };
+        let first = ask().await?;
+        let known = first.0.iter().filter(|s| s.cpu.is_some()).count();
+        let (stats, own_ns, own, roots) = if known * 2 < first.0.len() {
+            tokio::time::sleep(SAMPLE_GAP).await;
+            ask().await?
+        } else {
+            first
+        };
+        let inner = self.inner.borrow();
+        let cooldown = inner.cfg.config.policy.auto_offload.cooldown;
+        let ctx = DetectContext {
+            own_pids: own.into_iter().collect(),
+            tree_roots: roots.into_iter().collect(),
+            own_ns,
+            users: users_of(&stats),
+            node_memory: inner.heard.get(&head).map(|h| h.facts.memory_total).unwrap_or_default(),
+            away: inner.state.away().iter().map(|o| o.process.pid).collect(),
+            recent: inner.state.busy(cooldown, boot_ms()).into_keys().collect(),
+            private_paths: private_paths(),
+            ..DetectContext::default()
+        };
+        Ok((stats, ctx))
+    }
+
+    async fn trees(&self, roots: Vec<i32>) -> Result<Vec<TreeFacts>, ApiError> {
+        match self.hub().ask(&self.head_name(), Request::Trees { roots }).await {
+            Ok(Answer::Trees { trees }) => Ok(trees),
+            Ok(other) => Err(fault(FaultClass::Internal, format!("the head's agent answered {other:?}"))),
+            Err(reason) => Err(refused(&reason, "the head's agent did not look at the processes")),
+        }
+    }
+
+    /// Looks at every process, and closely at those that may be worth it.
+    pub(crate) async fn look(&self, asked_by: Option<u32>) -> Result<Seen, ApiError> {
+        let (stats, ctx) = self.processes().await?;
+        let ctx = DetectContext { asked_by, ..ctx };
+        let policy = self.inner.borrow().cfg.config.policy.detector.clone();
+        let pass = first_pass(&stats, &ctx, &policy);
+        let (mut stays, mut look, mut verdicts) = (pass.stays, pass.look, Vec::new());
+        let mut seen = BTreeSet::new();
+        while !look.is_empty() && verdicts.len() < LOOK_AT_MOST {
+            look.retain(|pid| seen.insert(*pid));
+            let mut next = Vec::new();
+            for tree in self.trees(std::mem::take(&mut look)).await? {
+                let verdict = judge(&tree, &ctx, &policy);
+                if passes_below(&verdict) {
+                    let lower = below(&stats, tree.root.stat.id.pid, &ctx, &policy);
+                    next.extend(lower.look);
+                    stays.extend(lower.stays);
+                }
+                verdicts.push(verdict);
+            }
+            look = next;
+        }
+        Ok(Seen { scanned: stats.len() as u32, verdicts, stays })
+    }
+
+    /// Looks at one process that a person named.
+    pub(crate) async fn look_at(&self, pid: i32, asked_by: Option<u32>) -> Result<Verdict, ApiError> {
+        let (_, ctx) = self.processes().await?;
+        let ctx = DetectContext { asked_by, named: true, ..ctx };
+        let policy = self.inner.borrow().cfg.config.policy.detector.clone();
+        let tree = self.trees(vec![pid]).await?.into_iter().next().ok_or_else(|| ApiError {
+            hint: Some("grid offload scan".into()),
+            ..fault(FaultClass::NotFound, format!("no process {pid} on {}. Nothing was changed.", self.head_name()))
+        })?;
+        Ok(judge(&tree, &ctx, &policy))
+    }
+
+    /// Makes a plan for these verdicts. Records nothing.
+    pub(crate) fn plan_for(
+        &self,
+        trigger: Trigger,
+        verdicts: &[Verdict],
+        only: &Only,
+        asked_by: Option<u32>,
+        limit: Option<u32>,
+    ) -> Plan {
+        let head = self.head_name();
+        let (head_total, head_free) = self.head_room();
+        let inner = self.inner.borrow();
+        let policy = &inner.cfg.config.policy;
+        let active = |l: &grid_core::sharing::LeaseView| {
+            only.boost.as_ref().is_none_or(|b| *b == l.boost) && only.node.as_ref().is_none_or(|n| *n == l.node)
+        };
+        let leases: Vec<_> = inner.state.leases_of(&head).into_iter().filter(active).collect();
+        let boosted = inner.state.boosted(&head);
+        let busy: BTreeMap<_, _> = inner.state.busy(policy.auto_offload.cooldown, boot_ms());
+        let levels: Vec<_> =
+            inner.heard.get(&head).map(|h| grid_core::pressure::levels(&h.facts)).into_iter().collect();
+        make_plan(&PlanInput {
+            id: PlanId::new(format!("p-{}", inner.state.next_seq())),
+            limit: limit.unwrap_or_else(|| limit_for(&trigger, false, policy)),
+            trigger,
+            verdicts,
+            head,
+            head_total,
+            head_free,
+            leases: &leases,
+            boosted: &boosted,
+            mean_pressure: grid_core::pressure::mean(&levels),
+            pressed: None,
+            policy,
+            busy: &busy,
+            asked_by,
+            rate: inner.rate,
+            now: boot_ms(),
+            made_at: unix_ms(),
+        })
+    }
+}
+
+/// Directories that each node of the embedded cluster has for itself.
+pub(crate) fn private_paths() -> Vec<String> {
+    ["/dev/shm", "/run", "/dev/pts"].map(str::to_owned).to_vec()
+}
+
+fn users_of(stats: &[ProcStat]) -> BTreeMap<u32, String> {
+    let uids: BTreeSet<u32> = stats.iter().map(|s| s.uid).collect();
+    let name = |uid: u32| nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|u| (uid, u.name));
+    uids.into_iter().filter_map(name).collect()
+}
+
+/// Processes that stay, counted by their first reason.
+pub(crate) fn count_stays(seen: &Seen) -> Vec<StayCount> {
+    let mut counts: BTreeMap<ReasonCode, u32> = BTreeMap::new();
+    for (_, reason) in &seen.stays {
+        *counts.entry(reason.code).or_default() += 1;
+    }
+    for verdict in seen.verdicts.iter().filter(|v| !v.is_candidate()) {
+        let first = verdict.cannot.iter().flatten().chain(&verdict.not_worth).next();
+        if let Some(reason) = first {
+            *counts.entry(reason.code).or_default() += 1;
+        }
+    }
+    let mut list: Vec<StayCount> = counts.into_iter().map(|(code, count)| StayCount { code, count }).collect();
+    list.sort_by_key(|s| std::cmp::Reverse(s.count));
+    list
+}

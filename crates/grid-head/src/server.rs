@@ -1,0 +1,334 @@
+//! The API: HTTP and JSON over a Unix socket whose kernel names the peer.
+
+use crate::head::{Head, HeadConfig, HeadError, fault};
+use crate::hub::keep_link;
+use crate::scan::{Only, count_stays};
+use bytes::Bytes;
+use grid_types::api::{
+    API_VERSION, ApiError, AutoAsk, BoostAsk, DryRun, ExplainReply, ExtendAsk, OffloadAsk, ReleaseAsk, Reply,
+    ResolveAsk, ScanReply,
+};
+use grid_types::event::{Actor, Event};
+use grid_types::exit::FaultClass;
+use grid_types::plan::Trigger;
+use grid_types::{Millis, Resources};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+
+/// No request is longer.
+const MAX_BODY: usize = 1 << 20;
+
+/// Runs the daemon until its process is ended. Must run on a `LocalSet`.
+pub async fn run(cfg: HeadConfig) -> Result<(), HeadError> {
+    let (socket, agent) = (cfg.socket.clone(), cfg.agent.clone());
+    let head = Head::open(cfg)?;
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    head.note(Event::DaemonStarted { version });
+    tokio::task::spawn_local(keep_link(head.clone(), agent));
+    tokio::task::spawn_local(head.clone().keep_deadlines());
+    tokio::task::spawn_local(head.clone().keep_watch());
+    let listener = bind(&socket)?;
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok(peer) = stream.peer_cred().map(|c| c.uid()) else { continue };
+        let head = head.clone();
+        tokio::task::spawn_local(async move {
+            let service = service_fn(move |request| {
+                let head = head.clone();
+                async move { Ok::<_, Infallible>(serve(head, peer, request).await) }
+            });
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+/// Anybody may connect: what each may see and do is decided by the uid that the kernel names.
+fn bind(socket: &std::path::Path) -> Result<UnixListener, HeadError> {
+    let io = |action| move |source| HeadError::Io { action, path: socket.to_owned(), source };
+    let _ = std::fs::remove_file(socket);
+    let listener = UnixListener::bind(socket).map_err(io("listen on"))?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    std::fs::set_permissions(socket, mode).map_err(io("open to users"))?;
+    Ok(listener)
+}
+
+/// A body that is one text, or lines as they come.
+enum Body {
+    Whole(Full<Bytes>),
+    Lines(mpsc::Receiver<Bytes>),
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut *self {
+            Body::Whole(full) => Pin::new(full).poll_frame(cx),
+            Body::Lines(rx) => rx.poll_recv(cx).map(|line| line.map(|l| Ok(Frame::data(l)))),
+        }
+    }
+}
+
+async fn serve(head: Head, uid: u32, request: Request<Incoming>) -> Response<Body> {
+    let path = request.uri().path().to_owned();
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    if path == "/v1/events" {
+        return events(&head, &query);
+    }
+    let call = Call {
+        head,
+        uid,
+        method: request.method().clone(),
+        query,
+        tty: header(&request, "x-grid-tty"),
+        body: Bytes::new(),
+    };
+    let body = match Limited::new(request.into_body(), MAX_BODY).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(_) => return respond(&Err::<(), _>(fault(FaultClass::Usage, "the request is too long"))),
+    };
+    let call = Call { body, ..call };
+    let parts: Vec<&str> = path.trim_matches('/').split('/').skip(1).collect();
+    call.dispatch(&parts).await
+}
+
+fn header(request: &Request<Incoming>, name: &str) -> Option<String> {
+    let text = request.headers().get(name)?.to_str().ok()?;
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'/').then(|| text.to_owned())
+}
+
+struct Call {
+    head: Head,
+    uid: u32,
+    method: Method,
+    query: String,
+    tty: Option<String>,
+    body: Bytes,
+}
+
+impl Call {
+    async fn dispatch(&self, parts: &[&str]) -> Response<Body> {
+        let get = self.method == Method::GET;
+        let h = &self.head;
+        match parts {
+            ["status"] if get => respond(&Ok(h.status())),
+            ["nodes"] if get => respond(&Ok(h.node_views())),
+            ["boosts", ..] => self.boosts(&parts[1..], get).await,
+            ["offloads", ..] => self.offloads(&parts[1..], get).await,
+            ["plans"] if get => respond(&Ok(h.inner.borrow().state.plans.clone())),
+            ["plans", id] if get => respond(&h.plan_id(id).map(|id| h.inner.borrow().state.plan(&id).cloned())),
+            ["plans", id, "apply"] => respond(&match h.plan_id(id) {
+                Ok(id) => h.apply_plan(&id, self.uid, self.actor()).await,
+                Err(e) => Err(e),
+            }),
+            ["scan"] if get => respond(&self.scan().await),
+            ["explain", pid] if get => respond(&self.explain(pid).await),
+            ["auto"] => respond(&self.auto()),
+            _ => respond(&Err::<(), _>(fault(FaultClass::NotFound, "no such call"))),
+        }
+    }
+
+    fn actor(&self) -> Actor {
+        let name = nix::unistd::User::from_uid(self.uid.into()).ok().flatten().map(|u| u.name);
+        Actor::User { uid: self.uid, name, tty: self.tty.clone() }
+    }
+
+    fn parsed<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        let text = if self.body.is_empty() { b"{}".as_slice() } else { &self.body };
+        serde_json::from_slice(text)
+            .map_err(|e| fault(FaultClass::Usage, format!("the request is not understood: {e}")))
+    }
+
+    /// Capacity and policy are for root and for members of the group `grid`.
+    fn may_administer(&self, what: &str) -> Result<(), ApiError> {
+        let member = || {
+            let group = nix::unistd::Group::from_name("grid").ok().flatten()?;
+            let user = nix::unistd::User::from_uid(self.uid.into()).ok().flatten()?;
+            (user.gid == group.gid || group.mem.contains(&user.name)).then_some(())
+        };
+        if self.uid == 0 || member().is_some() {
+            return Ok(());
+        }
+        let hint = Some("run it with sudo, or ask root to add you to the group `grid`".to_owned());
+        Err(ApiError {
+            hint,
+            ..fault(FaultClass::Permission, format!("only root or the group `grid` may {what}. Nothing was changed."))
+        })
+    }
+
+    async fn boosts(&self, parts: &[&str], get: bool) -> Response<Body> {
+        let h = &self.head;
+        match parts {
+            [] if get => respond(&Ok(h.boost_views())),
+            [] => respond(&self.request_boost().await),
+            [id] if get => respond(&h.boost_id(id).and_then(|id| h.boost(&id)).map(|b| h.view_of(&b))),
+            [id, verb] => {
+                let done = async {
+                    self.may_administer("change boosts")?;
+                    let id = h.boost_id(id)?;
+                    match *verb {
+                        "extend" => h.boost_extend(&id, self.parsed::<ExtendAsk>()?.by, self.actor()).await,
+                        "release" => h.boost_release(&id, self.parsed::<ReleaseAsk>()?, self.actor()).await,
+                        _ => Err(fault(FaultClass::NotFound, "no such call")),
+                    }
+                };
+                respond(&done.await)
+            }
+            _ => respond(&Err::<(), _>(fault(FaultClass::NotFound, "no such call"))),
+        }
+    }
+
+    async fn request_boost(&self) -> Result<grid_types::api::BoostReply, ApiError> {
+        self.may_administer("request boosts")?;
+        self.head.boost_request(self.parsed::<BoostAsk>()?, self.actor()).await
+    }
+
+    async fn offloads(&self, parts: &[&str], get: bool) -> Response<Body> {
+        let h = &self.head;
+        match parts {
+            [] if get => respond(&Ok(h.offload_views())),
+            [] => respond(&match self.parsed::<OffloadAsk>() {
+                Ok(ask) => h.offload(ask, self.uid, self.actor()).await,
+                Err(e) => Err(e),
+            }),
+            [id] if get => {
+                let id = match h.offload_id(id) {
+                    Ok(id) => id,
+                    Err(e) => return respond(&Err::<(), _>(e)),
+                };
+                if self.query.contains("settled") {
+                    let _ = h.settled(&id).await;
+                }
+                respond(&h.offload_view(&id))
+            }
+            [id, verb] => respond(&self.change_offload(id, verb).await),
+            _ => respond(&Err::<(), _>(fault(FaultClass::NotFound, "no such call"))),
+        }
+    }
+
+    async fn change_offload(&self, id: &str, verb: &str) -> Result<grid_types::api::OffloadView, ApiError> {
+        let h = &self.head;
+        let id = h.offload_id(id)?;
+        let owner = h.offload_record(&id)?.uid;
+        if self.uid != 0 && self.uid != owner {
+            return Err(fault(FaultClass::Permission, format!("{id} belongs to another user. Nothing was changed.")));
+        }
+        match verb {
+            "cancel" => h.cancel(&id).await?,
+            "recall" if self.parsed::<DryRun>()?.dry_run => {}
+            "recall" => h.recall(&id, self.actor()).await?,
+            "resolve" => h.resolve(&id, self.parsed::<ResolveAsk>()?.decision, self.actor()).await?,
+            _ => return Err(fault(FaultClass::NotFound, "no such call")),
+        }
+        h.offload_view(&id)
+    }
+
+    async fn scan(&self) -> Result<ScanReply, ApiError> {
+        let h = &self.head;
+        let seen = h.look(Some(self.uid)).await?;
+        let plan = h.plan_for(Trigger::Scan, &seen.verdicts, &Only::default(), Some(self.uid), None);
+        h.record(&self.actor(), Event::PlanMade { plan: plan.clone() })?;
+        let stays = count_stays(&seen);
+        let mut verdicts = seen.verdicts;
+        verdicts.sort_by_key(|v| (!v.is_candidate(), std::cmp::Reverse(v.used.memory)));
+        Ok(ScanReply { scanned: seen.scanned, plan, verdicts, stays })
+    }
+
+    async fn explain(&self, pid: &str) -> Result<ExplainReply, ApiError> {
+        let h = &self.head;
+        let pid: i32 = pid.parse().map_err(|_| fault(FaultClass::Usage, format!("{pid:?} is not a process number")))?;
+        let offload = h.offload_id(&pid.to_string()).ok().and_then(|id| h.offload_view(&id).ok());
+        let start = std::time::Instant::now();
+        let verdict = h.look_at(pid, Some(self.uid)).await?;
+        if self.uid != 0 && verdict.uid != self.uid {
+            return Err(fault(
+                FaultClass::Permission,
+                format!("process {pid} belongs to another user. Nothing was changed."),
+            ));
+        }
+        let plan =
+            h.plan_for(Trigger::Named { pid }, std::slice::from_ref(&verdict), &Only::default(), Some(self.uid), None);
+        let age = Millis(start.elapsed().as_millis() as u64);
+        let fits = h.node_views().iter().filter(|n| !n.head).map(|n| fits_line(n, &verdict.used)).collect();
+        Ok(ExplainReply { verdict, fits, plan, age, offload })
+    }
+
+    fn auto(&self) -> Result<grid_types::api::AutoView, ApiError> {
+        if self.method == Method::POST {
+            self.may_administer("switch auto-offload")?;
+            let mode = self.parsed::<AutoAsk>()?.mode;
+            self.head.record(&self.actor(), Event::AutoModeSet { mode })?;
+        }
+        Ok(self.head.auto_view())
+    }
+}
+
+fn fits_line(node: &grid_types::api::NodeView, need: &Resources) -> String {
+    match (&node.lendable, &node.why) {
+        (Some(free), _) if need.fits_in(free) => format!("whole on {}: {free} lendable", node.node),
+        (Some(free), _) => format!("not on {}: needs {need}, {free} lendable", node.node),
+        (None, Some(why)) => format!("not on {}: {why}", node.node),
+        (None, None) => format!("not on {}: nothing is known of it", node.node),
+    }
+}
+
+/// The journal from a place on, as lines of JSON; with `follow` for as long as the reader listens.
+fn events(head: &Head, query: &str) -> Response<Body> {
+    let value = |name: &str| query.split('&').find_map(|p| p.strip_prefix(name)?.strip_prefix('=').map(str::to_owned));
+    let mut after: u64 = value("after").and_then(|v| v.parse().ok()).unwrap_or(0);
+    let follow = query.split('&').any(|p| p.starts_with("follow"));
+    let (tx, rx) = mpsc::channel(64);
+    let (head, mut live) = (head.clone(), head.events.subscribe());
+    tokio::task::spawn_local(async move {
+        loop {
+            let batch = head.inner.borrow().journal.after(after, 200).unwrap_or_default();
+            for record in &batch {
+                after = record.seq;
+                let mut line = serde_json::to_vec(record).unwrap_or_default();
+                line.push(b'\n');
+                if tx.send(line.into()).await.is_err() {
+                    return;
+                }
+            }
+            if batch.is_empty()
+                && (!follow || live.recv().await.is_err_and(|e| e == tokio::sync::broadcast::error::RecvError::Closed))
+            {
+                return;
+            }
+        }
+    });
+    Response::new(Body::Lines(rx))
+}
+
+fn respond<T: Serialize>(result: &Result<T, ApiError>) -> Response<Body> {
+    let reply = match result {
+        Ok(ok) => Reply { version: API_VERSION, ok: Some(ok), error: None },
+        Err(e) => Reply { version: API_VERSION, ok: None, error: Some(e.clone()) },
+    };
+    let status = match result {
+        Ok(_) => 200,
+        Err(e) => match e.class {
+            FaultClass::NotFound => 404,
+            FaultClass::Permission => 403,
+            FaultClass::Usage => 400,
+            FaultClass::Internal | FaultClass::State => 500,
+            FaultClass::Unreachable => 503,
+            _ => 409,
+        },
+    };
+    let json = serde_json::to_vec(&reply).unwrap_or_default();
+    let mut response = Response::new(Body::Whole(Full::new(json.into())));
+    *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
+    response.headers_mut().insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
+    response
+}
