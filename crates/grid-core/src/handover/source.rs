@@ -182,6 +182,8 @@ impl Source {
                 actions.extend(self.back_home("the agent was restarted"));
                 actions
             }
+            // What was held is gone as well: there is nothing left to decide.
+            SourceState::InDoubt if !self.home.is_alive() => self.gone("it went with its machine while held in doubt"),
             SourceState::InDoubt => vec![self.query(), self.report_doubt("held before the agent was restarted")],
         }
     }
@@ -210,7 +212,8 @@ impl Source {
             SourceInput::Frozen if self.state == SourceState::Running => self.frozen(),
             SourceInput::DumpFailed { detail } if self.state == SourceState::Running => self.abort(&detail),
             SourceInput::DestinationGone { proof } => self.abort(&format!("the destination is gone: {proof:?}")),
-            SourceInput::LinkUp | SourceInput::Tick if only_copy_is_staged => vec![self.query()],
+            // `Ready` or a refusal may have got lost: do not hold it until the deadline.
+            SourceInput::LinkUp | SourceInput::Tick if self.state == SourceState::Frozen => vec![self.query()],
             SourceInput::CancelRequested | SourceInput::DeadlineReached | SourceInput::LinkLost
                 if only_copy_is_staged =>
             {
