@@ -36,9 +36,11 @@
 
 mod destination;
 mod source;
+mod source_words;
 
 pub use destination::{Destination, DestinationAction, DestinationInput, DestinationReport, answer_unknown};
-pub use source::{Source, SourceAction, SourceInput, SourceReport, answer_unknown_at_source};
+pub use source::{Source, answer_unknown_at_source};
+pub use source_words::{SourceAction, SourceInput, SourceReport};
 
 /// What is known of the copy at home. The shell reads it from the kernel when it recovers an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,7 +1,8 @@
 //! What can happen next in a world: the agents' actions, the network, the machines, people, and faults.
 
 use crate::Rules;
-use crate::machines::{DOWN, DestinationDo, DestinationIn, Down, Machines, SourceDo, SourceIn, UP, Up};
+use crate::machines::{DOWN, DestinationIn, Down, Machines, SourceIn, UP, Up};
+use crate::physics::{do_destination, do_source, is_doomed};
 use crate::world::{ATTEMPTS, Dump, Home, Image, Queue, Staged, World};
 use grid_types::handover::{DestinationState, SourceState};
 
@@ -62,7 +63,7 @@ impl Moves<'_> {
         self.restarts();
     }
 
-    fn push(&mut self, kind: Kind, label: &dyn Fn() -> String, to: Result<World, &'static str>) {
+    pub(crate) fn push(&mut self, kind: Kind, label: &dyn Fn() -> String, to: Result<World, &'static str>) {
         let mut to = to;
         if let Ok(world) = &mut to {
             if kind == Kind::Fault {
@@ -101,7 +102,7 @@ impl Moves<'_> {
         self.push(kind, &|| format!("destination {k}: {input:?}"), Ok(to));
     }
 
-    fn settle_destination(&self, to: &mut World, k: usize, id: u8, list: u16) {
+    pub(crate) fn settle_destination(&self, to: &mut World, k: usize, id: u8, list: u16) {
         let d = &mut to.destination[k];
         (d.machine, d.queue) = (Some(id), Queue { list, next: 0 });
         d.doomed = is_doomed(Some(self.machines.destination(id).state));
@@ -120,7 +121,7 @@ impl Moves<'_> {
         self.from.source[k].machine.map(|id| self.machines.source(id).state)
     }
 
-    fn destination_state(&self, k: usize) -> Option<DestinationState> {
+    pub(crate) fn destination_state(&self, k: usize) -> Option<DestinationState> {
         self.from.destination[k].machine.map(|id| self.machines.destination(id).state)
     }
 
@@ -354,199 +355,5 @@ impl Moves<'_> {
         let kind = if d.image == Image::Broken { Kind::Fair } else { Kind::Fault };
         self.step_destination(kind, k, DestinationIn::StageFailed, to);
         self.step_destination(Kind::Fault, k, DestinationIn::LinkLost, to);
-    }
-
-    fn lose_messages(&mut self, k: usize) {
-        let down = DOWN.iter().map(|down| down.bit(k));
-        for bit in down.chain(UP.iter().map(|up| up.bit(k))) {
-            if self.from.net & bit != 0 {
-                let mut to = self.from;
-                to.net &= !bit;
-                self.push(Kind::Fault, &|| format!("message {bit:#x} is lost"), Ok(to));
-            }
-        }
-    }
-
-    fn crashes(&mut self) {
-        if self.from.source_up {
-            let mut to = self.from;
-            crash_source(&mut to);
-            self.push(Kind::Fault, &|| "the source's agent crashes".to_owned(), Ok(to));
-        }
-        if self.from.destination_up {
-            let mut to = self.from;
-            crash_destination(&mut to);
-            self.push(Kind::Fault, &|| "the destination's agent crashes".to_owned(), Ok(to));
-        }
-        if self.from.home != Home::Rebooted {
-            let mut to = self.from;
-            reboot_source(&mut to);
-            self.push(Kind::Fault, &|| "the source's machine reboots".to_owned(), Ok(to));
-        }
-        let mut to = self.from;
-        reboot_destination(&mut to);
-        self.push(Kind::Fault, &|| "the destination's machine reboots".to_owned(), Ok(to));
-        to = self.from;
-        reimage_destination(&mut to);
-        self.push(Kind::Fault, &|| "the destination's machine is re-imaged".to_owned(), Ok(to));
-    }
-
-    fn restarts(&mut self) {
-        let from = self.from;
-        if !from.source_up && from.source.iter().all(|s| s.dump != Dump::Running) {
-            let mut to = from;
-            to.source_up = true;
-            for k in 0..ATTEMPTS {
-                let Some(ledger) = from.source[k].ledger else { continue };
-                let s = &mut to.source[k];
-                let (id, list) = self.machines.recover_source(k, ledger, from.home_of(k), s.kept_kill);
-                (s.machine, s.queue, s.dump) = (Some(id), Queue { list, next: 0 }, Dump::Known);
-            }
-            self.push(Kind::Fair, &|| "the source's agent restarts".to_owned(), Ok(to));
-        }
-        if !from.destination_up {
-            let mut to = from;
-            to.destination_up = true;
-            for k in 0..ATTEMPTS {
-                let d = from.destination[k];
-                let Some(ledger) = d.ledger else { continue };
-                let alive = matches!(d.copy, Staged::Frozen | Staged::Running);
-                let frozen = d.copy == Staged::Frozen;
-                let (id, list) = self.machines.recover_destination(k, ledger, d.released, alive, frozen);
-                self.settle_destination(&mut to, k, id, list);
-            }
-            self.push(Kind::Fair, &|| "the destination's agent restarts".to_owned(), Ok(to));
-        }
-    }
-
-    fn kills(&mut self) {
-        if matches!(self.from.home, Home::Frozen(_)) {
-            let mut to = self.from;
-            to.home = Home::Gone;
-            to.excused = true;
-            self.push(Kind::Fault, &|| "the held copy is killed".to_owned(), Ok(to));
-        }
-        for k in 0..ATTEMPTS {
-            if matches!(self.from.destination[k].copy, Staged::Frozen | Staged::Running) {
-                let mut to = self.from;
-                to.destination[k].copy = Staged::Dead;
-                // Killed while it is let run, or after: the process was killed.
-                let running = Some(DestinationState::Running);
-                to.excused |= self.destination_state(k) == running || to.destination[k].ledger == running;
-                self.push(Kind::Fault, &|| format!("the copy {k} at the destination ends"), Ok(to));
-            }
-        }
-    }
-}
-
-fn do_source(to: &mut World, k: usize, action: SourceDo) -> Result<(), &'static str> {
-    match action {
-        SourceDo::Persist(state) => to.source[k].ledger = Some(state),
-        SourceDo::KeepKill => to.source[k].kept_kill = true,
-        SourceDo::Send(bit) => to.net |= bit,
-        SourceDo::CloseStream if to.source[k].dump == Dump::Running => {
-            to.source[k].dump = Dump::Failed;
-            to.destination[k].image = Image::Broken;
-        }
-        SourceDo::CloseStream => {}
-        SourceDo::Thaw => return to.thaw_home(k),
-        SourceDo::DiscardCopy => match to.home {
-            Home::Frozen(by) if usize::from(by) == k => to.home = Home::Gone,
-            Home::Running => return Err("a running copy was discarded"),
-            _ => {}
-        },
-        SourceDo::Report(report) => to.source[k].reports |= report,
-    }
-    Ok(())
-}
-
-fn do_destination(to: &mut World, k: usize, action: DestinationDo) -> Result<(), &'static str> {
-    let d = &mut to.destination[k];
-    match action {
-        DestinationDo::Persist(state) => d.ledger = Some(state),
-        DestinationDo::PersistReleased => d.released = true,
-        DestinationDo::Send(bit) => to.net |= bit,
-        DestinationDo::Thaw => return to.thaw_staged(k),
-        DestinationDo::Refreeze if d.copy == Staged::Running => d.copy = Staged::Frozen,
-        DestinationDo::Refreeze => {}
-        DestinationDo::Discard => {
-            if matches!(d.copy, Staged::Frozen | Staged::Running) {
-                d.copy = Staged::Dead;
-            }
-            d.image = Image::Broken;
-        }
-        DestinationDo::Kill => {
-            if matches!(d.copy, Staged::Frozen | Staged::Running) {
-                d.copy = Staged::Dead;
-            }
-            to.excused = true;
-        }
-        DestinationDo::ArmFence => d.fence = true,
-        DestinationDo::DisarmFence => d.fence = false,
-    }
-    Ok(())
-}
-
-fn is_doomed(state: Option<DestinationState>) -> bool {
-    matches!(state, Some(DestinationState::Refused | DestinationState::Lost))
-}
-
-fn crash_source(to: &mut World) {
-    to.source_up = false;
-    for s in &mut to.source {
-        (s.machine, s.queue) = (None, Queue::EMPTY);
-        if s.dump == Dump::Starting {
-            s.dump = Dump::Known;
-        }
-    }
-}
-
-fn crash_destination(to: &mut World) {
-    to.destination_up = false;
-    for d in &mut to.destination {
-        (d.machine, d.queue, d.fence) = (None, Queue::EMPTY, false);
-        d.doomed = is_doomed(d.ledger);
-        if d.ledger.is_some() && matches!(d.image, Image::Streaming | Image::Complete) {
-            d.image = Image::Broken;
-        }
-    }
-}
-
-fn reboot_source(to: &mut World) {
-    // Where the ledger says `Running`, the home copy may have run on after its image was taken; where it says
-    // `Aborted`, it may have been thawed. So neither image may go forward, and the process ends with its machine.
-    if let Home::Frozen(k) = to.home {
-        let ledger = to.source[usize::from(k)].ledger;
-        to.excused |= matches!(ledger, Some(SourceState::Running | SourceState::Aborted));
-    }
-    crash_source(to);
-    if to.home_alive() {
-        to.home = Home::Rebooted;
-    }
-    for k in 0..ATTEMPTS {
-        if to.source[k].dump == Dump::Running {
-            to.source[k].dump = Dump::Known;
-            to.destination[k].image = Image::Broken;
-        }
-    }
-}
-
-fn reboot_destination(to: &mut World) {
-    crash_destination(to);
-    for d in &mut to.destination {
-        if matches!(d.copy, Staged::Frozen | Staged::Running) {
-            d.copy = Staged::Dead;
-            // Lost with the machine that ran it: that is not the protocol's doing.
-            to.excused |= d.ledger == Some(DestinationState::Running);
-        }
-    }
-}
-
-fn reimage_destination(to: &mut World) {
-    reboot_destination(to);
-    for k in 0..ATTEMPTS {
-        // `Stage` travels on the connection that carries the pages, and that one is gone.
-        to.net &= !Down::Stage.bit(k);
-        (to.destination[k].ledger, to.destination[k].released) = (None, false);
     }
 }

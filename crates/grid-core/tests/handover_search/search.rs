@@ -43,7 +43,7 @@ impl Hasher for Fast {
 pub(crate) enum Found {
     /// Nothing wrong.
     Clean { states: usize, settled: usize, edges: usize },
-    /// An invariant broke; all kinds of breaks that the search met, and the shortest way to the first.
+    /// An invariant broke; what, and the shortest way there.
     Broken { states: usize, what: Vec<&'static str>, trace: Vec<String> },
     /// From some world there is no way on without further faults.
     Stuck { states: usize, stuck: usize, trace: Vec<String> },
@@ -79,6 +79,7 @@ impl fmt::Display for Found {
 struct Graph {
     rules: Rules,
     attempts: usize,
+    wanted: &'static str,
     machines: Machines,
     worlds: Vec<World>,
     parents: Vec<u32>,
@@ -88,11 +89,13 @@ struct Graph {
     broken: Vec<(&'static str, u32)>,
 }
 
-/// Explores every world that can be reached with at most `faults` faults on a path.
-pub(crate) fn search(rules: Rules, attempts: usize, faults: u8) -> Found {
+/// Explores every world that can be reached with at most `faults` faults on a path, up to the first break whose words
+/// contain `wanted` (empty: any).
+pub(crate) fn search(rules: Rules, attempts: usize, faults: u8, wanted: &'static str) -> Found {
     let mut graph = Graph {
         rules,
         attempts,
+        wanted,
         machines: Machines::new(rules),
         worlds: Vec::new(),
         parents: Vec::new(),
@@ -141,17 +144,16 @@ impl Graph {
         self.parents.push(0);
         let mut at = 0;
         while (at as usize) < self.worlds.len() {
-            if at % 100_000 == 0 {
-                println!("at {at} of {}", self.worlds.len());
-            }
-            if self.worlds.len() > 3_000_000 || self.broken.len() > 0 {
+            if !self.broken.is_empty() {
                 break;
             }
             for step in self.moves(at, false) {
                 let to = match step.to {
                     Ok(to) => to,
                     Err(what) => {
-                        self.broken.push((what, at));
+                        if what.contains(self.wanted) {
+                            self.broken.push((what, at));
+                        }
                         continue;
                     }
                 };
@@ -198,7 +200,10 @@ impl Graph {
             let step = self.moves(pair[0], true).into_iter().find(|step| step.to == Ok(to));
             lines.push(step.map_or("?".to_owned(), |step| step.label));
         }
-        let broken = self.moves(at, true).into_iter().find_map(|step| step.to.err().map(|e| (step.label, e)));
+        let broken = self.moves(at, true).into_iter().find_map(|step| {
+            let what = step.to.err().filter(|what| what.contains(self.wanted))?;
+            Some((step.label, what))
+        });
         lines.extend(broken.map(|(label, what)| format!("{label}  ── {what}")));
         lines.push(format!("{:?}", self.worlds[at as usize]));
         lines

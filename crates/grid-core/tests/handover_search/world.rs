@@ -204,16 +204,17 @@ impl World {
         if self.home != Home::Frozen(k as u8) {
             return Ok(());
         }
+        self.home = Home::Running;
+        self.one_runs()?;
         if self.ran_away {
             return Err("work repeated: home runs again after the destination ran");
         }
-        self.home = Home::Running;
         for k in 0..ATTEMPTS {
             if matches!(self.destination[k].image, Image::Complete | Image::Restored) {
                 self.source[k].outrun = true;
             }
         }
-        self.one_runs()
+        Ok(())
     }
 
     /// The copy that attempt `k` staged is let run.
@@ -221,12 +222,13 @@ impl World {
         if self.destination[k].copy != Staged::Frozen {
             return Ok(());
         }
+        self.destination[k].copy = Staged::Running;
+        self.one_runs()?;
         if self.source[k].outrun {
             return Err("stale image: the home copy ran on after it was taken");
         }
-        self.destination[k].copy = Staged::Running;
         self.ran_away = true;
-        self.one_runs()
+        Ok(())
     }
 
     fn one_runs(&self) -> Result<(), &'static str> {
