@@ -44,7 +44,7 @@ pub enum DestinationInput {
     FenceExpired,
     /// The tree was seen to end here after it was let run.
     TreeEnded,
-    /// The staged copy was killed while frozen.
+    /// The staged copy was killed while frozen. The shell looks before it hands in `Go`, and says this first.
     StagedCopyDied,
     /// The source's machine rebooted: the copy here is the only one. It asks; the source's ledger answers, `Abort` if
     /// that is recorded (the copy here is stale then), else `Go`. It never starts by itself.

@@ -27,15 +27,20 @@
 //!   the shell drops the machine and recovers it from the ledger, as after a crash.
 //! - It routes by attempt. The hold cgroup and the tree's cgroup are named after the attempt, so that "frozen" is said
 //!   of this attempt's copy and not of another's.
+//! - Before it hands `Go` to a destination, it looks whether the staged tree is still whole (its cgroup is populated),
+//!   and says `StagedCopyDied` first where it is not: after `Started` the source lets the other copy go.
+//! - `Stage` is sent once, on the connection that carries the pages, so it cannot outlive the destination's ledger.
 //! - Reports are repeated after a restart; whoever reads them treats a repeated one as the same fact.
 //! - It keeps the row of an attempt for as long as the other side may speak of it.
 //! - No input says "the engine reports it ended": an engine's word is not proof, so it cannot be said here.
 
 mod destination;
 mod source;
+mod source_words;
 
 pub use destination::{Destination, DestinationAction, DestinationInput, DestinationReport, answer_unknown};
-pub use source::{Source, SourceAction, SourceInput, SourceReport, answer_unknown_at_source};
+pub use source::{Source, answer_unknown_at_source};
+pub use source_words::{SourceAction, SourceInput, SourceReport};
 
 /// What is known of the copy at home. The shell reads it from the kernel when it recovers an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
