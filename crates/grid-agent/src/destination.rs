@@ -147,7 +147,12 @@ impl Agent {
     /// A message from the agent that owns the attempt.
     pub(crate) fn heed_source(&mut self, from: NodeName, message: ToDestination, stage: Option<Stage>) {
         let attempt = message.attempt().clone();
-        if self.incoming.contains_key(&attempt) {
+        if let Some(incoming) = self.incoming.get(&attempt) {
+            // A staged copy that was killed meanwhile must not be called running.
+            let vanished = incoming.machine.state == DestinationState::Staged && !incoming.root_lives();
+            if vanished && matches!(message, ToDestination::Go { .. }) {
+                self.step_destination(&attempt, DestinationInput::StagedCopyDied);
+            }
             return self.step_destination(&attempt, DestinationInput::Received(message));
         }
         match (message, stage) {

@@ -24,11 +24,12 @@ pub use agent::run;
 pub use ledger::{Ledger, LedgerError};
 
 use grid_types::NodeName;
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// How an agent is started.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AgentConfig {
     /// Its node.
     pub node: NodeName,
@@ -51,7 +52,7 @@ pub struct AgentConfig {
 }
 
 /// Hub or spoke.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum AgentRole {
     /// The head's agent.
     Hub {

@@ -380,7 +380,12 @@ impl Agent {
             }
             wait_for_criu(&self.tree_place(&row.attempt, None));
             let home = home_copy(&row.detail, &hold, &self.boot_id);
-            let signals = row.detail.signals.clone();
+            let mut signals = row.detail.signals.clone();
+            if home == HomeCopy::Frozen {
+                signals.extend(row.detail.members.iter().flat_map(|m| pending_signals(m.pid)));
+                signals.sort_unstable();
+                signals.dedup();
+            }
             let (machine, actions) = Source::recover(row.attempt.clone(), row.state, home, signals);
             let figures = MoveFigures { processes: row.detail.stage.processes, ..MoveFigures::default() };
             let now = Instant::now();

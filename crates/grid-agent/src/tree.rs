@@ -46,8 +46,9 @@ pub(crate) struct TreePlace {
     pub(crate) images: PathBuf,
     /// The tree's own group: what is frozen and thawed.
     pub(crate) group: Group,
-    /// The group above it, where its pid 1 lives.
-    pub(crate) around: Group,
+    /// The group where its pid 1 lives, beside it: a frozen tree has a pid 1 that runs. (A group of its own, because on
+    /// v2 a group with children holds no processes.)
+    pub(crate) init_group: Group,
     /// CRIU's group for this attempt.
     pub(crate) criu: Group,
 }
@@ -64,7 +65,7 @@ impl Agent {
             images: dir.join("images"),
             dir: TreeDir(dir),
             group: around.child(attempt.as_str()),
-            around,
+            init_group: around.child("init"),
             criu: self.group(&format!("criu/{attempt}"), &[Controller::Freezer]),
         }
     }
@@ -85,14 +86,14 @@ impl TreePlace {
     /// Makes the directories and groups and starts pid 1.
     pub(crate) fn make(&self, program: &Path) -> io::Result<InitProcess> {
         std::fs::create_dir_all(&self.images)?;
-        self.around.create().map_err(io::Error::other)?;
+        self.init_group.create().map_err(io::Error::other)?;
         self.group.create().map_err(io::Error::other)?;
         self.criu.create().map_err(io::Error::other)?;
         let (rx, tx) = nix::unistd::pipe()?;
         let argv =
             [program.to_string_lossy().into_owned(), "tree-init".to_owned(), self.dir.0.to_string_lossy().into_owned()];
         let place = Place {
-            cgroup_procs: self.around.procs_files(),
+            cgroup_procs: self.init_group.procs_files(),
             unshare: TREE_NAMESPACES,
             new_session: true,
             inherit: vec![(tx.as_fd(), 3)],

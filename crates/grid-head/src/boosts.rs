@@ -115,8 +115,8 @@ impl Head {
         let (total, _) = self.head_room();
         let needs: Vec<Resources> = ranked(&candidates, None, total).into_iter().map(needed).collect();
         let policy = self.inner.borrow().cfg.config.policy.clone();
-        let room = self.lenders().iter().filter_map(|l| lendable(l, &policy).ok()).map(|l| l.amount);
-        let room = room.max_by_key(|r| r.memory);
+        let lenders = self.lenders();
+        let room = lenders.iter().filter_map(|l| lendable(l, &policy).ok()).map(|l| l.amount).max_by_key(|r| r.memory);
         complete_amount(asked, &needs, policy.auto_offload.per_boost, room)
     }
 

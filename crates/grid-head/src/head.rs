@@ -17,6 +17,7 @@ use grid_types::policy::{AutoMode, Config, NodeConfig, Role};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::LeaseHolding;
 use grid_types::{BoostId, BootMs, Millis, NodeName, OffloadId, ProcId, Resources};
+use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ use std::rc::Rc;
 use tokio::sync::{Notify, broadcast};
 
 /// How the daemon is started.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct HeadConfig {
     /// The cluster's configuration.
     pub config: Config,

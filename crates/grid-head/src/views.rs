@@ -8,7 +8,7 @@ use grid_types::boost::{Boost, BoostState};
 use grid_types::event::OffloadPhase;
 use grid_types::exit::FaultClass;
 use grid_types::policy::Role;
-use grid_types::{BoostId, Millis, NodeName, OffloadId, PlanId, Resources};
+use grid_types::{BoostId, Millis, OffloadId, PlanId, Resources};
 
 impl Head {
     pub(crate) fn node_views(&self) -> Vec<NodeView> {
@@ -131,10 +131,6 @@ impl Head {
         let inner = self.inner.borrow();
         let ids: Vec<&str> = inner.state.plans.iter().map(|p| p.id.as_str()).collect();
         pick(text, &ids, "plan").map(PlanId::new)
-    }
-
-    pub(crate) fn node_names(&self) -> Vec<NodeName> {
-        self.inner.borrow().cfg.config.nodes.iter().map(|n| n.name.clone()).collect()
     }
 }
 

@@ -1,0 +1,248 @@
+//! Making the embedded cluster, keeping it, and taking it away.
+
+use super::node::run;
+use super::plan::{NodePlan, Plan};
+use super::supervise::Kept;
+use super::{UpError, down, failed};
+use grid_os::cgroup::{Controller, Group, Hierarchies};
+use grid_os::spawn::{Place, spawn};
+use grid_types::exit::FaultClass;
+use nix::libc;
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Namespaces of a worker.
+const NODE_NAMESPACES: i32 =
+    libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+const BOUNDED: [Controller; 5] =
+    [Controller::Cpu, Controller::CpuAcct, Controller::Memory, Controller::Freezer, Controller::Kill];
+/// The cluster answers within this, or it is said why not.
+const READY_WITHIN: Duration = Duration::from_secs(15);
+
+/// A worker that was made.
+struct Node {
+    init: i32,
+}
+
+/// Starts the cluster, calls `ready` when it answers, and keeps it until it is told to end.
+pub async fn up(plan: Plan, ready: impl FnOnce(&Plan, Duration)) -> Result<(), UpError> {
+    check(&plan)?;
+    let start = Instant::now();
+    let hierarchies = Hierarchies::detect().map_err(failed("reading the mounted cgroups"))?;
+    let root = hierarchies.group(&plan.cgroup, &BOUNDED);
+    make_state(&plan)?;
+    let token = make_token(&plan)?;
+    let mut nodes = Vec::new();
+    let mut made = Ok(());
+    for node in &plan.nodes {
+        match make_node(&plan, node, &root, &token) {
+            Ok(n) => nodes.push(n),
+            Err(e) => {
+                made = Err(e);
+                break;
+            }
+        }
+    }
+    let outcome = match made {
+        Ok(()) => keep(&plan, &token, || ready(&plan, start.elapsed())).await,
+        Err(e) => Err(e),
+    };
+    remove(&plan, &nodes, &root);
+    outcome
+}
+
+fn check(plan: &Plan) -> Result<(), UpError> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(UpError::new(FaultClass::Environment, "the embedded cluster makes namespaces and control groups: it needs root")
+            .hint("sudo grid up --local 2"));
+    }
+    if plan.state.starts_with("/run") {
+        let what = format!("state in {}: /run is each worker's own", plan.state.display());
+        return Err(UpError::new(FaultClass::Usage, what).hint("--state /var/lib/grid"));
+    }
+    grid_os::criu::Criu::find(&plan.criu).map_err(|e| UpError::new(FaultClass::Environment, e.to_string()).hint("grid doctor"))?;
+    if let Some(pid) = down::supervisor(&plan.state) {
+        return Err(UpError::new(FaultClass::Conflict, format!("a cluster of this state is up already (pid {pid})")).hint("grid status"));
+    }
+    Ok(())
+}
+
+fn make_state(plan: &Plan) -> Result<(), UpError> {
+    let dir = |path: &Path, mode| {
+        use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+        std::fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+    };
+    let what = plan.state.display().to_string();
+    dir(&plan.state, 0o711).map_err(failed(&what))?;
+    dir(&plan.state.join("nodes"), 0o711).map_err(failed(&what))?;
+    dir(&plan.state.join("conf"), 0o700).map_err(failed(&what))?;
+    dir(&plan.state.join("log"), 0o700).map_err(failed(&what))?;
+    down::write_pid(&plan.state).map_err(failed(&what))?;
+    let json = serde_json::to_string_pretty(plan).unwrap_or_default();
+    std::fs::write(plan.state.join("conf/plan.json"), json).map_err(failed(&what))
+}
+
+/// A secret of this run: who knows it may speak to the head's agent.
+fn make_token(plan: &Plan) -> Result<String, UpError> {
+    let mut bytes = [0u8; 32];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut f| std::io::Read::read_exact(&mut f, &mut bytes))
+        .map_err(failed("/dev/urandom"))?;
+    let token: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    write_secret(&plan.state.join("conf/hub.json"), &plan.hub_config(&plan.head()?, &token))?;
+    write_secret(&plan.state.join("conf/head.json"), &plan.head_config())?;
+    for node in &plan.nodes {
+        write_secret(&plan.state.join(format!("conf/{}.json", node.name)), &plan.spoke_config(node, &token))?;
+    }
+    Ok(token)
+}
+
+fn write_secret(path: &Path, value: &impl serde::Serialize) -> Result<(), UpError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let what = path.display().to_string();
+    let json = serde_json::to_vec_pretty(value).unwrap_or_default();
+    let _ = std::fs::remove_file(path);
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed(&what))?;
+    file.write_all(&json).map_err(failed(&what))
+}
+
+fn make_node(plan: &Plan, node: &NodePlan, root: &Group, _token: &str) -> Result<Node, UpError> {
+    let what = format!("making {}", node.name);
+    let err = failed(&what);
+    let group = root.child(node.name.as_str());
+    let agent = group.child("agent");
+    let limited = group.create().and_then(|()| agent.create()).and_then(|()| group.set_limits(&node.limits));
+    limited.map_err(|e| UpError::new(FaultClass::Environment, format!("{what}: {e}")).hint("grid doctor"))?;
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(plan.state.join(format!("log/{}.log", node.name)))
+        .map_err(&err)?;
+    let (rx, tx) = nix::unistd::pipe().map_err(|e| err(e.into()))?;
+    let text = |p: &Path| p.to_string_lossy().into_owned();
+    let config = plan.state.join(format!("conf/{}.json", node.name));
+    let argv = [text(&plan.program), "node-init".to_owned(), node.name.to_string(), text(&config)];
+    let env = [("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())];
+    let place = Place {
+        cgroup_procs: agent.procs_files(),
+        unshare: NODE_NAMESPACES,
+        new_session: true,
+        stdio: [None, Some(tx.as_fd()), Some(log.as_fd())],
+        ..Place::default()
+    };
+    let init = spawn(&argv, &env, &place).map_err(&err)?;
+    drop(tx);
+    let mut line = String::new();
+    BufReader::new(std::fs::File::from(rx)).read_line(&mut line).map_err(&err)?;
+    if line.trim() != "ready" {
+        let said = std::fs::read_to_string(plan.state.join(format!("log/{}.log", node.name))).unwrap_or_default();
+        return Err(UpError::new(FaultClass::Environment, format!("{what}: {}", said.lines().last().unwrap_or("it ended at once"))));
+    }
+    wire(node, init).map_err(&err)?;
+    Ok(Node { init })
+}
+
+/// A veth pair between the head and the worker, and nothing else.
+fn wire(node: &NodePlan, init: i32) -> std::io::Result<()> {
+    let pid = init.to_string();
+    run("ip", &["link", "add", &node.veth_head, "type", "veth", "peer", "name", &node.veth_node, "netns", &pid])?;
+    run("ip", &["addr", "add", &format!("{}/30", node.address_head), "dev", &node.veth_head])?;
+    run("ip", &["link", "set", &node.veth_head, "up"])?;
+    let inside = |args: &[&str]| {
+        let net = format!("--net=/proc/{pid}/ns/net");
+        run("nsenter", &[&[net.as_str(), "ip"], args].concat())
+    };
+    inside(&["addr", "add", &format!("{}/30", node.address_node), "dev", &node.veth_node])?;
+    inside(&["link", "set", &node.veth_node, "up"])
+}
+
+/// Runs the head's agent and daemon until somebody ends the cluster.
+async fn keep(plan: &Plan, _token: &str, ready: impl FnOnce()) -> Result<(), UpError> {
+    let conf = |name: &str| plan.state.join("conf").join(name).to_string_lossy().into_owned();
+    let log = |name: &str| plan.state.join("log").join(name);
+    let (hub, head) = (conf("hub.json"), conf("head.json"));
+    let mut agent = Kept::new(&plan.program, &["agent", "--config", &hub], &log("agent.log"));
+    let mut daemon = Kept::new(&plan.program, &["daemon", "run", "--config", &head], &log("daemon.log"));
+    agent.start().map_err(failed("the head's agent"))?;
+    daemon.start().map_err(failed("the head's daemon"))?;
+    let mut signals = Signals::new()?;
+    let outcome = match await_ready(plan, &agent, &daemon).await {
+        Ok(()) => {
+            ready();
+            loop {
+                tokio::select! {
+                    () = agent.keep() => {}
+                    () = daemon.keep() => {}
+                    () = signals.next() => {
+                        if down::may_end(plan).await {
+                            break;
+                        }
+                    }
+                }
+            }
+            Ok(())
+        }
+        Err(e) => Err(e),
+    };
+    daemon.stop().await;
+    agent.stop().await;
+    outcome
+}
+
+/// SIGINT and SIGTERM.
+struct Signals(tokio::signal::unix::Signal, tokio::signal::unix::Signal);
+
+impl Signals {
+    fn new() -> Result<Self, UpError> {
+        let on = |kind| signal(kind).map_err(failed("waiting for signals"));
+        Ok(Self(on(SignalKind::interrupt())?, on(SignalKind::terminate())?))
+    }
+    async fn next(&mut self) {
+        tokio::select! { _ = self.0.recv() => {}, _ = self.1.recv() => {} }
+    }
+}
+
+async fn await_ready(plan: &Plan, agent: &Kept, daemon: &Kept) -> Result<(), UpError> {
+    let deadline = Instant::now() + READY_WITHIN;
+    loop {
+        let missing = match down::status(plan).await {
+            Ok(status) => status.nodes.iter().find(|n| n.state != "ready").map(|n| format!("{} is {}", n.node, n.state)),
+            Err(e) => Some(e),
+        };
+        let Some(missing) = missing else { return Ok(()) };
+        if Instant::now() > deadline {
+            let said = format!("agent: {}; daemon: {}", agent.last_words(), daemon.last_words());
+            let what = format!("the cluster did not answer within {} s: {missing}. {said}", READY_WITHIN.as_secs());
+            return Err(UpError::new(FaultClass::Unreachable, what));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Takes away what was made. What lives at home again goes on: it only leaves the groups.
+fn remove(plan: &Plan, nodes: &[Node], root: &Group) {
+    for (node, made) in plan.nodes.iter().zip(nodes) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(made.init), nix::sys::signal::SIGKILL);
+        let _ = root.child(node.name.as_str()).kill(Duration::from_secs(5));
+    }
+    for node in &plan.nodes {
+        // The pair goes with the worker's namespace; where that takes a moment, it is taken down by name.
+        let _ = run("ip", &["link", "del", &node.veth_head]);
+        if let Err(e) = root.child(node.name.as_str()).kill(Duration::from_secs(5)) {
+            eprintln!("grid: {e}");
+        }
+    }
+    for pid in root.pids() {
+        let _ = root.sibling("").add(pid);
+    }
+    if let Err(e) = root.remove() {
+        eprintln!("grid: {e}");
+    }
+    let _ = std::fs::remove_file(plan.socket());
+    let _ = std::fs::remove_file(plan.agent_socket());
+    let _ = std::fs::remove_file(plan.state.join("up.pid"));
+}

@@ -1,0 +1,116 @@
+//! Ending the embedded cluster: nothing that is away is ended unasked.
+
+use super::plan::Plan;
+use super::UpError;
+use crate::cli::Client;
+use grid_types::api::{DryRun, OffloadView, Status};
+use grid_types::event::OffloadPhase;
+use grid_types::exit::FaultClass;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How the supervisor was told to end.
+const RECALL: &str = "recall";
+const FORCE: &str = "force";
+
+/// Number of the supervisor of this state, where it runs.
+pub(crate) fn supervisor(state: &Path) -> Option<i32> {
+    let text = std::fs::read_to_string(state.join("up.pid")).ok()?;
+    let (pid, start) = text.trim().split_once(' ')?;
+    let pid: i32 = pid.parse().ok()?;
+    (start_ticks(pid)? == start).then_some(pid)
+}
+
+/// Writes down who supervises: number and start time.
+pub(crate) fn write_pid(state: &Path) -> std::io::Result<()> {
+    let pid = std::process::id() as i32;
+    std::fs::write(state.join("up.pid"), format!("{pid} {}\n", start_ticks(pid).unwrap_or_default()))
+}
+
+fn start_ticks(pid: i32) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(text.rsplit_once(')')?.1.split_whitespace().nth(19)?.to_owned())
+}
+
+/// The daemon's view of everything.
+pub(crate) async fn status(plan: &Plan) -> Result<Status, String> {
+    Client::new(plan.socket()).get("/v1/status").await.map_err(|e| e.to_string())
+}
+
+/// Ends the cluster of this state. Refused while something is away, unless it is recalled first or given up.
+pub async fn down(state: &Path, recall_first: bool, give_up: bool) -> Result<Vec<String>, UpError> {
+    let Some(pid) = supervisor(state) else {
+        return Err(UpError::new(FaultClass::NotFound, format!("no cluster of {} is up. Nothing was changed.", state.display())));
+    };
+    let client = Client::new(state.join("head.sock"));
+    let mut said = Vec::new();
+    if recall_first {
+        said = recall_all(&client).await;
+    }
+    let left = away(&client).await;
+    if !left.is_empty() && !give_up {
+        let list = left.iter().map(|o| format!("{} {} on {}", o.record.process.pid, o.record.title, o.record.destination));
+        let what = format!("still away: {}. Stopping would end them; nothing was changed.", list.collect::<Vec<_>>().join(", "));
+        return Err(UpError::new(FaultClass::Conflict, what).hint("grid down --recall-first, or grid down --yes to end them"));
+    }
+    said.extend(left.iter().map(|o| format!("{} {} ends with {}", o.record.process.pid, o.record.title, o.record.destination)));
+    let mode = if give_up { FORCE } else { RECALL };
+    std::fs::write(state.join("down"), mode).map_err(super::failed("telling the supervisor"))?;
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGTERM);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while supervisor(state).is_some() {
+        if Instant::now() > deadline {
+            return Err(UpError::new(FaultClass::Unreachable, format!("the supervisor (pid {pid}) did not end within 60 s")));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(said)
+}
+
+async fn away(client: &Client) -> Vec<OffloadView> {
+    let status: Result<Status, _> = client.get("/v1/status").await;
+    status.map(|s| s.away).unwrap_or_default()
+}
+
+/// Brings home what can come.
+async fn recall_all(client: &Client) -> Vec<String> {
+    let mut said = Vec::new();
+    for offload in away(client).await {
+        let id = &offload.record.id;
+        if offload.record.phase == OffloadPhase::Moving {
+            let _: Result<OffloadView, _> = client.post(&format!("/v1/offloads/{id}/cancel"), &DryRun::default()).await;
+        }
+        let told: Result<OffloadView, _> = client.post(&format!("/v1/offloads/{id}/recall"), &DryRun::default()).await;
+        let after: Result<OffloadView, _> = client.get(&format!("/v1/offloads/{id}?settled")).await;
+        match (told, after) {
+            (_, Ok(view)) if view.record.phase == OffloadPhase::Home => {
+                said.push(format!("{} {} is home", offload.record.process.pid, offload.record.title));
+            }
+            (Err(e), _) => said.push(format!("{id} stays: {e}")),
+            (_, Ok(view)) => said.push(format!("{id} stays: {:?}", view.record.phase)),
+            (_, Err(e)) => said.push(format!("{id}: {e}")),
+        }
+    }
+    said
+}
+
+/// Whether the supervisor may end now. A first Ctrl-C brings everything home; what cannot come keeps the cluster up,
+/// until a second one.
+pub(crate) async fn may_end(plan: &Plan) -> bool {
+    let told = std::fs::read_to_string(plan.state.join("down")).unwrap_or_default();
+    let _ = std::fs::remove_file(plan.state.join("down"));
+    if told == FORCE {
+        return true;
+    }
+    let client = Client::new(plan.socket());
+    for line in recall_all(&client).await {
+        eprintln!("{line}");
+    }
+    let left = away(&client).await;
+    if left.is_empty() {
+        return true;
+    }
+    let _ = std::fs::write(plan.state.join("down"), FORCE);
+    eprintln!("{} processes are still away and would end: interrupt again to end them", left.len());
+    false
+}

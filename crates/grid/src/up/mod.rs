@@ -1,0 +1,46 @@
+//! `grid up` and `grid down`: the embedded cluster, from its namespaces to its last removed control group.
+//!
+//! ```text
+//!   grid up (supervisor) ─┬─ grid agent   (head: hub)        node gpu1: PID, mount, network, IPC, UTS namespaces
+//!                         ├─ grid daemon  (head)               grid node-init (pid 1) ── grid agent (spoke)
+//!                         └─ veth pair for each worker ───────────────────┘
+//! ```
+//! Owns what it makes and takes it away again. A daemon that dies is started again; moved processes do not notice.
+
+mod cluster;
+mod down;
+mod node;
+mod plan;
+mod supervise;
+
+pub use cluster::up;
+pub use down::down;
+pub use node::node_init;
+pub use plan::{LocalSize, Plan};
+
+use grid_types::exit::FaultClass;
+
+/// Why the cluster could not be started or stopped.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct UpError {
+    /// Its class, which is the exit code.
+    pub class: FaultClass,
+    /// What failed.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl UpError {
+    pub(crate) fn new(class: FaultClass, message: impl Into<String>) -> Self {
+        Self { class, message: message.into(), hint: None }
+    }
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+pub(crate) fn failed(what: &str) -> impl Fn(std::io::Error) -> UpError + '_ {
+    move |e| UpError::new(FaultClass::Internal, format!("{what}: {e}"))
+}

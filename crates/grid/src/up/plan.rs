@@ -1,0 +1,196 @@
+//! What an embedded cluster consists of: names, addresses, limits, paths. Decided here, made elsewhere.
+
+use super::UpError;
+use grid_agent::{AgentConfig, AgentRole};
+use grid_head::HeadConfig;
+use grid_types::exit::FaultClass;
+use grid_types::policy::{Config, Role};
+use grid_types::{Bytes, MilliCpu, NodeName, Resources};
+use serde::{Deserialize, Serialize};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// Port of the head's agent on its end of each veth pair.
+const HUB_PORT: u16 = 7420;
+/// What a worker's own agent needs beside what it lends.
+const AGENT_ROOM: Resources = Resources { cpu: MilliCpu(1000), memory: Bytes(1 << 30), gpu: 0 };
+/// Part of a worker that is kept free; small, because what it lends is already less than what it has.
+const EXCESS: f64 = 0.05;
+
+/// Sizes of the workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalSize {
+    /// What each worker lends at most.
+    pub lends: Resources,
+    /// What the head has: the machine.
+    pub head: Resources,
+}
+
+impl LocalSize {
+    /// Each worker lends as many CPUs as the machine has, and a quarter of its memory in whole GiB.
+    pub fn of_machine(cpus: u32, memory: Bytes) -> Self {
+        let gib = 1u64 << 30;
+        let lent = (memory.0 / 4 / gib).max(1) * gib;
+        let cpu = MilliCpu(cpus.max(1) * 1000);
+        Self { lends: Resources { cpu, memory: Bytes(lent), gpu: 0 }, head: Resources { cpu, memory, gpu: 0 } }
+    }
+}
+
+/// One worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodePlan {
+    /// Its name.
+    pub name: NodeName,
+    /// Limits of the node's control group.
+    pub limits: Resources,
+    /// Name of the head's end of its veth pair.
+    pub veth_head: String,
+    /// Name of the other end, in the worker's network namespace.
+    pub veth_node: String,
+    /// Address of the head's end.
+    pub address_head: Ipv4Addr,
+    /// Address of the other end.
+    pub address_node: Ipv4Addr,
+}
+
+/// The cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Its configuration.
+    pub config: Config,
+    /// Relative path of its control groups.
+    pub cgroup: String,
+    /// The workers.
+    pub nodes: Vec<NodePlan>,
+    /// Its state's directory.
+    pub state: PathBuf,
+    /// CRIU's program.
+    pub criu: PathBuf,
+    /// This program.
+    pub program: PathBuf,
+}
+
+impl Plan {
+    /// A cluster of `workers` on this machine.
+    pub fn local(workers: u32, size: LocalSize, state: &Path, criu: PathBuf, program: PathBuf) -> Self {
+        let mut config = grid_core::config::local(workers, "head", size.head, size.lends);
+        config.policy.thresholds.excess = EXCESS;
+        Self::of(config, state, criu, program)
+    }
+
+    /// A cluster of this configuration, all on this machine.
+    pub fn of(config: Config, state: &Path, criu: PathBuf, program: PathBuf) -> Self {
+        let tag = tag(state);
+        let workers = config.nodes.iter().filter(|n| n.role == Role::Worker);
+        let nodes = workers
+            .zip(0u8..)
+            .map(|(n, i)| {
+                let total = Resources {
+                    cpu: n.sharing.max_cpu.unwrap_or(MilliCpu(1000)),
+                    memory: n.sharing.max_memory.unwrap_or(Bytes(1 << 30)),
+                    gpu: 0,
+                };
+                NodePlan {
+                    name: n.name.clone(),
+                    limits: total.saturating_add(&AGENT_ROOM),
+                    veth_head: format!("g{tag:04x}h{i}"),
+                    veth_node: format!("g{tag:04x}n{i}"),
+                    address_head: address(tag, i, 1),
+                    address_node: address(tag, i, 2),
+                }
+            })
+            .collect();
+        Self { config, cgroup: format!("grid-{tag:04x}"), nodes, state: state.to_owned(), criu, program }
+    }
+
+    /// The name of the head.
+    pub fn head(&self) -> Result<NodeName, UpError> {
+        let head = self.config.nodes.iter().find(|n| n.role == Role::Head);
+        head.map(|n| n.name.clone()).ok_or_else(|| UpError::new(FaultClass::Config, "no node has the role head"))
+    }
+
+    /// The API's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.state.join("head.sock")
+    }
+
+    /// The socket of the head's agent.
+    pub fn agent_socket(&self) -> PathBuf {
+        self.state.join("agent.sock")
+    }
+
+    /// How the head's daemon is started.
+    pub fn head_config(&self) -> HeadConfig {
+        HeadConfig {
+            config: self.config.clone(),
+            state_dir: self.state.join("head"),
+            socket: self.socket(),
+            agent: self.agent_socket(),
+            embedded: true,
+        }
+    }
+
+    /// How the head's agent is started.
+    pub fn hub_config(&self, head: &NodeName, token: &str) -> AgentConfig {
+        let listen = self.nodes.iter().map(|n| SocketAddr::from((n.address_head, HUB_PORT))).collect();
+        let role = AgentRole::Hub { listen, socket: self.agent_socket() };
+        self.agent_config(head, role, token, false)
+    }
+
+    /// How a worker's agent is started.
+    pub fn spoke_config(&self, node: &NodePlan, token: &str) -> AgentConfig {
+        let role = AgentRole::Spoke { hub: SocketAddr::from((node.address_head, HUB_PORT)) };
+        self.agent_config(&node.name, role, token, true)
+    }
+
+    fn agent_config(&self, node: &NodeName, role: AgentRole, token: &str, node_is_group: bool) -> AgentConfig {
+        AgentConfig {
+            node: node.clone(),
+            role,
+            state_dir: self.state.join("nodes").join(node.as_str()),
+            run_dir: PathBuf::from(format!("/run/{}/{node}", self.cgroup)),
+            token: token.to_owned(),
+            criu: self.criu.clone(),
+            cgroup: format!("{}/{node}", self.cgroup),
+            node_is_group,
+            program: self.program.clone(),
+        }
+    }
+}
+
+/// Sixteen bits that tell clusters on one machine apart, from the path of their state (FNV-1a, folded).
+fn tag(state: &Path) -> u16 {
+    let hash = state.as_os_str().as_encoded_bytes().iter().fold(0x811c_9dc5u32, |h, b| {
+        (h ^ u32::from(*b)).wrapping_mul(0x0100_0193)
+    });
+    (hash >> 16) as u16 ^ hash as u16
+}
+
+/// Link-local addresses (RFC 3927), a /30 for each pair: nothing routes them anywhere.
+fn address(tag: u16, node: u8, end: u8) -> Ipv4Addr {
+    Ipv4Addr::new(169, 254, (tag % 254) as u8 + 1, node * 4 + end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clusters_of_different_state_do_not_meet() {
+        let size = LocalSize::of_machine(2, Bytes(24 << 30));
+        let plan = |dir: &str| Plan::local(2, size, Path::new(dir), "/criu".into(), "/grid".into());
+        let (a, b) = (plan("/var/lib/grid"), plan("/tmp/other"));
+        assert_ne!(a.cgroup, b.cgroup);
+        assert_ne!(a.nodes[0].veth_head, b.nodes[0].veth_head);
+        assert!(a.nodes.iter().all(|n| n.veth_head.len() <= 15 && n.veth_node.len() <= 15));
+        assert_ne!(a.nodes[0].address_node, a.nodes[1].address_node);
+    }
+
+    #[test]
+    fn a_worker_has_more_than_it_lends() {
+        let size = LocalSize::of_machine(2, Bytes(24 << 30));
+        let plan = Plan::local(1, size, Path::new("/x"), "/criu".into(), "/grid".into());
+        assert!(size.lends.fits_in(&plan.nodes[0].limits));
+        assert_eq!(size.lends.memory, Bytes(6 << 30));
+    }
+}
