@@ -11,6 +11,7 @@ use crate::lease::no_lease;
 use crate::link::tracing_line;
 use crate::tree::{InitProcess, TREE_NAMESPACES, TreePlace, start_ticks, wait_gone};
 use grid_core::handover::{Destination, DestinationAction, DestinationInput, DestinationReport, answer_unknown};
+use grid_os::cgroup::Controller;
 use grid_os::criu::{Arena, Criu, RestoreJob, Where, receive_images, receive_pages};
 use grid_os::pidfd::PidFd;
 use grid_types::event::ExitStatus;
@@ -534,7 +535,8 @@ impl Staging {
             let line = status.lines().find_map(|l| l.strip_prefix("NSpid:"))?;
             line.split_whitespace().last()?.parse().ok()
         };
-        let pid = self.place.group.pids().into_iter().find(|p| number_inside(*p) == Some(inside));
+        let members = self.place.group.with(&[Controller::Freezer]).pids();
+        let pid = members.into_iter().find(|p| number_inside(*p) == Some(inside));
         let pid = pid.ok_or_else(|| format!("the restored root {inside} is not in its group"))?;
         let start_ticks = start_ticks(pid).ok_or("the restored root ended")?;
         Ok(Root { inside, pid, start_ticks })
@@ -543,11 +545,12 @@ impl Staging {
 
 /// In CRIU's pre-resume notification: CRIU itself leaves the tree's group, which is then frozen and confirmed.
 fn hold_staged(place: &TreePlace) -> Result<(), String> {
-    for pid in place.group.pids() {
+    let freezer = place.group.with(&[Controller::Freezer]);
+    for pid in freezer.pids() {
         let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         if comm.trim() == "criu" {
             place.criu.add(pid).map_err(|e| e.to_string())?;
         }
     }
-    place.group.with(&[grid_os::cgroup::Controller::Freezer]).set_frozen(true).map_err(|e| e.to_string())
+    freezer.set_frozen(true).map_err(|e| e.to_string())
 }

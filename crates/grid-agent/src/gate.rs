@@ -2,7 +2,7 @@
 //!
 //! Restoring is a privilege boundary: what arrived decides what the processes are. Nothing of it is believed.
 
-use grid_os::cgroup::Group;
+use grid_os::cgroup::{Controller, Group};
 use grid_os::proc::ProcRoot;
 use grid_types::facts::FdKind;
 use grid_types::wire::Stage;
@@ -10,14 +10,22 @@ use grid_types::wire::Stage;
 /// Refuses a tree that is not what was announced, or more than a guest may be.
 pub(crate) fn inspect(group: &Group, stage: &Stage) -> Result<(), String> {
     let proc = ProcRoot::new("/proc");
-    let pids = group.pids();
+    // CRIU has left the freezer's group; on v1 it may still end in the others.
+    let pids = group.with(&[Controller::Freezer]).pids();
     if pids.len() != stage.processes as usize {
-        return Err(refusal(&format!("{} processes arrived, {} were announced", pids.len(), stage.processes)));
+        let names: Vec<String> = pids.iter().map(|pid| name(*pid)).collect();
+        let names = names.join(", ");
+        return Err(refusal(&format!("{} processes arrived ({names}), {} were announced", pids.len(), stage.processes)));
     }
     for pid in pids {
         inspect_one(&proc, pid, stage)?;
     }
     Ok(())
+}
+
+fn name(pid: i32) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').map_or_else(|| pid.to_string(), |(name, rest)| format!("{name}){}", &rest[..2.min(rest.len())]))
 }
 
 fn refusal(what: &str) -> String {

@@ -87,7 +87,8 @@ impl NodeReader {
             node: node.clone(),
             boot_id: self.boot_id.clone(),
             at: BootMs(at_ns / 1_000_000),
-            cpu_total: limit.map_or(all, |l| l.min(all)),
+            // A group may be given more than is online: then that is the node's size, and its CPUs are shared.
+            cpu_total: limit.unwrap_or(all),
             cpu_used: self.last.and_then(|last| used_since(last, CpuReading { at_ns, used_ns })),
             load1: self.load1(),
             memory_total: memory.total,

@@ -56,16 +56,21 @@ pub async fn up(plan: Plan, ready: impl FnOnce(&Plan, Duration)) -> Result<(), U
 
 fn check(plan: &Plan) -> Result<(), UpError> {
     if !nix::unistd::geteuid().is_root() {
-        return Err(UpError::new(FaultClass::Environment, "the embedded cluster makes namespaces and control groups: it needs root")
-            .hint("sudo grid up --local 2"));
+        return Err(UpError::new(
+            FaultClass::Environment,
+            "the embedded cluster makes namespaces and control groups: it needs root",
+        )
+        .hint("sudo grid up --local 2"));
     }
     if plan.state.starts_with("/run") {
         let what = format!("state in {}: /run is each worker's own", plan.state.display());
         return Err(UpError::new(FaultClass::Usage, what).hint("--state /var/lib/grid"));
     }
-    grid_os::criu::Criu::find(&plan.criu).map_err(|e| UpError::new(FaultClass::Environment, e.to_string()).hint("grid doctor"))?;
+    grid_os::criu::Criu::find(&plan.criu)
+        .map_err(|e| UpError::new(FaultClass::Environment, e.to_string()).hint("grid doctor"))?;
     if let Some(pid) = down::supervisor(&plan.state) {
-        return Err(UpError::new(FaultClass::Conflict, format!("a cluster of this state is up already (pid {pid})")).hint("grid status"));
+        return Err(UpError::new(FaultClass::Conflict, format!("a cluster of this state is up already (pid {pid})"))
+            .hint("grid status"));
     }
     Ok(())
 }
@@ -106,7 +111,8 @@ fn write_secret(path: &Path, value: &impl serde::Serialize) -> Result<(), UpErro
     let what = path.display().to_string();
     let json = serde_json::to_vec_pretty(value).unwrap_or_default();
     let _ = std::fs::remove_file(path);
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed(&what))?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed(&what))?;
     file.write_all(&json).map_err(failed(&what))
 }
 
@@ -140,7 +146,10 @@ fn make_node(plan: &Plan, node: &NodePlan, root: &Group, _token: &str) -> Result
     BufReader::new(std::fs::File::from(rx)).read_line(&mut line).map_err(&err)?;
     if line.trim() != "ready" {
         let said = std::fs::read_to_string(plan.state.join(format!("log/{}.log", node.name))).unwrap_or_default();
-        return Err(UpError::new(FaultClass::Environment, format!("{what}: {}", said.lines().last().unwrap_or("it ended at once"))));
+        return Err(UpError::new(
+            FaultClass::Environment,
+            format!("{what}: {}", said.lines().last().unwrap_or("it ended at once")),
+        ));
     }
     wire(node, init).map_err(&err)?;
     Ok(Node { init })
@@ -210,7 +219,9 @@ async fn await_ready(plan: &Plan, agent: &Kept, daemon: &Kept) -> Result<(), UpE
     let deadline = Instant::now() + READY_WITHIN;
     loop {
         let missing = match down::status(plan).await {
-            Ok(status) => status.nodes.iter().find(|n| n.state != "ready").map(|n| format!("{} is {}", n.node, n.state)),
+            Ok(status) => {
+                status.nodes.iter().find(|n| n.state != "ready").map(|n| format!("{} is {}", n.node, n.state))
+            }
             Err(e) => Some(e),
         };
         let Some(missing) = missing else { return Ok(()) };

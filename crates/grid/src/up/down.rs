@@ -1,8 +1,8 @@
 //! Ending the embedded cluster: nothing that is away is ended unasked.
 
-use super::plan::Plan;
 use super::UpError;
-use crate::cli::Client;
+use super::plan::Plan;
+use crate::cli::{Answer, Client};
 use grid_types::api::{DryRun, OffloadView, Status};
 use grid_types::event::OffloadPhase;
 use grid_types::exit::FaultClass;
@@ -34,13 +34,16 @@ fn start_ticks(pid: i32) -> Option<String> {
 
 /// The daemon's view of everything.
 pub(crate) async fn status(plan: &Plan) -> Result<Status, String> {
-    Client::new(plan.socket()).get("/v1/status").await.map_err(|e| e.to_string())
+    Client::new(plan.socket()).get("/v1/status").await.map(|a| a.ok).map_err(|e| e.to_string())
 }
 
 /// Ends the cluster of this state. Refused while something is away, unless it is recalled first or given up.
 pub async fn down(state: &Path, recall_first: bool, give_up: bool) -> Result<Vec<String>, UpError> {
     let Some(pid) = supervisor(state) else {
-        return Err(UpError::new(FaultClass::NotFound, format!("no cluster of {} is up. Nothing was changed.", state.display())));
+        return Err(UpError::new(
+            FaultClass::NotFound,
+            format!("no cluster of {} is up. Nothing was changed.", state.display()),
+        ));
     };
     let client = Client::new(state.join("head.sock"));
     let mut said = Vec::new();
@@ -49,18 +52,29 @@ pub async fn down(state: &Path, recall_first: bool, give_up: bool) -> Result<Vec
     }
     let left = away(&client).await;
     if !left.is_empty() && !give_up {
-        let list = left.iter().map(|o| format!("{} {} on {}", o.record.process.pid, o.record.title, o.record.destination));
-        let what = format!("still away: {}. Stopping would end them; nothing was changed.", list.collect::<Vec<_>>().join(", "));
-        return Err(UpError::new(FaultClass::Conflict, what).hint("grid down --recall-first, or grid down --yes to end them"));
+        let list =
+            left.iter().map(|o| format!("{} {} on {}", o.record.process.pid, o.record.title, o.record.destination));
+        let what = format!(
+            "still away: {}. Stopping would end them; nothing was changed.",
+            list.collect::<Vec<_>>().join(", ")
+        );
+        return Err(
+            UpError::new(FaultClass::Conflict, what).hint("grid down --recall-first, or grid down --yes to end them")
+        );
     }
-    said.extend(left.iter().map(|o| format!("{} {} ends with {}", o.record.process.pid, o.record.title, o.record.destination)));
+    said.extend(
+        left.iter().map(|o| format!("{} {} ends with {}", o.record.process.pid, o.record.title, o.record.destination)),
+    );
     let mode = if give_up { FORCE } else { RECALL };
     std::fs::write(state.join("down"), mode).map_err(super::failed("telling the supervisor"))?;
     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGTERM);
     let deadline = Instant::now() + Duration::from_secs(60);
     while supervisor(state).is_some() {
         if Instant::now() > deadline {
-            return Err(UpError::new(FaultClass::Unreachable, format!("the supervisor (pid {pid}) did not end within 60 s")));
+            return Err(UpError::new(
+                FaultClass::Unreachable,
+                format!("the supervisor (pid {pid}) did not end within 60 s"),
+            ));
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -68,8 +82,8 @@ pub async fn down(state: &Path, recall_first: bool, give_up: bool) -> Result<Vec
 }
 
 async fn away(client: &Client) -> Vec<OffloadView> {
-    let status: Result<Status, _> = client.get("/v1/status").await;
-    status.map(|s| s.away).unwrap_or_default()
+    let status: Result<Answer<Status>, _> = client.get("/v1/status").await;
+    status.map(|s| s.ok.away).unwrap_or_default()
 }
 
 /// Brings home what can come.
@@ -78,16 +92,18 @@ async fn recall_all(client: &Client) -> Vec<String> {
     for offload in away(client).await {
         let id = &offload.record.id;
         if offload.record.phase == OffloadPhase::Moving {
-            let _: Result<OffloadView, _> = client.post(&format!("/v1/offloads/{id}/cancel"), &DryRun::default()).await;
+            let _: Result<Answer<OffloadView>, _> =
+                client.post(&format!("/v1/offloads/{id}/cancel"), &DryRun::default()).await;
         }
-        let told: Result<OffloadView, _> = client.post(&format!("/v1/offloads/{id}/recall"), &DryRun::default()).await;
-        let after: Result<OffloadView, _> = client.get(&format!("/v1/offloads/{id}?settled")).await;
+        let told: Result<Answer<OffloadView>, _> =
+            client.post(&format!("/v1/offloads/{id}/recall"), &DryRun::default()).await;
+        let after: Result<Answer<OffloadView>, _> = client.wait(&format!("/v1/offloads/{id}?settled")).await;
         match (told, after) {
-            (_, Ok(view)) if view.record.phase == OffloadPhase::Home => {
+            (_, Ok(view)) if view.ok.record.phase == OffloadPhase::Home => {
                 said.push(format!("{} {} is home", offload.record.process.pid, offload.record.title));
             }
             (Err(e), _) => said.push(format!("{id} stays: {e}")),
-            (_, Ok(view)) => said.push(format!("{id} stays: {:?}", view.record.phase)),
+            (_, Ok(view)) => said.push(format!("{id} stays: {:?}", view.ok.record.phase)),
             (_, Err(e)) => said.push(format!("{id}: {e}")),
         }
     }

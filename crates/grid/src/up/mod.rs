@@ -8,12 +8,14 @@
 //! Owns what it makes and takes it away again. A daemon that dies is started again; moved processes do not notice.
 
 mod cluster;
+mod detach;
 mod down;
 mod node;
 mod plan;
 mod supervise;
 
 pub use cluster::up;
+pub use detach::detached;
 pub use down::down;
 pub use node::node_init;
 pub use plan::{LocalSize, Plan};

@@ -160,9 +160,11 @@ impl Plan {
 
 /// Sixteen bits that tell clusters on one machine apart, from the path of their state (FNV-1a, folded).
 fn tag(state: &Path) -> u16 {
-    let hash = state.as_os_str().as_encoded_bytes().iter().fold(0x811c_9dc5u32, |h, b| {
-        (h ^ u32::from(*b)).wrapping_mul(0x0100_0193)
-    });
+    let hash = state
+        .as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .fold(0x811c_9dc5u32, |h, b| (h ^ u32::from(*b)).wrapping_mul(0x0100_0193));
     (hash >> 16) as u16 ^ hash as u16
 }
 
