@@ -101,8 +101,8 @@ impl Incoming {
         self.record.root.map(|r| r.pid).filter(|_| here)
     }
 
-    pub(crate) fn tree(&self) -> (&TreePlace, Option<InitProcess>, Option<Root>) {
-        (&self.place, self.record.init, self.record.root)
+    pub(crate) fn tree(&self) -> (&TreePlace, Option<Root>) {
+        (&self.place, self.record.root)
     }
 }
 

@@ -12,6 +12,7 @@ use grid_core::handover::{
 };
 use grid_os::cgroup::{Controller, Group};
 use grid_os::criu::{Criu, DumpJob, Where, send_images};
+use grid_os::pidfd::PidFd;
 use grid_os::spawn::Owner;
 use grid_types::event::{MoveFigures, Resolution};
 use grid_types::facts::TreeFacts;
@@ -195,10 +196,7 @@ impl Agent {
         let (hold, stage) = (outgoing.hold.clone(), outgoing.record.stage.clone());
         let max_frozen = Duration::from_millis(outgoing.record.order.max_frozen.0);
         let root = outgoing.record.members[0].pid;
-        let inside = came_by.and_then(|a| self.incoming.get(&a)).map(|i| {
-            let (_, init, root) = i.tree();
-            (init, root.map_or(0, |r| r.inside))
-        });
+        let inside = came_by.and_then(|a| self.incoming.get(&a)).and_then(|i| i.tree().1).map(|r| r.inside);
         let work = Dump { criu: self.criu.clone(), place, hold, stage, root, inside, stream };
         let (inputs, id) = (self.inputs.clone(), attempt.clone());
         std::thread::spawn(move || {
@@ -595,8 +593,8 @@ struct Dump {
     hold: Group,
     stage: Stage,
     root: i32,
-    /// Pid 1 of the tree's own namespaces and the root's number in them.
-    inside: Option<(Option<crate::tree::InitProcess>, i32)>,
+    /// The root's number in the tree's own PID namespace, where it has one.
+    inside: Option<i32>,
     stream: TcpStream,
 }
 
@@ -610,19 +608,21 @@ impl Dump {
     }
 
     fn dump(&mut self) -> Result<(), String> {
-        let init = match self.inside {
-            Some((init, _)) => Some(init.and_then(|i| i.open()).ok_or("the tree's pid 1 ended")?),
+        // Through the root itself: CRIU must be in its time namespace too, which it may not enter by itself when it runs
+        // as the owner.
+        let root = match self.inside {
+            Some(_) => Some(PidFd::open(self.root).map_err(|e| format!("process {}: {e}", self.root))?),
             None => None,
         };
         let job = DumpJob {
-            pid: self.inside.map_or(self.root, |(_, inside)| inside),
+            pid: self.inside.unwrap_or(self.root),
             images: &self.place.images,
             pages: self.stream.as_fd(),
             owner: Some(Owner { uid: self.stage.uid, gid: self.stage.gid }),
             shell_job: self.stage.shell_job,
             place: Where {
                 cgroup_procs: self.place.criu.procs_files(),
-                join: init.as_ref().map(|fd| (fd.as_fd(), TREE_NAMESPACES)),
+                join: root.as_ref().map(|fd| (fd.as_fd(), TREE_NAMESPACES | nix::libc::CLONE_NEWTIME)),
             },
         };
         let hold = self.hold.clone();
