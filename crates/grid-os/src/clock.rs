@@ -38,6 +38,17 @@ pub fn unix_ms() -> UnixMs {
     UnixMs(nanos(ClockId::CLOCK_REALTIME) / 1_000_000)
 }
 
+/// Seconds by which local time is ahead of UTC at this moment; 0 where the C library does not know. For printing only.
+#[allow(unsafe_code)]
+pub fn utc_offset_s(at: UnixMs) -> i32 {
+    let seconds = libc::time_t::try_from(at.0 / 1000).unwrap_or(0);
+    // SAFETY: all-zero bytes are a valid `tm`: numbers and a null pointer.
+    let mut local: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are to live locals, and `localtime_r` writes only the second.
+    let known = unsafe { !libc::localtime_r(&raw const seconds, &raw mut local).is_null() };
+    if known { i32::try_from(local.tm_gmtoff).unwrap_or(0) } else { 0 }
+}
+
 /// The id that the kernel drew at this boot.
 pub fn boot_id() -> Result<String, ClockError> {
     boot_id_under(Path::new("/proc"))

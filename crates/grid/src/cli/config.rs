@@ -1,0 +1,57 @@
+//! `grid config …`: reads a file and says what it means; asks no daemon.
+
+use super::failure::Failure;
+use super::output::Printed;
+use grid_core::config::{self, Explained, Parsed, Source};
+use grid_types::exit::FaultClass;
+use std::path::Path;
+
+/// What `grid init` writes and `grid config` reads unless told otherwise.
+pub(super) const DEFAULT_FILE: &str = "grid.yaml";
+
+/// A file that cannot be read is a fault of the configuration, and so is every fault in it.
+fn read(file: &Path) -> Result<Parsed, Failure> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).map_err(|e| {
+        Failure::new(FaultClass::Config, format!("cannot read {name}: {e}")).hint("make one: grid init")
+    })?;
+    config::parse(&text).map_err(|errors| {
+        let many = errors.0.len();
+        let mut failure = match errors.0.as_slice() {
+            [one] => Failure::new(errors.class(), one.at(&name).to_string()),
+            _ => Failure::new(errors.class(), format!("{name} has {many} faults")),
+        };
+        if many > 1 {
+            failure.error.details = errors.0.iter().map(|e| e.at(&name).to_string()).collect();
+        }
+        failure
+    })
+}
+
+/// `grid config check`.
+pub(super) fn check(file: &Path) -> Result<Printed, Failure> {
+    let all = config::explain(&read(file)?);
+    Printed::local(&all, explained(&all, &file.display().to_string()), "ok".to_owned())
+}
+
+fn explained(all: &[Explained], file: &str) -> String {
+    let mut out = String::new();
+    for e in all {
+        let source = match e.source {
+            Source::Configured { line } => format!("line {line}"),
+            Source::Default => "default".to_owned(),
+        };
+        out.push_str(&format!("{}: {}   ({source})\n    {}\n", e.path, e.value, e.meaning));
+    }
+    let set = all.iter().filter(|e| e.source != Source::Default).count();
+    out + &format!(
+        "{file} is right: {} values, {set} of them from the file.  Start it: sudo grid up --config {file}\n",
+        all.len()
+    )
+}
+
+/// `grid config show`.
+pub(super) fn show(file: &Path) -> Result<Printed, Failure> {
+    let parsed = read(file)?;
+    Printed::local(&parsed.config, config::show(&parsed), parsed.config.name.clone())
+}

@@ -1,0 +1,73 @@
+//! Arguments of the commands that start and stop daemons; `main.rs` executes them.
+
+use clap::{Args, Subcommand};
+use grid_types::units::{Bytes, MilliCpu};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// `grid up`.
+#[derive(Clone, Debug, Args)]
+pub struct UpArgs {
+    /// Start the head and N workers on this machine
+    #[arg(long, value_name = "N", conflicts_with = "config", required_unless_present = "config",
+          value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub local: Option<u32>,
+    /// Configuration of the cluster
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Return when it is up; without it, it runs until it is interrupted
+    #[arg(long)]
+    pub detach: bool,
+    /// CPUs of each local worker
+    #[arg(long, value_name = "N", requires = "local", allow_hyphen_values = true)]
+    pub worker_cpu: Option<MilliCpu>,
+    /// Memory of each local worker
+    #[arg(long, value_name = "SIZE", requires = "local", allow_hyphen_values = true, value_parser = super::amount::size)]
+    pub worker_memory: Option<Bytes>,
+}
+
+/// `grid down`.
+#[derive(Clone, Debug, Args)]
+pub struct DownArgs {
+    /// Bring everything home first, and stop only if that worked
+    #[arg(long)]
+    pub recall_first: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// `grid agent`.
+#[derive(Clone, Debug, Args)]
+pub struct AgentArgs {
+    /// What the agent needs to know, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// `grid daemon …`.
+#[derive(Clone, Debug, Args)]
+pub struct DaemonArgs {
+    /// What of it.
+    #[command(subcommand)]
+    pub command: DaemonCommand,
+}
+
+/// What `grid daemon` can be told.
+#[derive(Clone, Debug, Subcommand)]
+pub enum DaemonCommand {
+    /// Run in the foreground
+    Run {
+        /// Configuration of the cluster
+        #[arg(long, short, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}
+
+/// `grid node-init`.
+#[derive(Clone, Debug, Args)]
+pub struct NodeInitArgs {
+    /// Passed on as they are
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub args: Vec<OsString>,
+}

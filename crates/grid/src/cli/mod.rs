@@ -1,0 +1,205 @@
+//! The commands people type, as one definition: help, completions and man pages are made from it.
+//!
+//! Owns words, output and exit codes. Never decides anything: it asks the head's daemon, or reads a file. Data goes to
+//! stdout, messages to stderr; [`FaultClass`](grid_types::exit::FaultClass) sets the exit code.
+//!
+//! ```text
+//!  words ──Cli──► ask(…) ──Client──► daemon ──Reply<T>──► render::*(&T) ──Printed──► stdout
+//!                                          └──ApiError──► Failure ──────────────────► stderr, exit code
+//! ```
+
+mod amount;
+mod args;
+mod ask;
+mod client;
+mod commands;
+mod config;
+mod doctor;
+mod failure;
+mod generate;
+mod init;
+mod internal;
+mod offload;
+mod output;
+pub mod render;
+mod words;
+
+pub use args::{AtEndWord, AutoWord, BoostCommand, BoostRequestArgs, OffloadCommand, PlanCommand, PriorityWord};
+pub use client::{Answer, Client};
+pub use commands::run;
+pub use failure::Failure;
+pub use internal::{AgentArgs, DaemonArgs, DaemonCommand, DownArgs, NodeInitArgs, UpArgs};
+pub use output::{Format, Printed, Progress, data, message};
+
+use clap::{Args, Parser, Subcommand};
+use grid_types::exit::FaultClass;
+use std::path::PathBuf;
+
+/// Borrow capacity from other machines and move running processes there and back.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "grid", version, after_help = exit_codes(), disable_help_subcommand = true, max_term_width = 100)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Form of the output
+    #[arg(
+        long,
+        short = 'o',
+        global = true,
+        value_enum,
+        env = "GRID_OUTPUT",
+        default_value = "human",
+        help_heading = "Global options"
+    )]
+    pub output: Format,
+    /// Directory of the daemon's state
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "GRID_STATE",
+        default_value = "/var/lib/grid",
+        help_heading = "Global options"
+    )]
+    pub state: PathBuf,
+    /// The daemon's socket [default: STATE/head.sock]
+    #[arg(long, global = true, value_name = "PATH", env = "GRID_SOCKET", help_heading = "Global options")]
+    pub socket: Option<PathBuf>,
+}
+
+impl Global {
+    /// The head daemon's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| self.state.join("head.sock"))
+    }
+}
+
+/// What can be asked of grid.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Nodes, boosts and what is away, at a glance
+    #[command(after_help = "Examples:\n  grid status\n  grid status --output json | jq .ok.away")]
+    Status,
+    /// Boosts: more capacity, lent by other nodes
+    #[command(alias = "resource-sharing", subcommand)]
+    Boost(BoostCommand),
+    /// Moving processes away and back
+    #[command(subcommand)]
+    Offload(OffloadCommand),
+    /// Plans: exactly what would be done
+    #[command(subcommand)]
+    Plan(PlanCommand),
+    /// Why a process can or cannot move, or all about a boost, an offload, a plan or a reason code
+    #[command(
+        after_help = "Examples:\n  grid explain 4711\n  grid explain b-7k2\n  grid explain o-19\n  grid explain E-TTY"
+    )]
+    Explain {
+        /// A process, or an id, or a reason code
+        #[arg(value_name = "PID|BOOST|OFFLOAD|PLAN|CODE")]
+        what: String,
+    },
+    /// Nodes
+    #[command(subcommand, alias = "nodes")]
+    Node(NodeCommand),
+    /// What happened, and who did it
+    #[command(after_help = "Examples:\n  grid events --after 120\n  grid events --follow")]
+    Events {
+        /// Go on with what happens from now on
+        #[arg(long, short)]
+        follow: bool,
+        /// Only what came after this number
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        after: u64,
+    },
+    /// The configuration file
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Write a commented configuration from what is found on this machine
+    #[command(after_help = "Examples:\n  grid init\n  grid init --output-file -")]
+    Init {
+        /// File to write, `-` for stdout; an existing file is never overwritten
+        #[arg(long, value_name = "FILE", default_value = config::DEFAULT_FILE)]
+        output_file: PathBuf,
+    },
+    /// Check what this machine offers, what each thing enables and how to get it
+    #[command(after_help = "Examples:\n  grid doctor\n  grid doctor --output json")]
+    Doctor,
+    /// Start a cluster: the head's daemon, and workers
+    #[command(after_help = "Examples:\n  sudo grid up --local 2\n  sudo grid up --config grid.yaml --detach")]
+    Up(UpArgs),
+    /// Stop the cluster; says what is still away and what becomes of it
+    #[command(after_help = "Examples:\n  sudo grid down\n  sudo grid down --recall-first")]
+    Down(DownArgs),
+    /// Completions for a shell, to stdout
+    #[command(after_help = "Examples:\n  grid completions bash >/etc/bash_completion.d/grid")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a directory
+    #[command(after_help = "Examples:\n  grid man target/man")]
+    Man {
+        /// Where to; made if it does not exist
+        dir: PathBuf,
+    },
+    /// One node's agent
+    #[command(hide = true)]
+    Agent(AgentArgs),
+    /// The head's daemon
+    #[command(hide = true)]
+    Daemon(DaemonArgs),
+    /// First process of an embedded worker
+    #[command(hide = true)]
+    NodeInit(NodeInitArgs),
+    /// First process of a moved tree
+    #[command(hide = true)]
+    TreeInit {
+        /// Directory of the tree's control socket
+        dir: PathBuf,
+    },
+}
+
+/// `grid node …`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Every node, what it has, uses and could lend
+    #[command(alias = "status", after_help = "Examples:\n  grid node list")]
+    List,
+}
+
+/// `grid config …`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check a file and say what each value means here
+    #[command(after_help = "Examples:\n  grid config check cluster.yaml")]
+    Check {
+        /// The file
+        #[arg(default_value = config::DEFAULT_FILE)]
+        file: PathBuf,
+    },
+    /// The configuration in force as YAML, defaults included
+    #[command(after_help = "Examples:\n  grid config show cluster.yaml")]
+    Show {
+        /// The file
+        #[arg(default_value = config::DEFAULT_FILE)]
+        file: PathBuf,
+    },
+}
+
+/// The exit codes, for `grid --help`.
+fn exit_codes() -> String {
+    let mut out = String::from("Exit codes:\n   0  done\n");
+    for class in FaultClass::ALL {
+        out.push_str(&format!("  {:2}  {}\n", class.code(), class.meaning()));
+    }
+    out + "\nids may be shortened to any unambiguous prefix; `last` is the newest."
+}

@@ -1,0 +1,101 @@
+//! `grid offload …`.
+
+use super::args::OffloadCommand;
+use super::ask;
+use super::client::{Answer, Client};
+use super::commands::{explain_pid, lines, printed, reason_code};
+use super::failure::Failure;
+use super::output::{Format, Printed};
+use super::render::{self, Clock};
+use grid_types::api::{AutoAsk, AutoView, DryRun, OffloadAsk, OffloadReply, OffloadView, ResolveAsk, ScanReply};
+use grid_types::event::{OffloadPhase, Resolution};
+
+pub(super) async fn run(client: &Client, command: &OffloadCommand, format: Format) -> Result<Printed, Failure> {
+    match command {
+        OffloadCommand::Scan { explain: Some(pid), .. } => explain_pid(client, *pid).await,
+        OffloadCommand::Scan { code, all, .. } => scan(client, *all, code.as_deref()).await,
+        OffloadCommand::Execute { pid, to, boost, dry_run } => {
+            let ask = OffloadAsk { pid: *pid, to: to.clone(), boost: boost.clone(), dry_run: *dry_run };
+            execute(client, ask, format).await
+        }
+        OffloadCommand::List => {
+            let answer: Answer<Vec<OffloadView>> = client.get("/v1/offloads").await?;
+            Ok(printed(answer, |o| render::offloads(o), |o| lines(o, |o| o.record.id.to_string())))
+        }
+        OffloadCommand::Show { id } => show(client, id).await,
+        OffloadCommand::Cancel { id } => cancel(client, id, format).await,
+        OffloadCommand::Recall { id, dry_run } => recall(client, id, *dry_run, format).await,
+        OffloadCommand::Resolve { id, accept_repeat, .. } => resolve(client, id, *accept_repeat).await,
+        OffloadCommand::Auto { mode } => {
+            let answer: Answer<AutoView> = client.post("/v1/auto", &AutoAsk { mode: (*mode).into() }).await?;
+            Ok(printed(answer, render::auto_set, |a| render::mode(a.mode).to_owned()))
+        }
+    }
+}
+
+async fn scan(client: &Client, all: bool, code: Option<&str>) -> Result<Printed, Failure> {
+    let code = code.map(reason_code).transpose()?;
+    let answer: Answer<ScanReply> = client.get("/v1/scan").await?;
+    let now = grid_os::clock::boot_ms();
+    let human = |s: &ScanReply| match code {
+        Some(code) => render::scan_code(s, code),
+        None => render::scan(s, all, now),
+    };
+    Ok(printed(answer, human, |s| lines(&s.plan.steps, |s| s.process.pid.to_string())))
+}
+
+async fn execute(client: &Client, ask: OffloadAsk, format: Format) -> Result<Printed, Failure> {
+    let begun: Answer<OffloadReply> = client.post("/v1/offloads", &ask).await?;
+    let Some(view) = begun.ok.offload.clone() else {
+        let quiet = |r: &OffloadReply| r.plan.id.to_string();
+        return Ok(printed(begun, |r| render::would_move(&r.plan, ask.pid), quiet));
+    };
+    let what = render::moving(&view);
+    let settled = ask::settle(client, view.record.id.as_str(), &what).await?;
+    done(settled, &[OffloadPhase::Away, OffloadPhase::Ended], format)
+}
+
+/// Prints how a move ended and sets the exit code.
+fn done(settled: Answer<OffloadView>, want: &[OffloadPhase], format: Format) -> Result<Printed, Failure> {
+    let outcome = ask::outcome(&settled.ok, want);
+    let printed = printed(settled, render::moved, |v| v.record.id.to_string());
+    match outcome {
+        Ok(()) => Ok(printed),
+        Err(failure) => {
+            printed.print(format);
+            Err(failure)
+        }
+    }
+}
+
+pub(super) async fn show(client: &Client, id: &str) -> Result<Printed, Failure> {
+    let id = ask::offload_id(client, id).await?;
+    let answer: Answer<OffloadView> = client.get(&format!("/v1/offloads/{id}")).await?;
+    Ok(printed(answer, |v| render::offload(v, Clock::now()), |v| render::phase(v.record.phase).to_owned()))
+}
+
+async fn cancel(client: &Client, id: &str, format: Format) -> Result<Printed, Failure> {
+    let id = ask::offload_id(client, id).await?;
+    let begun: Answer<OffloadView> = client.post(&format!("/v1/offloads/{id}/cancel"), &()).await?;
+    let settled = ask::settle(client, begun.ok.record.id.as_str(), &render::cancelling(&begun.ok)).await?;
+    // A cancelled way out ends at home, a cancelled way back ends away.
+    done(settled, &[OffloadPhase::Failed, OffloadPhase::Home, OffloadPhase::Away, OffloadPhase::Ended], format)
+}
+
+async fn recall(client: &Client, id: &str, dry_run: bool, format: Format) -> Result<Printed, Failure> {
+    let id = ask::offload_id(client, id).await?;
+    let begun: Answer<OffloadView> = client.post(&format!("/v1/offloads/{id}/recall"), &DryRun { dry_run }).await?;
+    if dry_run {
+        return Ok(printed(begun, render::would_recall, |v| v.record.id.to_string()));
+    }
+    let settled = ask::settle(client, begun.ok.record.id.as_str(), &render::moving(&begun.ok)).await?;
+    done(settled, &[OffloadPhase::Home, OffloadPhase::Ended], format)
+}
+
+async fn resolve(client: &Client, id: &str, accept_repeat: bool) -> Result<Printed, Failure> {
+    let id = ask::offload_id(client, id).await?;
+    let decision = if accept_repeat { Resolution::AcceptRepeat } else { Resolution::Drop };
+    let answer: Answer<OffloadView> =
+        client.post(&format!("/v1/offloads/{id}/resolve"), &ResolveAsk { decision }).await?;
+    Ok(printed(answer, render::moved, |v| v.record.id.to_string()))
+}

@@ -1,0 +1,133 @@
+//! One line for each event.
+
+use super::boost::end_reason;
+use super::offload::exit;
+use super::{Clock, held, mode, reasons};
+use grid_types::event::{Actor, Event, EventRecord, HookOutcome, MoveFigures, Resolution};
+use grid_types::plan::PlanOutcome;
+
+/// `57  12:04:12  b-7k2 granted by gpu2   [alice, pts/3]`.
+pub fn event(r: &EventRecord, clock: Clock) -> String {
+    format!("{:>5}  {}  {}  [{}]", r.seq, clock.time(r.at), what(&r.event), actor(&r.actor))
+}
+
+fn actor(a: &Actor) -> String {
+    match a {
+        Actor::User { uid, name, tty } => {
+            let name = name.clone().unwrap_or_else(|| format!("uid {uid}"));
+            tty.as_ref().map_or_else(|| name.clone(), |t| format!("{name}, {t}"))
+        }
+        Actor::Rule { name } => format!("rule {name}"),
+        Actor::Daemon => "daemon".to_owned(),
+    }
+}
+
+fn what(e: &Event) -> String {
+    match e {
+        Event::DaemonStarted { version } => format!("daemon {version} started"),
+        Event::NodeSeen { node } => format!("{node} is heard of"),
+        Event::NodeSilent { node } => format!("{node} is silent"),
+        Event::PlanMade { plan } => format!("{} made, {} to move", plan.id, plan.steps.len()),
+        Event::PlanSettled { plan, outcome } => format!("{plan} {}", plan_outcome(outcome)),
+        Event::AutoModeSet { mode: to } => format!("auto-offload is `{}`", mode(*to)),
+        Event::HookFinished { boost, hook, outcome, took } => {
+            format!("{boost} hook {hook} {}, {took}", hook_outcome(outcome))
+        }
+        other => boost_event(other).unwrap_or_else(|| offload_event(other)),
+    }
+}
+
+fn boost_event(e: &Event) -> Option<String> {
+    Some(match e {
+        Event::LeaseGranted { boost: b } => format!("{} granted by {}: {}", b.id, b.lender, held(&b.amount)),
+        Event::BoostActivated { boost, enforced } => format!("{boost} active: {enforced}"),
+        Event::BoostFailed { boost, detail } => format!("{boost} failed: {detail}"),
+        Event::BoostExtended { boost, epoch, .. } => format!("{boost} extended, epoch {epoch}"),
+        Event::BoostEnding { boost, why } => format!("{boost} is ending: {}", end_reason(*why)),
+        Event::BoostOverdue { boost, detail } => format!("{boost} is OVERDUE: {detail}"),
+        Event::BoostEnded { boost, why } => format!("{boost} ended: {}; its capacity went back", end_reason(*why)),
+        Event::BoostRefused { borrower, amount, reasons: why } => {
+            format!("boost of {} for {borrower} refused: {}", held(amount), reasons(why))
+        }
+        _ => return None,
+    })
+}
+
+fn offload_event(e: &Event) -> String {
+    match e {
+        Event::OffloadStarted { offload, process, title, destination, .. } => {
+            format!("{offload} {process} {title} moves to {destination}")
+        }
+        Event::OffloadMoved { offload, figures: f, .. } => format!("{offload} moved, {}", figures(f)),
+        Event::OffloadFailed { offload, reason, .. } => {
+            format!("{offload} did not move: {} [{}]", reason.detail, reason.code)
+        }
+        Event::RecallStarted { offload, .. } => format!("{offload} comes home"),
+        Event::Recalled { offload, pid, figures: f, .. } => format!("{offload} is home as {pid}, {}", figures(f)),
+        Event::RecallFailed { offload, reason, .. } => {
+            format!("{offload} did not come home: {} [{}]", reason.detail, reason.code)
+        }
+        Event::ProcessEnded { offload, status } => format!("{offload} ended: {}", exit(*status)),
+        Event::OffloadInDoubt { offload, detail, .. } => format!("{offload} is IN DOUBT: {detail}"),
+        Event::OffloadResolved { offload, decision } => match decision {
+            Resolution::AcceptRepeat => format!("{offload} resolved: thawed at home, work may be repeated"),
+            Resolution::Drop => format!("{offload} resolved: the copy at home goes"),
+        },
+        // Named above; a new kind of event is shown by its name until it has words of its own.
+        other => {
+            serde_json::to_value(other).ok().and_then(|v| Some(v.get("type")?.as_str()?.to_owned())).unwrap_or_default()
+        }
+    }
+}
+
+fn figures(f: &MoveFigures) -> String {
+    format!("{}, silent {}", f.bytes, f.downtime)
+}
+
+fn plan_outcome(o: &PlanOutcome) -> String {
+    match o {
+        PlanOutcome::Made => "made".to_owned(),
+        PlanOutcome::Observed => "observed, not done".to_owned(),
+        PlanOutcome::Applied => "done".to_owned(),
+        PlanOutcome::Refused(why) => format!("refused: {why}"),
+    }
+}
+
+fn hook_outcome(o: &HookOutcome) -> String {
+    match o {
+        HookOutcome::Done { detail } => format!("done: {detail}"),
+        HookOutcome::Failed { detail } => format!("failed: {detail}"),
+        HookOutcome::Panicked => "panicked".to_owned(),
+        HookOutcome::TimedOut => "did not return in time".to_owned(),
+        HookOutcome::Skipped { detail } => format!("skipped: {detail}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+    use grid_types::event::ExitStatus;
+
+    #[test]
+    fn each_says_what_and_who() {
+        let alice = Actor::User { uid: 1000, name: Some("alice".into()), tty: Some("pts/3".into()) };
+        let boost = samples::boost().boost;
+        let figures = samples::away().record.figures.unwrap_or_default();
+        let events = [
+            (alice, Event::LeaseGranted { boost }),
+            (
+                Actor::Rule { name: "auto_offload".into() },
+                Event::OffloadMoved { offload: "o-19".into(), attempt: "a-1".into(), figures },
+            ),
+            (Actor::Daemon, Event::ProcessEnded { offload: "o-19".into(), status: Some(ExitStatus::Code(0)) }),
+        ];
+        let clock = samples::clock();
+        let line = |(i, (actor, event)): (usize, (Actor, Event))| {
+            let (at, boot_at) = (clock.now, clock.boot);
+            super::event(&EventRecord { seq: i as u64 + 1, at, boot_at, boot_id: "x".into(), actor, event }, clock)
+        };
+        let text: Vec<_> = events.into_iter().enumerate().map(line).collect();
+        insta::assert_snapshot!(text.join("\n"));
+    }
+}

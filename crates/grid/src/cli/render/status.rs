@@ -1,0 +1,125 @@
+//! `grid status`.
+
+use super::table::Table;
+use super::{about_self, ago, held, known, mode, offload};
+use grid_types::api::{AutoView, BoostView, NodeView, OffloadView, Status};
+use grid_types::event::OffloadPhase;
+use grid_types::facts::NodeFacts;
+use std::fmt::Write;
+
+/// Everything at a glance: the head, the other nodes, what is lent and who lives in it, what is away, warnings.
+pub fn status(s: &Status) -> String {
+    let mut out = String::new();
+    for head in s.nodes.iter().filter(|n| n.head) {
+        let _ = writeln!(out, "{}", head_line(head));
+    }
+    let _ = writeln!(out, "{}", auto_line(&s.auto));
+    out.push_str(&others(&s.nodes));
+    out.push_str(&boost_table(&s.boosts));
+    out.push_str(&away_table(&s.away));
+    for warning in &s.warnings {
+        let _ = writeln!(out, "warning: {warning}");
+    }
+    out
+}
+
+fn head_line(n: &NodeView) -> String {
+    let name = about_self(n);
+    let Some(f) = &n.facts else { return format!("{name}   nothing known yet") };
+    let mut line = format!("{name}   {}", used(f));
+    if let Some(psi) = f.psi_memory {
+        let _ = write!(line, ", memory pressure some {:.1} full {:.1}", psi.some_avg10, psi.full_avg10);
+    }
+    line
+}
+
+/// `5.9 of 8 cores busy, 28.1 GiB of 32.0 GiB used`.
+fn used(f: &NodeFacts) -> String {
+    let memory = grid_types::Bytes(f.memory_total.0.saturating_sub(f.memory_available.0));
+    format!("{} of {} cores busy, {memory} of {} used", known(f.cpu_used), super::cpus(f.cpu_total), f.memory_total)
+}
+
+fn auto_line(a: &AutoView) -> String {
+    let mode = mode(a.mode);
+    format!("autopilot  {mode}: would have moved {}, moved {}      (grid plan list)", a.would_have_moved, a.moved)
+}
+
+fn others(nodes: &[NodeView]) -> String {
+    let mut table = Table::new(&["NODE", "STATE", "LENDABLE", "LENT", "SEEN"]);
+    for n in nodes.iter().filter(|n| !n.head) {
+        let lendable = n.lendable.filter(|_| n.state == "ready");
+        let lent = if n.lent.is_zero() && n.state != "ready" { "-".to_owned() } else { held(&n.lent) };
+        let seen = n.seen.map_or_else(|| "never".to_owned(), ago);
+        let why = n.why.as_ref().filter(|_| n.state == "ready").map_or_else(String::new, |w| format!("  ({w})"));
+        table.row([n.node.to_string(), n.state.clone(), known(lendable), lent, seen + &why]);
+    }
+    table.text()
+}
+
+/// Boosts, with what is measured inside.
+pub(super) fn boost_table(boosts: &[BoostView]) -> String {
+    let mut table = Table::new(&["BOOST", "LENDER", "HOLDS", "ENDS IN", "INSIDE"]);
+    for b in boosts {
+        let ends = match &b.boost.state {
+            grid_types::boost::BoostState::Active => b.ends_in.to_string(),
+            other => super::boost::state(other),
+        };
+        table.row([b.boost.id.to_string(), b.boost.lender.to_string(), held(&b.boost.amount), ends, inside(b)]);
+    }
+    table.text()
+}
+
+/// `3.2 GiB, 2 processes`, as the lender's kernel counts.
+pub(super) fn inside(b: &BoostView) -> String {
+    let processes = b.processes.map(|n| super::count(n as usize, "process", "processes"));
+    match (b.memory_used, processes) {
+        (None, None) => "-".to_owned(),
+        (memory, processes) => format!("{}, {}", known(memory), known(processes)),
+    }
+}
+
+fn away_table(away: &[OffloadView]) -> String {
+    let mut table = Table::new(&["AWAY", "PID", "COMMAND", "ON", "SINCE", "SILENT", "BACK WITH"]);
+    for v in away {
+        let r = &v.record;
+        let on = match r.phase {
+            OffloadPhase::Away => r.destination.to_string(),
+            other => format!("{}: {}", r.destination, super::phase(other)),
+        };
+        let silent = known(r.figures.as_ref().map(|f| f.downtime));
+        table.row([
+            r.id.to_string(),
+            r.process.pid.to_string(),
+            r.title.clone(),
+            on,
+            v.since.to_string(),
+            silent,
+            offload::back_with(v),
+        ]);
+    }
+    table.text()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+
+    #[test]
+    fn a_day_with_one_silent_node() {
+        insta::assert_snapshot!(super::status(&samples::status()));
+    }
+
+    #[test]
+    fn nothing_known_is_shown_as_nothing_known() {
+        let mut s = samples::status();
+        s.nodes[0].facts = None;
+        s.nodes[2].seen = None;
+        s.nodes[2].lendable = None;
+        s.nodes[2].state = "unknown".into();
+        s.boosts[0].memory_used = None;
+        s.boosts[0].processes = None;
+        s.away[0].record.phase = grid_types::event::OffloadPhase::InDoubt;
+        s.warnings.clear();
+        insta::assert_snapshot!(super::status(&s));
+    }
+}
