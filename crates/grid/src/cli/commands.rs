@@ -210,16 +210,14 @@ async fn events(client: &Client, follow: bool, after: u64, format: Format) -> Re
     client
         .lines(&path, |line| {
             if format == Format::Json {
-                output::data(line);
-                return Ok(());
+                return Ok(output::data(line));
             }
             let record: EventRecord = serde_json::from_str(line)
                 .map_err(|e| Failure::new(FaultClass::Internal, format!("an event is not understood: {e}")))?;
-            match format {
+            Ok(match format {
                 Format::Quiet => output::data(&record.seq.to_string()),
                 _ => output::data(&render::event(&record, Clock::now())),
-            }
-            Ok(())
+            })
         })
         .await?;
     Ok(Printed::default())

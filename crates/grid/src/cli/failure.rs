@@ -70,7 +70,9 @@ impl Failure {
     pub fn report(&self, format: Format) -> u8 {
         if !self.shown {
             match format {
-                Format::Json => super::output::data(&self.json()),
+                Format::Json => {
+                    super::output::data(&self.json());
+                }
                 Format::Human | Format::Quiet => super::output::message(&self.human()),
             }
         }

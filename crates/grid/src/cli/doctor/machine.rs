@@ -129,10 +129,12 @@ fn veth() -> Check {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let modules = PathBuf::from("/lib/modules").join(release.trim());
     let listed = |file: &str| fs::read_to_string(modules.join(file)).is_ok_and(|t| t.contains("/veth.ko"));
+    let symbol = || fs::read_to_string("/proc/kallsyms").is_ok_and(|t| t.contains(" veth_newlink"));
     match (loaded, listed("modules.builtin"), listed("modules.dep")) {
         (true, ..) => about.is(true, "loaded"),
         (_, true, _) => about.is(true, "built in"),
         (_, _, true) => about.is(true, "a module; loaded when it is used"),
+        _ if symbol() => about.is(true, "built in"),
         // A kernel without modules tells nothing; whether it works shows when a worker starts.
         _ => about.is(false, "- (the kernel does not tell)"),
     }

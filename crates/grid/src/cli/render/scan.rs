@@ -138,7 +138,8 @@ fn last_line(s: &ScanReply, now: BootMs) -> String {
 /// `valid 60 s`, or that it is past its time.
 pub(super) fn valid(plan: &Plan, now: BootMs) -> String {
     match plan.valid_until.0.checked_sub(now.0).filter(|left| *left > 0) {
-        Some(left) => format!("valid {}", Millis(left.div_ceil(1000) * 1000)),
+        Some(left) if left <= 120_000 => format!("valid {} s", left.div_ceil(1000)),
+        Some(left) => format!("valid {}", Millis(left)),
         None => "past its time".to_owned(),
     }
 }
