@@ -1,4 +1,5 @@
 //! The commands against a daemon that answers from a list: what is asked, what is printed, which exit code.
+#![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
 
 use serde_json::{Value, json};
 use std::io::{Read, Write};

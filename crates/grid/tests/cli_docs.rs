@@ -1,5 +1,6 @@
 //! `docs/reasons.md` and `docs/exit-codes.md` are made from the lists in the code. Write them anew with
 //! `GRID_UPDATE_DOCS=1 cargo test -p grid --test cli_docs`.
+#![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
 
 use grid_types::exit::FaultClass;
 use grid_types::reason::ReasonCode;
@@ -12,7 +13,7 @@ fn reasons() -> String {
          a process has.\nThis file is made from `crates/grid-types/src/reason.rs` by a test.\n",
     );
     for code in ReasonCode::ALL {
-        let _ = write!(out, "\n## {code}\n\nCause: {}.\nFix: {}.\n", code.cause(), code.fix());
+        let _ = write!(out, "\n## {code}\n\n- Cause: {}\n- Fix: {}\n", code.cause(), code.fix());
     }
     out
 }

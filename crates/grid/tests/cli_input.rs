@@ -1,4 +1,5 @@
 //! Bad input: one clear error on stderr, its exit code, nothing on stdout, nothing changed.
+#![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
 
 use std::process::{Command, Output, Stdio};
 

@@ -1,7 +1,7 @@
 //! The commands people type, as one definition: help, completions and man pages are made from it.
 //!
 //! Owns words, output and exit codes. Never decides anything: it asks the head's daemon, or reads a file. Data goes to
-//! stdout, messages to stderr; [`FaultClass`](grid_types::exit::FaultClass) sets the exit code.
+//! stdout, messages to stderr; [`FaultClass`] sets the exit code.
 //!
 //! ```text
 //!  words ──Cli──► ask(…) ──Client──► daemon ──Reply<T>──► render::*(&T) ──Printed──► stdout

@@ -80,7 +80,7 @@ pub fn would_move(plan: &Plan, pid: i32) -> String {
         n => format!("{} would move, {}.\n", count(n, "process tree", "process trees"), moved_bytes(plan)),
     };
     let next = match plan.steps.len() {
-        0 => format!("why: grid explain {pid}"),
+        0 => format!("Why: grid explain {pid}"),
         _ => format!("Do it: grid offload execute {pid}"),
     };
     format!("{head}{}Nothing was changed.  {next}\n", body(plan))
