@@ -235,7 +235,8 @@ fn a_socket_of_somebody_else_is_a_matter_of_permission() {
     // The program may lie where others cannot reach it.
     let copy = tempfile::tempdir().unwrap();
     let program = copy.path().join("grid");
-    std::fs::copy(env!("CARGO_BIN_EXE_grid"), &program).unwrap();
+    // By another process: a descriptor open for writing, inherited by another test's child, would make it "busy".
+    assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_grid")).arg(&program).status().unwrap().success());
     std::fs::set_permissions(copy.path(), PermissionsExt::from_mode(0o755)).unwrap();
     std::fs::set_permissions(daemon.socket.parent().unwrap(), PermissionsExt::from_mode(0o755)).unwrap();
     std::fs::set_permissions(&daemon.socket, PermissionsExt::from_mode(0o600)).unwrap();

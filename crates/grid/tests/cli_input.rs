@@ -21,7 +21,7 @@ fn refused(args: &[&str], code: i32) -> String {
     assert!(out.stdout.is_empty(), "{args:?} wrote to stdout");
     let errors = err.lines().filter(|l| l.starts_with("error")).count();
     assert_eq!(errors, 1, "{args:?}: {err}");
-    assert!(err.ends_with(&format!(")\n")) && err.contains(&format!("exit code {code} (")), "{err}");
+    assert!(err.ends_with(")\n") && err.contains(&format!("exit code {code} (")), "{err}");
     err
 }
 
