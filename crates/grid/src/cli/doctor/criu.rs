@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 const PROGRAM: About = About::needed("criu", "moving processes", "scripts/install-criu (or a package >= 4.2)");
+const HASH: About = About::wanted("criu sha256", "knowing exactly which CRIU runs", "install coreutils (sha256sum)");
 const CHECK: About = About::needed(
     "criu check",
     "CRIU's own verdict on this kernel",
@@ -33,9 +34,11 @@ pub(super) fn checks() -> Vec<Check> {
         Ok(criu) => {
             let (a, b, c) = criu.version;
             let version = if c > 0 { format!("{a}.{b}.{c}") } else { format!("{a}.{b}") };
-            let found = format!("{version} {} sha256 {}", path.display(), sha256(&path));
+            let found = format!("{version} {}", path.display());
+            let hash = sha256(&path);
             vec![
                 PROGRAM.is(true, found),
+                HASH.is(hash.is_some(), hash.unwrap_or_else(|| "-".to_owned())),
                 verdict(&path),
                 feature(&path, LAZY, "uffd-noncoop"),
                 feature(&path, DIRTY, "mem_dirty_track"),
@@ -59,18 +62,22 @@ fn ask(path: &Path, args: &[&str]) -> (bool, String) {
     match Command::new(path).args(args).stdin(Stdio::null()).output() {
         Err(e) => (false, e.to_string()),
         Ok(out) => {
-            let text = [out.stdout, out.stderr].concat();
-            let text = String::from_utf8_lossy(&text);
-            let last = text.lines().rev().map(str::trim).find(|l| !l.is_empty()).unwrap_or("-");
-            (out.status.success(), last.to_owned())
+            // What it says in the end; warnings go to stderr.
+            let last = last_line(&out.stdout).or_else(|| last_line(&out.stderr));
+            (out.status.success(), last.unwrap_or_else(|| "-".to_owned()))
         }
     }
 }
 
-/// The program's hash, by the system's own tool; `-` without one.
-fn sha256(path: &Path) -> String {
+fn last_line(text: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(text);
+    text.lines().rev().map(str::trim).find(|l| !l.is_empty()).map(str::to_owned)
+}
+
+/// The program's hash, by the system's own tool; none without one.
+fn sha256(path: &Path) -> Option<String> {
     let out = program("sha256sum").and_then(|tool| Command::new(tool).arg(path).stdin(Stdio::null()).output().ok());
     let text = out.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
     let hash = text.trim_start_matches('\\').split(' ').next().filter(|h| h.len() == 64);
-    hash.map_or_else(|| "-".to_owned(), str::to_owned)
+    hash.map(str::to_owned)
 }

@@ -87,7 +87,7 @@ pub(super) fn doctor(state_dir: &Path, format: Format) -> Result<Printed, Failur
 
 fn human(e: &Examination) -> String {
     let width = |of: fn(&Check) -> &str| e.checks.iter().map(|c| of(c).chars().count()).max().unwrap_or(0);
-    let (name, found) = (width(|c| c.name), width(|c| &c.found).min(48));
+    let (name, found) = (width(|c| c.name), width(|c| &c.found).min(64));
     let mut out = String::new();
     for c in &e.checks {
         let state = match c.state {
