@@ -2,4 +2,3 @@
 
 pub mod cli;
 pub mod criu_path;
-pub mod up;

@@ -54,7 +54,7 @@ pub struct BoostRequestArgs {
     /// The node that shall have the capacity
     pub borrower: String,
     /// Pairs such as `cpu 2`, `memory 8`, `gpu 1`, in place of the options
-    #[arg(value_name = "RESOURCE AMOUNT", allow_hyphen_values = true)]
+    #[arg(value_name = "RESOURCE AMOUNT", allow_negative_numbers = true)]
     pub amounts: Vec<String>,
     /// CPUs: 2, 0.5 or 1500m
     #[arg(long, value_name = "N", allow_hyphen_values = true)]

@@ -64,11 +64,11 @@ impl Client {
         self.patient(self.call(Method::POST, path, Bytes::from(body))).await
     }
 
-    /// `GET PATH`; every line is given to `each` as it comes.
+    /// `GET PATH`; every line is given to `each` as it comes, until `each` says false.
     ///
     /// # Errors
     /// As [`Client::get`], and what `each` returns.
-    pub async fn lines(&self, path: &str, mut each: impl FnMut(&str) -> Result<(), Failure>) -> Result<(), Failure> {
+    pub async fn lines(&self, path: &str, mut each: impl FnMut(&str) -> Result<bool, Failure>) -> Result<(), Failure> {
         let mut response = self.send(Method::GET, path, Bytes::new()).await?;
         if !response.status().is_success() {
             let raw = body_of(response).await.map_err(|e| self.lost(&e))?;
@@ -80,10 +80,12 @@ impl Client {
             rest.extend_from_slice(&data);
             while let Some(end) = rest.iter().position(|b| *b == b'\n') {
                 let line: Vec<u8> = rest.drain(..=end).collect();
-                one_line(&line, &mut each)?;
+                if !one_line(&line, &mut each)? {
+                    return Ok(());
+                }
             }
         }
-        one_line(&rest, &mut each)
+        one_line(&rest, &mut each).map(|_| ())
     }
 
     async fn patient<T>(&self, call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
@@ -119,10 +121,10 @@ impl Client {
     }
 }
 
-fn one_line(line: &[u8], each: &mut impl FnMut(&str) -> Result<(), Failure>) -> Result<(), Failure> {
+fn one_line(line: &[u8], each: &mut impl FnMut(&str) -> Result<bool, Failure>) -> Result<bool, Failure> {
     let text = String::from_utf8_lossy(line);
     match text.trim() {
-        "" => Ok(()),
+        "" => Ok(true),
         text => each(text),
     }
 }

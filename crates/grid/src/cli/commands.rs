@@ -45,7 +45,7 @@ async fn dispatch(cli: &Cli, client: &Client) -> Result<Printed, Failure> {
         Command::Config(ConfigCommand::Check { file }) => config::check(file),
         Command::Config(ConfigCommand::Show { file }) => config::show(file),
         Command::Init { output_file } => init::init(output_file),
-        Command::Doctor => todo!(),
+        Command::Doctor => doctor::doctor(&cli.global.state, format),
         Command::Completions { shell } => Ok(generate::completions(*shell)),
         Command::Man { dir } => generate::man(dir),
         Command::Up(_) | Command::Down(_) => Err(elsewhere()),
@@ -210,16 +210,14 @@ async fn events(client: &Client, follow: bool, after: u64, format: Format) -> Re
     client
         .lines(&path, |line| {
             if format == Format::Json {
-                output::data(line);
-                return Ok(());
+                return Ok(output::data(line));
             }
             let record: EventRecord = serde_json::from_str(line)
                 .map_err(|e| Failure::new(FaultClass::Internal, format!("an event is not understood: {e}")))?;
-            match format {
+            Ok(match format {
                 Format::Quiet => output::data(&record.seq.to_string()),
                 _ => output::data(&render::event(&record, Clock::now())),
-            }
-            Ok(())
+            })
         })
         .await?;
     Ok(Printed::default())

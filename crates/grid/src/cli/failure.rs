@@ -70,7 +70,9 @@ impl Failure {
     pub fn report(&self, format: Format) -> u8 {
         if !self.shown {
             match format {
-                Format::Json => super::output::data(&self.json()),
+                Format::Json => {
+                    super::output::data(&self.json());
+                }
                 Format::Human | Format::Quiet => super::output::message(&self.human()),
             }
         }
@@ -104,7 +106,7 @@ mod tests {
             "gpu1  2.1 of 4 CPU, 0.5 of 8 GiB: 1.9 CPU 7.5 GiB lent as b-3aa until 12:40".to_owned(),
             "gpu2  4.0 of 6 CPU, 8.0 of 16 GiB: 2 CPU 8.0 GiB lent as b-7k2 until 12:58".to_owned(),
         ];
-        insta::assert_snapshot!(f.human(), @"");
+        insta::assert_snapshot!(f.human());
         let reply: Reply<()> = serde_json::from_str(&f.json()).unwrap();
         assert_eq!((reply.version, reply.error), (API_VERSION, Some(f.error)));
     }

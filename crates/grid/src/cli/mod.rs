@@ -1,7 +1,7 @@
 //! The commands people type, as one definition: help, completions and man pages are made from it.
 //!
 //! Owns words, output and exit codes. Never decides anything: it asks the head's daemon, or reads a file. Data goes to
-//! stdout, messages to stderr; [`FaultClass`](grid_types::exit::FaultClass) sets the exit code.
+//! stdout, messages to stderr; [`FaultClass`] sets the exit code.
 //!
 //! ```text
 //!  words ──Cli──► ask(…) ──Client──► daemon ──Reply<T>──► render::*(&T) ──Printed──► stdout
@@ -57,6 +57,7 @@ pub struct Global {
         global = true,
         value_enum,
         env = "GRID_OUTPUT",
+        hide_env_values = true,
         default_value = "human",
         help_heading = "Global options"
     )]
@@ -67,12 +68,20 @@ pub struct Global {
         global = true,
         value_name = "DIR",
         env = "GRID_STATE",
+        hide_env_values = true,
         default_value = "/var/lib/grid",
         help_heading = "Global options"
     )]
     pub state: PathBuf,
     /// The daemon's socket [default: STATE/head.sock]
-    #[arg(long, global = true, value_name = "PATH", env = "GRID_SOCKET", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "GRID_SOCKET",
+        hide_env_values = true,
+        help_heading = "Global options"
+    )]
     pub socket: Option<PathBuf>,
 }
 

@@ -43,26 +43,26 @@ impl Printed {
             Format::Human => data(&self.human),
             Format::Json => data(&self.json),
             Format::Quiet => data(&self.quiet),
-        }
+        };
     }
 }
 
-/// Writes to stdout, with a line's end. What cannot be written is dropped: the reader has gone.
-pub fn data(text: &str) {
-    write(&mut std::io::stdout().lock(), text);
+/// Writes to stdout, with a line's end. False where the reader has gone; the rest is then for nobody.
+pub fn data(text: &str) -> bool {
+    write(&mut std::io::stdout().lock(), text)
 }
 
-/// Writes to stderr, with a line's end.
+/// Writes to stderr, with a line's end; what cannot be written is dropped.
 pub fn message(text: &str) {
     write(&mut std::io::stderr().lock(), text);
 }
 
-fn write(to: &mut impl Write, text: &str) {
+fn write(to: &mut impl Write, text: &str) -> bool {
     if text.is_empty() {
-        return;
+        return true;
     }
     let end = if text.ends_with('\n') { "" } else { "\n" };
-    let _ = write!(to, "{text}{end}").and_then(|()| to.flush());
+    write!(to, "{text}{end}").and_then(|()| to.flush()).is_ok()
 }
 
 /// A line on stderr that is written over and over while something takes its time; nothing unless it is a terminal.

@@ -31,8 +31,13 @@ impl Cli {
                 ExitCode::SUCCESS
             }
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => ExitCode::from(
-                Failure::usage("a command is missing").hint(error.render().to_string()).report(Format::Human),
+                Failure::usage("a command is missing").hint(error.render().to_string()).report(format_of(&args)),
             ),
+            ErrorKind::MissingSubcommand => {
+                // clap's own text would name the hidden commands.
+                let hint = wrong(&error).error.hint.unwrap_or_default();
+                ExitCode::from(Failure::usage("a command is missing").hint(hint).report(format_of(&args)))
+            }
             _ => ExitCode::from(wrong(&error).report(format_of(&args))),
         })
     }

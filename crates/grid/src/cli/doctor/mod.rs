@@ -1,1 +1,144 @@
+//! `grid doctor`: what this machine offers, what each thing enables and how to get it. Changes nothing.
 
+mod criu;
+mod machine;
+
+use super::failure::Failure;
+use super::output::{Format, Printed};
+use grid_types::exit::FaultClass;
+use serde::Serialize;
+use std::fmt::Write;
+use std::path::Path;
+
+/// How one thing stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    /// It is there.
+    Ok,
+    /// It is not there, and grid works with less.
+    Note,
+    /// It is not there, and moves do not work without it.
+    Missing,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, Serialize)]
+struct Check {
+    name: &'static str,
+    state: State,
+    found: String,
+    enables: &'static str,
+    /// How to get it; none where it is there.
+    get: Option<String>,
+}
+
+/// What a check is about, before it was looked at.
+#[derive(Clone, Copy)]
+struct About {
+    name: &'static str,
+    enables: &'static str,
+    get: &'static str,
+    required: bool,
+}
+
+impl About {
+    /// Moves do not work without it.
+    const fn needed(name: &'static str, enables: &'static str, get: &'static str) -> Self {
+        Self { name, enables, get, required: true }
+    }
+    /// Grid works with less.
+    const fn wanted(name: &'static str, enables: &'static str, get: &'static str) -> Self {
+        Self { name, enables, get, required: false }
+    }
+    /// It is there, or not; `found` says what was seen.
+    fn is(self, there: bool, found: impl Into<String>) -> Check {
+        let state = match (there, self.required) {
+            (true, _) => State::Ok,
+            (false, true) => State::Missing,
+            (false, false) => State::Note,
+        };
+        let get = (!there).then(|| self.get.to_owned());
+        Check { name: self.name, state, found: found.into(), enables: self.enables, get }
+    }
+}
+
+/// Everything that was looked at.
+#[derive(Clone, Debug, Serialize)]
+struct Examination {
+    checks: Vec<Check>,
+    missing: usize,
+}
+
+/// `grid doctor`. Exit code 9 where something is missing without which nothing moves.
+pub(super) fn doctor(state_dir: &Path, format: Format) -> Result<Printed, Failure> {
+    let checks =
+        [machine::rights(), criu::checks(), machine::kernel(), machine::cgroups(), machine::rest(state_dir)].concat();
+    let missing = checks.iter().filter(|c| c.state == State::Missing).count();
+    let found = Examination { checks, missing };
+    let word = if missing == 0 { "ok" } else { "missing" };
+    let printed = Printed::local(&found, human(&found), word.to_owned())?;
+    if missing == 0 {
+        return Ok(printed);
+    }
+    printed.print(format);
+    Err(Failure::shown(FaultClass::Environment))
+}
+
+fn human(e: &Examination) -> String {
+    let width = |of: fn(&Check) -> &str| e.checks.iter().map(|c| of(c).chars().count()).max().unwrap_or(0);
+    let (name, found) = (width(|c| c.name), width(|c| &c.found).min(64));
+    let mut out = String::new();
+    for c in &e.checks {
+        let state = match c.state {
+            State::Ok => "ok",
+            State::Note => "note",
+            State::Missing => "MISSING",
+        };
+        let _ = writeln!(out, "{state:7}  {:name$}  {:found$}  {}", c.name, c.found, c.enables);
+        if let Some(get) = &c.get {
+            let _ = writeln!(out, "{:9}{:name$}  get it: {get}", "", "");
+        }
+    }
+    let notes = e.checks.iter().filter(|c| c.state == State::Note).count();
+    let _ = match e.missing {
+        0 => writeln!(
+            out,
+            "Nothing needed is missing, {notes} to note.  Nothing was changed.  Next: sudo grid up --local 2"
+        ),
+        n => writeln!(
+            out,
+            "{n} MISSING, {notes} to note.  Nothing was changed; moves do not work before they are there."
+        ),
+    };
+    out
+}
+
+/// A program of this name in PATH, where the superuser's directories count too.
+fn program(name: &str) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let extra = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(std::path::PathBuf::from);
+    std::env::split_paths(&path).chain(extra).map(|d| d.join(name)).find(|p| p.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_says_what_it_enables_and_how_to_get_it() {
+        let needed = About::needed("criu", "moving processes", "scripts/install-criu");
+        let wanted = About::wanted("psi", "pressure before it hurts", "boot with psi=1");
+        let checks =
+            vec![needed.is(false, "none"), wanted.is(false, "no /proc/pressure"), wanted.is(true, "some avg10 0.0")];
+        let text = human(&Examination { checks, missing: 1 });
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn this_machine_is_examined_without_a_panic() {
+        let dir = tempfile::tempdir().unwrap();
+        let checks = [machine::rights(), machine::kernel(), machine::cgroups(), machine::rest(dir.path())].concat();
+        assert!(checks.len() > 10 && checks.iter().all(|c| c.get.is_some() == (c.state != State::Ok)));
+    }
+}

@@ -193,24 +193,24 @@ mod tests {
 
     #[test]
     fn granted_with_the_plan_that_it_caused() {
-        insta::assert_snapshot!(boost_granted(&reply(), Some(&samples::scan().plan), samples::clock()), @"");
+        insta::assert_snapshot!(boost_granted(&reply(), Some(&samples::scan().plan), samples::clock()));
     }
 
     #[test]
     fn granted_and_moving() {
         let r = BoostReply { auto: AutoMode::On, ..reply() };
-        insta::assert_snapshot!(boost_granted(&r, None, samples::clock()), @"");
+        insta::assert_snapshot!(boost_granted(&r, None, samples::clock()));
     }
 
     #[test]
     fn a_dry_run_says_that_nothing_changed() {
         let r = BoostReply { dry_run: true, ..reply() };
-        insta::assert_snapshot!(boost_granted(&r, None, samples::clock()), @"");
+        insta::assert_snapshot!(boost_granted(&r, None, samples::clock()));
     }
 
     #[test]
     fn one_in_full() {
-        insta::assert_snapshot!(boost(&samples::boost(), samples::clock()), @"");
+        insta::assert_snapshot!(boost(&samples::boost(), samples::clock()));
     }
 
     #[test]
@@ -222,11 +222,11 @@ mod tests {
         over.boost.state = BoostState::Ended { why: EndReason::Released, at: samples::clock().now };
         let text =
             [boost_released(&b, false, false), boost_released(&b, true, true), boost_released(&over, false, false)];
-        insta::assert_snapshot!(text.concat(), @"");
+        insta::assert_snapshot!(text.concat());
     }
 
     #[test]
     fn no_boost_says_how_to_get_one() {
-        insta::assert_snapshot!(boosts(&[]), @"");
+        insta::assert_snapshot!(boosts(&[]));
     }
 }

@@ -128,6 +128,6 @@ mod tests {
             super::event(&EventRecord { seq: i as u64 + 1, at, boot_at, boot_id: "x".into(), actor, event }, clock)
         };
         let text: Vec<_> = events.into_iter().enumerate().map(line).collect();
-        insta::assert_snapshot!(text.join("\n"), @"");
+        insta::assert_snapshot!(text.join("\n"));
     }
 }

@@ -138,12 +138,12 @@ mod tests {
 
     #[test]
     fn a_refusal() {
-        insta::assert_snapshot!(explain(&samples::refused(), "yours"), @"");
+        insta::assert_snapshot!(explain(&samples::refused(), "yours"));
     }
 
     #[test]
     fn an_acceptance() {
-        insta::assert_snapshot!(explain(&samples::accepted(), "yours"), @"");
+        insta::assert_snapshot!(explain(&samples::accepted(), "yours"));
     }
 
     #[test]
@@ -158,13 +158,13 @@ mod tests {
             reasons: vec![reason],
         });
         e.fits = vec!["b-7k2 on gpu2 has 1.0 CPU 1.0 GiB left".into(), "gpu1 silent 41 min".into()];
-        insta::assert_snapshot!(explain(&e, "uid 65534's"), @"");
+        insta::assert_snapshot!(explain(&e, "uid 65534's"));
     }
 
     #[test]
     fn nothing_measured_is_not_a_figure() {
         let mut e = samples::accepted();
         e.plan.steps[0].frozen = None;
-        insta::assert_snapshot!(explain(&e, "yours"), @"");
+        insta::assert_snapshot!(explain(&e, "yours"));
     }
 }

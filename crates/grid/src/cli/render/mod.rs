@@ -26,7 +26,7 @@ pub use status::status;
 
 use grid_types::policy::AutoMode;
 use grid_types::reason::Reason;
-use grid_types::units::{BootMs, MilliCpu, Millis, Resources, UnixMs};
+use grid_types::units::{BootMs, Bytes, MilliCpu, Millis, Resources, UnixMs};
 
 /// Now, for texts that need it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,6 +119,15 @@ fn held(r: &Resources) -> String {
     if parts.is_empty() { "0".to_owned() } else { parts.join(" ") }
 }
 
+/// `28.1 of 32.0 GiB`: the unit once where it is the same.
+fn used_of(used: Bytes, total: Bytes) -> String {
+    let (used, total) = (used.to_string(), total.to_string());
+    match (used.split_once(' '), total.split_once(' ')) {
+        (Some((number, unit)), Some((_, same))) if unit == same => format!("{number} of {total}"),
+        _ => format!("{used} of {total}"),
+    }
+}
+
 /// Something unknown is `-`.
 fn known<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |v| v.to_string())
@@ -163,7 +172,7 @@ mod tests {
 
     #[test]
     fn amounts_show_only_what_there_is() {
-        let r = |cpu, memory, gpu| Resources { cpu: MilliCpu(cpu), memory: grid_types::Bytes(memory), gpu };
+        let r = |cpu, memory, gpu| Resources { cpu: MilliCpu(cpu), memory: Bytes(memory), gpu };
         assert_eq!(held(&r(2000, 8 << 30, 0)), "2 CPU 8.0 GiB");
         assert_eq!(held(&r(500, 0, 1)), "0.5 CPU 1 GPU");
         assert_eq!(held(&r(0, 0, 0)), "0");

@@ -39,7 +39,7 @@ pub fn nodes(all: &[NodeView]) -> String {
 }
 
 fn memory(f: &NodeFacts) -> String {
-    format!("{} of {}", Bytes(f.memory_total.0.saturating_sub(f.memory_available.0)), f.memory_total)
+    super::used_of(Bytes(f.memory_total.0.saturating_sub(f.memory_available.0)), f.memory_total)
 }
 
 fn gpus(facts: Option<&NodeFacts>) -> String {
@@ -49,7 +49,7 @@ fn gpus(facts: Option<&NodeFacts>) -> String {
         Some(Gpus::Unknown(why)) => format!("- ({why})"),
         Some(Gpus::Present(all)) => {
             let one = |g: &grid_types::facts::GpuFacts| {
-                format!("{} {} % {} of {}", g.name, g.utilization_percent, g.memory_used, g.memory_total)
+                format!("{} {} % {}", g.name, g.utilization_percent, super::used_of(g.memory_used, g.memory_total))
             };
             all.iter().map(one).collect::<Vec<_>>().join(", ")
         }
@@ -62,6 +62,6 @@ mod tests {
 
     #[test]
     fn each_node_on_a_line() {
-        insta::assert_snapshot!(super::nodes(&samples::status().nodes), @"");
+        insta::assert_snapshot!(super::nodes(&samples::status().nodes));
     }
 }

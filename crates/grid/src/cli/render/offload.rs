@@ -229,13 +229,13 @@ mod tests {
             with(OffloadPhase::Ended, |r| r.exit = Some(ExitStatus::Signal(9))),
             with(OffloadPhase::InDoubt, |r| r.reasons = reason(ReasonCode::Doubt, "gpu2 was lost after Go")),
         ];
-        insta::assert_snapshot!(all.iter().map(moved).collect::<String>(), @"");
+        insta::assert_snapshot!(all.iter().map(moved).collect::<String>());
     }
 
     #[test]
     fn all_of_them_and_one_in_full() {
         let ended = with(OffloadPhase::Ended, |r| r.exit = Some(ExitStatus::Code(0)));
-        insta::assert_snapshot!(offloads(&[samples::away(), ended.clone()]), @"");
-        insta::assert_snapshot!(offload(&ended, samples::clock()), @"");
+        insta::assert_snapshot!(offloads(&[samples::away(), ended.clone()]));
+        insta::assert_snapshot!(offload(&ended, samples::clock()));
     }
 }

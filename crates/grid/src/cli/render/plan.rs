@@ -80,7 +80,7 @@ pub fn would_move(plan: &Plan, pid: i32) -> String {
         n => format!("{} would move, {}.\n", count(n, "process tree", "process trees"), moved_bytes(plan)),
     };
     let next = match plan.steps.len() {
-        0 => format!("why: grid explain {pid}"),
+        0 => format!("Why: grid explain {pid}"),
         _ => format!("Do it: grid offload execute {pid}"),
     };
     format!("{head}{}Nothing was changed.  {next}\n", body(plan))
@@ -102,23 +102,23 @@ mod tests {
     #[test]
     fn a_plan_in_full_and_in_the_list() {
         let mut p = samples::scan().plan;
-        insta::assert_snapshot!(plan(&p, samples::clock()), @"");
+        insta::assert_snapshot!(plan(&p, samples::clock()));
         p.outcome = PlanOutcome::Observed;
-        insta::assert_snapshot!(plans(&[p], samples::clock()), @"");
+        insta::assert_snapshot!(plans(&[p], samples::clock()));
     }
 
     #[test]
     fn a_dry_run() {
         let mut p = samples::accepted().plan;
-        insta::assert_snapshot!(would_move(&p, 4711), @"");
+        insta::assert_snapshot!(would_move(&p, 4711));
         p.steps.clear();
-        insta::assert_snapshot!(would_move(&p, 4711), @"");
+        insta::assert_snapshot!(would_move(&p, 4711));
     }
 
     #[test]
     fn an_applied_plan_counts_what_really_moved() {
         let mut failed = samples::away();
         failed.record.phase = OffloadPhase::Failed;
-        insta::assert_snapshot!(applied("p-52", &[samples::away(), failed]), @"");
+        insta::assert_snapshot!(applied("p-52", &[samples::away(), failed]));
     }
 }

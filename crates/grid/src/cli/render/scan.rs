@@ -138,7 +138,8 @@ fn last_line(s: &ScanReply, now: BootMs) -> String {
 /// `valid 60 s`, or that it is past its time.
 pub(super) fn valid(plan: &Plan, now: BootMs) -> String {
     match plan.valid_until.0.checked_sub(now.0).filter(|left| *left > 0) {
-        Some(left) => format!("valid {}", Millis(left.div_ceil(1000) * 1000)),
+        Some(left) if left <= 120_000 => format!("valid {} s", left.div_ceil(1000)),
+        Some(left) => format!("valid {}", Millis(left)),
         None => "past its time".to_owned(),
     }
 }
@@ -176,19 +177,19 @@ mod tests {
 
     #[test]
     fn two_move_one_lacks_room() {
-        insta::assert_snapshot!(scan(&samples::scan(), false, BootMs(1_000)), @"");
+        insta::assert_snapshot!(scan(&samples::scan(), false, BootMs(1_000)));
     }
 
     #[test]
     fn without_a_boost_it_says_how_much_to_ask_for() {
         let mut s = samples::scan();
         s.plan.steps.clear();
-        insta::assert_snapshot!(scan(&s, true, BootMs(1_000)), @"");
+        insta::assert_snapshot!(scan(&s, true, BootMs(1_000)));
     }
 
     #[test]
     fn one_code() {
-        insta::assert_snapshot!(scan_code(&samples::scan(), ReasonCode::Uring), @"");
+        insta::assert_snapshot!(scan_code(&samples::scan(), ReasonCode::Uring));
     }
 
     #[test]

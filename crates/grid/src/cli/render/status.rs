@@ -33,10 +33,11 @@ fn head_line(n: &NodeView) -> String {
     line
 }
 
-/// `5.9 of 8 cores busy, 28.1 GiB of 32.0 GiB used`.
+/// `5.9 of 8 cores busy, 28.1 of 32.0 GiB used`.
 fn used(f: &NodeFacts) -> String {
-    let memory = grid_types::Bytes(f.memory_total.0.saturating_sub(f.memory_available.0));
-    format!("{} of {} cores busy, {memory} of {} used", known(f.cpu_used), super::cpus(f.cpu_total), f.memory_total)
+    let used = grid_types::Bytes(f.memory_total.0.saturating_sub(f.memory_available.0));
+    let memory = super::used_of(used, f.memory_total);
+    format!("{} of {} cores busy, {memory} used", known(f.cpu_used), super::cpus(f.cpu_total))
 }
 
 fn auto_line(a: &AutoView) -> String {
@@ -106,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_day_with_one_silent_node() {
-        insta::assert_snapshot!(super::status(&samples::status()), @"");
+        insta::assert_snapshot!(super::status(&samples::status()));
     }
 
     #[test]
@@ -120,6 +121,6 @@ mod tests {
         s.boosts[0].processes = None;
         s.away[0].record.phase = grid_types::event::OffloadPhase::InDoubt;
         s.warnings.clear();
-        insta::assert_snapshot!(super::status(&s), @"");
+        insta::assert_snapshot!(super::status(&s));
     }
 }

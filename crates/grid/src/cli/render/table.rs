@@ -1,6 +1,7 @@
 //! Columns that line up.
 
-/// A table: each column as wide as its widest cell, two spaces between, no spaces at the end of a line.
+/// A table: each column as wide as its widest cell, two spaces between, no spaces at the end of a line. The last
+/// cell of a row with fewer cells than headings runs on over the columns to its right.
 pub(super) struct Table {
     rows: Vec<Vec<String>>,
 }
@@ -22,8 +23,16 @@ impl Table {
             return String::new();
         }
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |c: usize| self.rows.iter().filter_map(|r| r.get(c)).map(|t| t.chars().count()).max().unwrap_or(0);
-        let widths: Vec<_> = (0..columns).map(width).collect();
+        let width = |c: usize| {
+            self.rows
+                .iter()
+                .filter(|r| r.len() == columns || c + 1 < r.len())
+                .filter_map(|r| r.get(c))
+                .map(|t| t.chars().count())
+                .max()
+                .unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
         let mut out = String::new();
         for row in &self.rows {
             let cells = row.iter().zip(&widths).map(|(cell, w)| format!("{cell:w$}"));
