@@ -2,3 +2,4 @@
 
 pub mod cli;
 pub mod criu_path;
+pub mod up;

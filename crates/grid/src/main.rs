@@ -1,18 +1,147 @@
-//! The `grid` program.
+//! The `grid` program: user commands, and the daemons as hidden subcommands.
 
-use grid_cli::cli;
+use grid_cli::cli::{self, Cli, Command, DaemonCommand, DownArgs, UpArgs};
+use grid_cli::criu_path;
+use grid_cli::up::{self, LocalSize, Plan, UpError};
+use grid_types::exit::FaultClass;
+use grid_types::facts::Gpus;
+use serde::de::DeserializeOwned;
+use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = match cli::Cli::read(std::env::args_os()) {
+    let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(cli::run(cli)),
-        Err(e) => {
-            eprintln!("error: no runtime: {e}");
-            ExitCode::FAILURE
+    let state = std::path::absolute(&cli.global.state).unwrap_or_else(|_| cli.global.state.clone());
+    let outcome = match &cli.command {
+        Command::TreeInit { dir } => {
+            grid_os::tree_init::run(&grid_os::tree_init::TreeDir(dir.clone())).map_err(|e| internal(&e))
         }
+        Command::NodeInit(args) => node_init(&args.args),
+        Command::Agent(args) => agent(&args.config),
+        Command::Daemon(args) => {
+            let DaemonCommand::Run { config } = &args.command;
+            daemon(config.as_deref())
+        }
+        Command::Up(args) => up_command(args, &state),
+        Command::Down(args) => down_command(args, &state),
+        _ => return block_on(cli::run(cli)).unwrap_or_else(|e| fail(&e)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => fail(&e),
     }
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, UpError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| internal(&e))?;
+    Ok(tokio::task::LocalSet::new().block_on(&runtime, work))
+}
+
+fn internal(e: &dyn std::fmt::Display) -> UpError {
+    UpError { class: FaultClass::Internal, message: e.to_string(), hint: None }
+}
+
+fn fail(e: &UpError) -> ExitCode {
+    eprintln!("error: {}", e.message);
+    if let Some(hint) = &e.hint {
+        eprintln!("  do: {hint}");
+    }
+    ExitCode::from(e.class.code())
+}
+
+fn read_config<T: DeserializeOwned>(path: &Path) -> Result<T, UpError> {
+    let text = std::fs::read_to_string(path).map_err(|e| internal(&format!("{}: {e}", path.display())))?;
+    serde_json::from_str(&text).map_err(|e| internal(&format!("{}: {e}", path.display())))
+}
+
+fn agent(config: &Path) -> Result<(), UpError> {
+    let config = read_config(config)?;
+    block_on(grid_agent::run(config))?.map_err(|e| UpError { class: FaultClass::Environment, ..internal(&e) })
+}
+
+fn daemon(config: Option<&Path>) -> Result<(), UpError> {
+    let path = config.ok_or_else(|| internal(&"--config is missing; `grid up` starts the daemon"))?;
+    let config = read_config(path)?;
+    block_on(grid_head::run(config))?.map_err(|e| UpError { class: FaultClass::State, ..internal(&e) })
+}
+
+fn node_init(args: &[std::ffi::OsString]) -> Result<(), UpError> {
+    let [name, config] = args else { return Err(internal(&"node-init NAME CONFIG")) };
+    up::node_init(&name.to_string_lossy(), Path::new(config)).map_err(|e| internal(&e))
+}
+
+fn up_command(args: &UpArgs, state: &Path) -> Result<(), UpError> {
+    let criu = criu_path::find().ok_or_else(|| UpError {
+        class: FaultClass::Environment,
+        message: "no CRIU was found".into(),
+        hint: Some("make demo installs one, or set GRID_CRIU; see grid doctor".into()),
+    })?;
+    let program = std::env::current_exe().map_err(|e| internal(&e))?;
+    let plan = match (args.local, &args.config) {
+        (Some(workers), _) => Plan::local(workers, local_size(args)?, state, criu, program),
+        (None, Some(file)) => Plan::of(config_file(file)?, state, criu, program),
+        (None, None) => {
+            return Err(UpError { class: FaultClass::Usage, ..internal(&"say --local N or --config FILE") });
+        }
+    };
+    if args.detach {
+        return detach(args, state);
+    }
+    block_on(up::up(plan, |plan, took| {
+        let names: Vec<&str> = plan.config.nodes.iter().map(|n| n.name.as_str()).collect();
+        println!(
+            "cluster   {} in {:.1} s: {} namespaces, one kernel, this machine's own RAM and disk",
+            names.join(", "),
+            took.as_secs_f64(),
+            plan.nodes.len(),
+        );
+        let lends = plan.config.nodes.iter().filter(|n| n.sharing.can_share).map(|n| n.sharing.clone());
+        if let Some(first) = lends.into_iter().next() {
+            let (cpu, memory) = (first.max_cpu.unwrap_or_default(), first.max_memory.unwrap_or_default());
+            println!("lends     {cpu} CPU {memory} each; auto-offload {:?}", plan.config.policy.auto_offload.mode);
+        }
+        println!("Next: grid offload scan   (in another terminal; Ctrl-C here brings everything home and ends it)");
+    }))?
+}
+
+fn config_file(file: &Path) -> Result<grid_types::policy::Config, UpError> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| UpError { class: FaultClass::Config, ..internal(&format!("{name}: {e}")) })?;
+    grid_core::config::parse(&text)
+        .map(|parsed| parsed.config)
+        .map_err(|e| UpError { class: FaultClass::Config, ..internal(&e.at(&name)) })
+}
+
+fn local_size(args: &UpArgs) -> Result<LocalSize, UpError> {
+    let mut reader = grid_os::node::NodeReader::new(None).map_err(|e| internal(&e))?;
+    let facts = reader.read(&"head".into(), Gpus::None).map_err(|e| internal(&e))?;
+    let mut size = LocalSize::of_machine(facts.cpu_total.0 / 1000, facts.memory_total);
+    size.lends.cpu = args.worker_cpu.unwrap_or(size.lends.cpu);
+    size.lends.memory = args.worker_memory.unwrap_or(size.lends.memory);
+    Ok(size)
+}
+
+/// Starts the same command again in a session of its own, and returns when the cluster answers.
+fn detach(args: &UpArgs, state: &Path) -> Result<(), UpError> {
+    let mut argv: Vec<String> = vec!["--state".into(), state.display().to_string(), "up".into()];
+    if let Some(n) = args.local {
+        argv.extend(["--local".into(), n.to_string()]);
+    }
+    argv.extend(args.config.iter().flat_map(|c: &PathBuf| ["--config".into(), c.display().to_string()]));
+    argv.extend(args.worker_cpu.iter().flat_map(|c| ["--worker-cpu".into(), format!("{}m", c.0)]));
+    argv.extend(args.worker_memory.iter().flat_map(|m| ["--worker-memory".into(), m.0.to_string()]));
+    up::detached(&argv)
+}
+
+fn down_command(args: &DownArgs, state: &Path) -> Result<(), UpError> {
+    for line in block_on(up::down(state, args.recall_first, args.yes))?? {
+        println!("{line}");
+    }
+    println!("The cluster is down: no process, namespace, mount or control group of it is left.");
+    Ok(())
 }
