@@ -122,7 +122,7 @@ impl Head {
 
     fn admitted(&self, terms: &Terms) -> Result<Boost, Refusal> {
         let policy = self.inner.borrow().cfg.config.policy.clone();
-        let grant = admit(terms, &self.lenders(), &policy, 0)?;
+        let grant = admit(terms, &self.lenders(), &policy, grid_os::clock::utc_offset_s(unix_ms()))?;
         let inner = self.inner.borrow();
         let id = fresh_id(|id| inner.state.boosts.contains_key(&BoostId::new(id)));
         let now = unix_ms();
