@@ -503,11 +503,15 @@ impl Staging {
 
     fn receive_and_restore(&mut self, init: InitProcess) -> Result<Root, String> {
         let text = |e: grid_os::criu::CriuError| e.to_string();
+        let mut laps = Laps::start();
         let arena = Arena::with_room(self.stage.expected.0).map_err(text)?;
         let mut data = DataStream::new(&self.stream);
+        laps.lap("room");
         data.say_ready().map_err(|e| format!("the page stream: {e}"))?;
         let pages = receive_pages(&mut data, &self.place.images, arena, self.stage.admitted.0).map_err(text)?;
+        laps.lap("pages");
         receive_images(&self.place.images, &mut data).map_err(text)?;
+        laps.lap("images");
         let init_fd = init.open().ok_or("the tree's pid 1 ended")?;
         let job = RestoreJob {
             images: &self.place.images,
@@ -519,10 +523,13 @@ impl Staging {
         };
         let place = &self.place;
         let inside = self.criu.restore(&job, &pages, &mut || hold_staged(place)).map_err(text)?;
+        laps.lap("restore");
         drop(pages);
         self.place.drop_images();
         let root = self.find_root(inside)?;
         gate::inspect(&self.place.group, &self.stage)?;
+        laps.lap("gate");
+        tracing_line(&format!("staged {} of {}: {}", self.stage.title, self.stage.offload, laps.text()));
         let dir = &self.place.dir;
         grid_os::tree_init::write_durably(&dir.root_file(), &inside.to_string()).map_err(|e| e.to_string())?;
         Ok(root)
@@ -540,6 +547,22 @@ impl Staging {
         let pid = pid.ok_or_else(|| format!("the restored root {inside} is not in its group"))?;
         let start_ticks = start_ticks(pid).ok_or("the restored root ended")?;
         Ok(Root { inside, pid, start_ticks })
+    }
+}
+
+/// How long each part of staging took, for the log and for benches.
+struct Laps(Instant, Vec<String>);
+
+impl Laps {
+    fn start() -> Self {
+        Self(Instant::now(), Vec::new())
+    }
+    fn lap(&mut self, name: &str) {
+        self.1.push(format!("{name} {} ms", self.0.elapsed().as_millis()));
+        self.0 = Instant::now();
+    }
+    fn text(&self) -> String {
+        self.1.join(", ")
     }
 }
 

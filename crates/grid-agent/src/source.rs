@@ -11,7 +11,7 @@ use grid_core::handover::{
     GoneProof, HomeCopy, Source, SourceAction, SourceInput, SourceReport, answer_unknown_at_source,
 };
 use grid_os::cgroup::{Controller, Group};
-use grid_os::criu::{Criu, DumpJob, Where, send_images};
+use grid_os::criu::{Criu, CriuError, DumpJob, Where, send_images};
 use grid_os::pidfd::PidFd;
 use grid_os::spawn::Owner;
 use grid_types::event::{MoveFigures, Resolution};
@@ -71,6 +71,7 @@ pub(crate) struct Outgoing {
 pub(crate) struct DumpOutcome {
     frozen_at: Instant,
     bytes: u64,
+    as_owner: bool,
     result: Result<(), String>,
 }
 
@@ -191,13 +192,12 @@ impl Agent {
         }
         outgoing.stream = stream.try_clone().ok();
         outgoing.dumping = true;
-        outgoing.figures.dumped_as_owner = true;
         let came_by = outgoing.record.came_by.clone();
         let (hold, stage) = (outgoing.hold.clone(), outgoing.record.stage.clone());
         let max_frozen = Duration::from_millis(outgoing.record.order.max_frozen.0);
         let root = outgoing.record.members[0].pid;
         let inside = came_by.and_then(|a| self.incoming.get(&a)).and_then(|i| i.tree().1).map(|r| r.inside);
-        let work = Dump { criu: self.criu.clone(), place, hold, stage, root, inside, stream };
+        let work = Dump { criu: self.criu.clone(), place, hold, stage, root, inside, stream, as_owner: true };
         let (inputs, id) = (self.inputs.clone(), attempt.clone());
         std::thread::spawn(move || {
             let outcome = work.run();
@@ -213,6 +213,8 @@ impl Agent {
         outgoing.stream = None;
         outgoing.frozen_at = Some(outcome.frozen_at);
         outgoing.figures.bytes = Bytes(outcome.bytes);
+        outgoing.figures.dumped_as_owner = outcome.as_owner;
+        outgoing.figures.dump = Millis(outcome.frozen_at.elapsed().as_millis() as u64);
         let _ = place.sweep();
         let spent = outcome.frozen_at.elapsed();
         let left = Duration::from_millis(outgoing.record.order.max_frozen.0).saturating_sub(spent);
@@ -596,6 +598,7 @@ struct Dump {
     /// The root's number in the tree's own PID namespace, where it has one.
     inside: Option<i32>,
     stream: TcpStream,
+    as_owner: bool,
 }
 
 impl Dump {
@@ -604,7 +607,7 @@ impl Dump {
         let frozen_at = Instant::now();
         let result = waited.and_then(|()| self.dump());
         let bytes = written_bytes(&self.place.images);
-        DumpOutcome { frozen_at, bytes, result }
+        DumpOutcome { frozen_at, bytes, as_owner: self.as_owner, result }
     }
 
     fn dump(&mut self) -> Result<(), String> {
@@ -626,7 +629,15 @@ impl Dump {
             },
         };
         let hold = self.hold.clone();
-        self.criu.dump(&job, &mut || hold.set_frozen(true).map_err(|e| e.to_string())).map_err(|e| e.to_string())?;
+        let mut freeze = || hold.set_frozen(true).map_err(|e| e.to_string());
+        match self.criu.dump(&job, &mut freeze) {
+            // The owner cannot start CRIU (its folder is closed to others, say): dump as whoever the agent is.
+            Err(CriuError::Start(_)) => {
+                self.as_owner = false;
+                self.criu.dump(&DumpJob { owner: None, ..job }, &mut freeze).map_err(|e| e.to_string())?;
+            }
+            other => other.map_err(|e| e.to_string())?,
+        }
         send_images(&self.place.images, &mut self.stream).map(|_| ()).map_err(|e| e.to_string())
     }
 }

@@ -84,6 +84,9 @@ pub enum ExitStatus {
 pub struct MoveFigures {
     /// Freeze to thaw, on the source's clock from the freeze to the arrival of `Started`.
     pub downtime: Millis,
+    /// Part of the downtime in which the source dumped: memory crossed, the rest of the images followed.
+    #[serde(default)]
+    pub dump: Millis,
     /// From the request to `Started`.
     pub total: Millis,
     /// Bytes of memory that crossed.
