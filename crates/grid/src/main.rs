@@ -142,6 +142,9 @@ fn down_command(args: &DownArgs, state: &Path) -> Result<(), UpError> {
     for line in block_on(up::down(state, args.recall_first, args.yes))?? {
         println!("{line}");
     }
-    println!("The cluster is down: no process, namespace, mount or control group of it is left.");
+    match up::living_on(state) {
+        0 => println!("The cluster is down: no process, namespace, mount or control group of it is left."),
+        n => println!("The cluster is down. {n} processes that came home live on; the next grid up finds them."),
+    }
     Ok(())
 }
