@@ -2,7 +2,7 @@
 //! configuration's own words. Write it anew with `GRID_UPDATE_DOCS=1 cargo test -p grid --test docs`.
 #![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
 
-use grid_core::config::{explain, parse};
+use grid_core::config::{Source, explain, parse};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -77,35 +77,96 @@ fn named_files_are_there() {
 }
 
 fn each(name: &str) -> Vec<String> {
-    let parts = name.split_once('{').and_then(|(before, rest)| rest.split_once('}').map(|(list, after)| (before, list, after)));
+    let parts =
+        name.split_once('{').and_then(|(before, rest)| rest.split_once('}').map(|(list, after)| (before, list, after)));
     match parts {
         Some((before, list, after)) => list.split(',').map(|one| format!("{before}{one}{after}")).collect(),
         None => vec![name.to_owned()],
     }
 }
 
+/// Keys whose value is one of a few words. That each word is read is tested below.
+const WORDS: [(&str, &[&str]); 7] = [
+    ("role", &["head", "master", "worker"]),
+    ("mode", &["dynamic_balancing", "offload_only", "share_and_offload"]),
+    ("policy", &["balanced", "conservative", "aggressive", "predictive"]),
+    ("auto_offload.mode", &["observe", "off", "on"]),
+    ("kind", &["training", "inference", "data_processing", "compute", "io", "batch", "interactive", "daemon"]),
+    ("action", &["allow", "protect"]),
+    ("at_end", &["recall", "stay", "end"]),
+];
+
+/// A file with this word in place of the first of its key's.
+fn sample(key: &str, word: &str) -> String {
+    let of =
+        |k: &str| if k == key { word.to_owned() } else { WORDS.iter().find(|w| w.0 == k).unwrap().1[0].to_owned() };
+    // One head and one worker; where the worker's role is tried, the other is what is left.
+    let first = if of("role") == "worker" { "head" } else { "worker" };
+    format!(
+        "name: NAME\nnodes:\n  - {{name: a, host: a, role: {first}}}\n  - {{name: b, host: b, role: {}}}\n\
+         execution:\n  resource_sharing:\n    mode: {}\n    policy: {}\n    auto_offload: {{mode: {}}}\n\
+         detector:\n  rules:\n    - {{name: N, exe: \"*\", comm: c, arg: a, user: u, kind: {}, action: {}}}\n\
+         limits: {{at_end: {}}}\n",
+        of("role"),
+        of("mode"),
+        of("policy"),
+        of("auto_offload.mode"),
+        of("kind"),
+        of("action"),
+        of("at_end"),
+    )
+}
+
+#[test]
+fn every_word_of_the_page_is_read() {
+    for (key, words) in WORDS {
+        for word in words {
+            assert!(parse(&sample(key, word)).is_ok(), "{key}: {word}");
+        }
+        assert!(parse(&sample(key, "nonsense")).is_err(), "{key} reads anything");
+    }
+}
+
 /// Every key that a file may have, with its default and meaning, in the words of `grid config check`.
 fn configuration() -> String {
-    let text = "name: NAME\nnodes:\n  - {name: ws1, host: ws1, role: head}\n  - {name: gpu1, host: gpu1, role: worker}\n\
-                detector:\n  rules:\n    - {name: RULE, exe: \"*\", action: protect}\n";
-    let parsed = parse(text).unwrap();
+    let parsed = parse(&sample("role", "worker")).unwrap();
     let mut out = String::from(
-        "# Configuration\n\nOne YAML file. `grid init` writes a commented one for this machine, `grid config check FILE` says \
-         what each value means here, `grid config show FILE` prints all values in force. An unknown or contradictory key is \
-         an error with its line, column and nearest valid key.\nThis file is made by a test from what the program itself \
-         says.\n\n`role` of a node is `head` (or `master`) or `worker`. Times are written `90s`, `2m`, `1h30m` where the key \
-         does not name a unit.\n\n| Key | Default | Meaning |\n| --- | --- | --- |\n",
+        "# Configuration\n\nOne YAML file. `grid init` writes a commented one for this machine, `grid config check FILE` says\n\
+         what each value means here, `grid config show FILE` prints all values in force. An unknown or contradictory key\n\
+         is an error with its line, column and nearest valid key. The original's other keys (`execution.default_nodes` and\n\
+         the like) are accepted; `grid config check` says that they are not used.\n\n\
+         This file is made by a test from what the program itself says.\n\n| Key | Words, the default first |\n\
+         | --- | --- |\n",
     );
-    let not_twice = |path: &str| !path.starts_with("nodes[0]");
-    for e in explain(&parsed).iter().filter(|e| not_twice(&e.path)) {
+    for (key, words) in WORDS {
+        // A role has no default.
+        let list = words.iter().map(|w| format!("`{w}`")).collect::<Vec<_>>().join(", ");
+        let _ = writeln!(
+            out,
+            "| `{key}` | {list}{} |",
+            if matches!(key, "role" | "kind" | "action") { " (no default)" } else { "" }
+        );
+    }
+    out.push_str("\n| Key | Default | Meaning |\n| --- | --- | --- |\n");
+    let words = ["role", "mode", "kind", "action", "at_end"];
+    for e in explain(&parsed).iter().filter(|e| !e.path.starts_with("nodes[0]")) {
         let path = e.path.replace("[1]", "[]").replace("rules[0]", "rules[]");
-        let value = match e.source {
-            grid_core::config::Source::Default if e.value != "-" => format!("`{}`", e.value),
-            _ => "-".to_owned(),
-        };
-        let _ = writeln!(out, "| `{path}` | {value} | {} |", e.meaning.replace('|', "\\|"));
+        let last = path.rsplit('.').next().unwrap_or_default();
+        let default = default_of(&path);
+        // What a word means is said after a colon, of the word that is written.
+        let meaning = if words.contains(&last) { e.meaning.split(": ").next().unwrap_or_default() } else { &e.meaning };
+        let _ = writeln!(out, "| `{path}` | {default} | {} |", meaning.replace('|', "\\|"));
     }
     out
+}
+
+/// The value in force in a file that names nothing but its nodes.
+fn default_of(path: &str) -> String {
+    let bare = "name: N\nnodes:\n  - {name: a, host: a, role: head}\n  - {name: b, host: b, role: worker}\n";
+    let all = explain(&parse(bare).unwrap());
+    let same = |e: &&grid_core::config::Explained| e.path.replace("[1]", "[]") == path;
+    let default = all.iter().find(same).filter(|e| e.source == Source::Default && e.value != "-");
+    default.map_or_else(|| "-".to_owned(), |e| format!("`{}`", e.value))
 }
 
 #[test]
