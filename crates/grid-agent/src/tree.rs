@@ -99,7 +99,7 @@ impl TreePlace {
             inherit: vec![(tx.as_fd(), 3)],
             ..Place::default()
         };
-        let pid = spawn(&argv, &[], &place)?;
+        let pid = spawn(&argv, &[], &place)?.pid;
         drop(tx);
         let mut ready = [0u8; 1];
         std::fs::File::from(rx).read_exact(&mut ready)?;

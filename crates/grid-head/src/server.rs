@@ -225,7 +225,7 @@ impl Call {
         }
         match verb {
             "cancel" => h.cancel(&id).await?,
-            "recall" if self.parsed::<DryRun>()?.dry_run => {}
+            "recall" if self.parsed::<DryRun>()?.dry_run => drop(h.way_home(&id)?),
             "recall" => h.recall(&id, self.actor()).await?,
             "resolve" => h.resolve(&id, self.parsed::<ResolveAsk>()?.decision, self.actor()).await?,
             _ => return Err(fault(FaultClass::NotFound, "no such call")),

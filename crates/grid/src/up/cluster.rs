@@ -140,7 +140,7 @@ fn make_node(plan: &Plan, node: &NodePlan, root: &Group, _token: &str) -> Result
         stdio: [None, Some(tx.as_fd()), Some(log.as_fd())],
         ..Place::default()
     };
-    let init = spawn(&argv, &env, &place).map_err(&err)?;
+    let init = spawn(&argv, &env, &place).map_err(&err)?.pid;
     drop(tx);
     let mut line = String::new();
     BufReader::new(std::fs::File::from(rx)).read_line(&mut line).map_err(&err)?;
