@@ -136,7 +136,8 @@ fn processes(marks: &Marks, found: &mut BTreeSet<String>) {
     }
 }
 
-fn cgroup_roots() -> Vec<String> {
+/// Where control group hierarchies are mounted.
+pub(crate) fn cgroup_roots() -> Vec<String> {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let is_cgroup = |line: &&str| line.split(" - ").nth(1).is_some_and(|kind| kind.starts_with("cgroup"));
     text.lines().filter(is_cgroup).filter_map(|line| line.split(' ').nth(4)).map(str::to_owned).collect()
