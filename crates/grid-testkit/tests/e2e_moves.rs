@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
 
-use grid_testkit::cluster::{Cluster, Guest, undisturbed};
+use grid_testkit::cluster::{Cluster, Guest, LIMIT, undisturbed};
 use grid_types::api::BoostView;
 use grid_types::boost::BoostState;
 use grid_types::event::{ExitStatus, OffloadPhase};
@@ -27,7 +27,7 @@ fn a_prover_ends_at_the_destination_with_the_digest_of_an_undisturbed_run() {
     let moved = cluster.move_out(guest.pid());
     let figures = moved.record.figures.unwrap();
     assert!(figures.bytes.0 >= 64 << 20 && figures.downtime.0 > 0 && figures.processes == 1, "{figures:?}");
-    assert!(!guest.process.exists(), "the copy at home is gone");
+    guest.process.wait_gone(LIMIT).unwrap();
 
     let last = guest.wait_done();
     assert_eq!((last.count, last.digest), (want.count, want.digest));

@@ -253,6 +253,8 @@ fn remove(plan: &Plan, nodes: &[Node], root: &Group) {
     if let Err(e) = root.remove() {
         eprintln!("grid: {e}");
     }
+    // Also where a tree lives on at home: its pid 1 ends with it and needs these files no longer.
+    let _ = std::fs::remove_dir_all(plan.run_dir());
     let _ = std::fs::remove_file(plan.socket());
     let _ = std::fs::remove_file(plan.agent_socket());
     let _ = std::fs::remove_file(plan.state.join("up.pid"));

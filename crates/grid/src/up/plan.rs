@@ -119,6 +119,11 @@ impl Plan {
         self.state.join("agent.sock")
     }
 
+    /// Volatile state of the head's agent; each worker has a `/run` of its own.
+    pub fn run_dir(&self) -> PathBuf {
+        Path::new("/run").join(&self.cgroup)
+    }
+
     /// How the head's daemon is started.
     pub fn head_config(&self) -> HeadConfig {
         HeadConfig {
@@ -148,7 +153,7 @@ impl Plan {
             node: node.clone(),
             role,
             state_dir: self.state.join("nodes").join(node.as_str()),
-            run_dir: PathBuf::from(format!("/run/{}/{node}", self.cgroup)),
+            run_dir: self.run_dir().join(node.as_str()),
             token: token.to_owned(),
             criu: self.criu.clone(),
             cgroup: format!("{}/{node}", self.cgroup),
