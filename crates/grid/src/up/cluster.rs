@@ -28,8 +28,9 @@ struct Node {
 }
 
 /// Starts the cluster, calls `ready` when it answers, and keeps it until it is told to end.
-pub async fn up(plan: Plan, ready: impl FnOnce(&Plan, Duration)) -> Result<(), UpError> {
+pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration)) -> Result<(), UpError> {
     check(&plan)?;
+    plan.avoid(&taken_blocks());
     let start = Instant::now();
     let hierarchies = Hierarchies::detect().map_err(failed("reading the mounted cgroups"))?;
     let root = hierarchies.group(&plan.cgroup, &BOUNDED);
@@ -153,6 +154,14 @@ fn make_node(plan: &Plan, node: &NodePlan, root: &Group, _token: &str) -> Result
     }
     wire(node, init).map_err(&err)?;
     Ok(Node { init })
+}
+
+/// Third bytes of the link-local addresses that this machine has.
+fn taken_blocks() -> std::collections::BTreeSet<u8> {
+    let listed = std::process::Command::new("ip").args(["-4", "-o", "addr", "show"]).output();
+    let text = listed.map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).unwrap_or_default();
+    let addresses = text.split_whitespace().filter_map(|word| word.strip_prefix("169.254."));
+    addresses.filter_map(|rest| rest.split('.').next()?.parse().ok()).collect()
 }
 
 /// A veth pair between the head and the worker, and nothing else.
