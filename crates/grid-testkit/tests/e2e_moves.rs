@@ -34,7 +34,7 @@ fn a_prover_ends_at_the_destination_with_the_digest_of_an_undisturbed_run() {
     let ended = cluster.wait_phase(moved.record.id.as_str(), OffloadPhase::Ended);
     assert_eq!(ended.record.exit, Some(ExitStatus::Code(0)));
     let said = cluster.grid(&["offload", "show", moved.record.id.as_str()]);
-    assert!(said.code == 0 && said.out.contains("exit code 0"), "{said:?}");
+    assert!(said.code == 0 && said.out.contains("exit status 0"), "{said:?}");
     release(&cluster, &boost);
 }
 
