@@ -60,7 +60,10 @@ pub(super) fn lives_in(path: &str, argument: &Path) -> Option<i32> {
 /// Identities of the namespaces that these processes live in and we do not.
 pub(super) fn namespaces(pids: &[i32]) -> BTreeSet<u64> {
     let own: BTreeSet<u64> = of_process("self").collect();
-    pids.iter().flat_map(|pid| of_process(&pid.to_string()).collect::<Vec<_>>()).filter(|ns| !own.contains(ns)).collect()
+    pids.iter()
+        .flat_map(|pid| of_process(&pid.to_string()).collect::<Vec<_>>())
+        .filter(|ns| !own.contains(ns))
+        .collect()
 }
 
 fn of_process(pid: &str) -> impl Iterator<Item = u64> {
@@ -102,7 +105,8 @@ impl Trace {
     /// Looks until nothing is left, or some seconds have passed.
     pub(super) fn left(&self) -> Left {
         let mut what = leaks::settle(&Snapshot::default(), &self.marks, Duration::from_secs(5)).0;
-        let alive: BTreeSet<u64> = cost::pids().iter().flat_map(|pid| of_process(&pid.to_string()).collect::<Vec<_>>()).collect();
+        let alive: BTreeSet<u64> =
+            cost::pids().iter().flat_map(|pid| of_process(&pid.to_string()).collect::<Vec<_>>()).collect();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let kept = |ns: &&u64| alive.contains(ns) || mounts.contains(&format!(":[{ns}]"));
         what.extend(self.namespaces.iter().filter(kept).map(|ns| format!("namespace {ns}")));

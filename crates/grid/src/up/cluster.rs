@@ -28,10 +28,11 @@ pub(crate) struct Node {
 }
 
 /// Starts the cluster, calls `ready` when it answers, and keeps it until it is told to end.
-pub async fn up(plan: Plan, ready: impl FnOnce(&Plan, Duration)) -> Result<(), UpError> {
+pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration)) -> Result<(), UpError> {
     let start = Instant::now();
     let root = root_group(&plan)?;
     check(&plan, &root)?;
+    plan.avoid(&taken_blocks());
     make_state(&plan)?;
     write_configs(&plan)?;
     let mut nodes = Vec::new();
@@ -176,6 +177,14 @@ fn make_node(plan: &Plan, node: &NodePlan, root: &Group) -> Result<Node, UpError
     Ok(Node { init })
 }
 
+/// Third bytes of the link-local addresses that this machine has.
+fn taken_blocks() -> std::collections::BTreeSet<u8> {
+    let listed = std::process::Command::new("ip").args(["-4", "-o", "addr", "show"]).output();
+    let text = listed.map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).unwrap_or_default();
+    let addresses = text.split_whitespace().filter_map(|word| word.strip_prefix("169.254."));
+    addresses.filter_map(|rest| rest.split('.').next()?.parse().ok()).collect()
+}
+
 /// A veth pair between the head and the worker, and nothing else.
 fn wire(node: &NodePlan, init: i32) -> std::io::Result<()> {
     let pid = init.to_string();
@@ -281,5 +290,9 @@ pub(crate) fn remove(plan: &Plan, nodes: &[Node], root: &Group) {
     }
     for file in [plan.socket(), plan.agent_socket(), plan.state.join("up.pid"), plan.state.join("down")] {
         let _ = std::fs::remove_file(file);
+    }
+    if root.pids().is_empty() {
+        // What lives on at home keeps its files: the next `grid up` finds it by them.
+        let _ = std::fs::remove_dir_all(plan.run_dir());
     }
 }
