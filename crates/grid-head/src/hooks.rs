@@ -46,7 +46,9 @@ impl Head {
         self.run_hook("auto-offload".to_owned(), boost, Box::pin(async move { head.auto_offload(&own).await }));
         let hooks: Vec<_> = self.hooks.0.borrow().clone();
         for hook in hooks {
-            self.run_hook(hook.name(), boost, hook.on_boost_activated(boost.clone()));
+            let (name, own) = (hook.name(), boost.clone());
+            // Called within the task, so that a panic of the call itself is caught too.
+            self.run_hook(name, boost, Box::pin(async move { hook.on_boost_activated(own).await }));
         }
     }
 

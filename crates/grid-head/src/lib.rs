@@ -25,4 +25,4 @@ mod views;
 pub use head::{Head, HeadConfig, HeadError};
 pub use hooks::{ActivationHook, HookFuture};
 pub use journal::{Journal, JournalError};
-pub use server::run;
+pub use server::{run, serve};

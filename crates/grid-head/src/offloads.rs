@@ -67,7 +67,7 @@ impl Head {
     }
 
     /// The second, independent look at a plan, right before it is executed.
-    fn checked(&self, plan: &Plan, verdicts: &[Verdict], asked_by: Option<u32>) -> Result<(), ApiError> {
+    pub(crate) fn checked(&self, plan: &Plan, verdicts: &[Verdict], asked_by: Option<u32>) -> Result<(), ApiError> {
         let world = self.world(plan, verdicts, asked_by);
         let violations = check(plan, &world);
         let Some(first) = violations.first() else { return Ok(()) };

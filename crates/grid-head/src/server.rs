@@ -30,8 +30,15 @@ const MAX_BODY: usize = 1 << 20;
 
 /// Runs the daemon until its process is ended. Must run on a `LocalSet`.
 pub async fn run(cfg: HeadConfig) -> Result<(), HeadError> {
-    let (socket, agent) = (cfg.socket.clone(), cfg.agent.clone());
-    let head = Head::open(cfg)?;
+    serve(Head::open(cfg)?).await
+}
+
+/// Runs a head that was opened before, with the hooks that were added to it. Must run on a `LocalSet`.
+pub async fn serve(head: Head) -> Result<(), HeadError> {
+    let (socket, agent) = {
+        let inner = head.inner.borrow();
+        (inner.cfg.socket.clone(), inner.cfg.agent.clone())
+    };
     let version = env!("CARGO_PKG_VERSION").to_owned();
     head.note(Event::DaemonStarted { version });
     tokio::task::spawn_local(keep_link(head.clone(), agent));
@@ -45,7 +52,7 @@ pub async fn run(cfg: HeadConfig) -> Result<(), HeadError> {
         tokio::task::spawn_local(async move {
             let service = service_fn(move |request| {
                 let head = head.clone();
-                async move { Ok::<_, Infallible>(serve(head, peer, request).await) }
+                async move { Ok::<_, Infallible>(answer(head, peer, request).await) }
             });
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
@@ -79,7 +86,7 @@ impl hyper::body::Body for Body {
     }
 }
 
-async fn serve(head: Head, uid: u32, request: Request<Incoming>) -> Response<Body> {
+async fn answer(head: Head, uid: u32, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
     if path == "/v1/events" {

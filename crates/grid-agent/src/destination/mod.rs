@@ -14,6 +14,7 @@ use crate::lease::no_lease;
 use crate::link::tracing_line;
 use crate::tree::{InitProcess, TreePlace, start_ticks, wait_gone};
 use grid_core::handover::{Destination, DestinationAction, DestinationInput, DestinationReport, answer_unknown};
+use grid_os::cgroup::Controller;
 use grid_os::pidfd::PidFd;
 use grid_types::event::ExitStatus;
 use grid_types::handover::{DestinationState, ToDestination};
@@ -85,6 +86,14 @@ impl Incoming {
         self.record.root.is_some_and(|r| start_ticks(r.pid) == Some(r.start_ticks)) && self.place.dir.exit().is_none()
     }
 
+    /// Ends the tree by force and waits until its pid 1 has written how, and has ended.
+    pub(crate) fn end_tree(&self) {
+        let ended = self.place.group.with(&[Controller::Freezer]).kill(Duration::from_secs(5));
+        if let (Ok(()), Some(fd)) = (ended, self.record.init.and_then(InitProcess::open)) {
+            wait_gone(&fd);
+        }
+    }
+
     pub(crate) fn stage_lease(&self) -> Option<&LeaseId> {
         self.record.stage.lease.as_ref()
     }
@@ -96,7 +105,7 @@ impl Incoming {
 
     /// The root of a tree that runs here now.
     pub(crate) fn living_root(&self) -> Option<i32> {
-        let here = self.machine.state == DestinationState::Running && !self.record.left;
+        let here = self.machine.state == DestinationState::Running && !self.record.left && self.root_lives();
         self.record.root.map(|r| r.pid).filter(|_| here)
     }
 
@@ -137,6 +146,7 @@ impl Agent {
             incoming.machine = machine;
             if let (true, Some(init)) = (alive, incoming.record.init) {
                 self.watch_init(&row.attempt, init);
+                incoming.record.root.iter().for_each(|root| self.watch_root(&row.attempt, root.pid));
             }
             self.incoming.insert(row.attempt.clone(), incoming);
             self.do_destination(&row.attempt, actions);
@@ -155,10 +165,12 @@ impl Agent {
             }
             return self.step_destination(&attempt, DestinationInput::Received(message));
         }
+        if self.answer_from_ledger(&attempt, &message) {
+            return;
+        }
         match (message, stage) {
             (ToDestination::Stage { .. }, Some(stage)) => self.begin_staging(attempt, from, stage),
             (message, _) => {
-                // Where the ledger remembers an attempt that is over, its word is the machine's; else nothing is known.
                 for action in answer_unknown(&message) {
                     match action {
                         DestinationAction::Persist(state) => {
@@ -179,6 +191,26 @@ impl Agent {
                 }
             }
         }
+    }
+
+    /// An attempt that is over is in the ledger alone; its machine is made again for as long as it takes to answer.
+    fn answer_from_ledger(&mut self, attempt: &AttemptId, message: &ToDestination) -> bool {
+        let row = match self.ledger.destination::<Record>(attempt) {
+            Ok(Some(row)) => row,
+            Ok(None) => return false,
+            Err(e) => {
+                // What cannot be read must not be answered as if it were unknown.
+                tracing_line(&e.to_string());
+                return true;
+            }
+        };
+        let mut incoming = self.incoming_of(attempt, row.detail.from.clone(), row.detail.stage.clone());
+        incoming.record = row.detail;
+        (incoming.machine, _) = Destination::recover(attempt.clone(), row.state, row.released, false, false);
+        self.incoming.insert(attempt.clone(), incoming);
+        self.step_destination(attempt, DestinationInput::Received(message.clone()));
+        self.incoming.remove(attempt);
+        true
     }
 
     fn begin_staging(&mut self, attempt: AttemptId, from: NodeName, stage: Stage) {
@@ -254,6 +286,7 @@ impl Agent {
                 let wanted = incoming.machine.state == DestinationState::Empty;
                 if wanted {
                     self.watch_init(attempt, init);
+                    self.watch_root(attempt, root.pid);
                     self.step_destination(attempt, DestinationInput::Staged);
                 } else {
                     // Refused meanwhile.
@@ -273,6 +306,30 @@ impl Agent {
         }
     }
 
+    /// The root of a tree has ended: its status is told now. What it left behind lives on, for as long as the lease does.
+    pub(crate) fn root_ended(&mut self, attempt: &AttemptId, patience: u32) {
+        let Some(incoming) = self.incoming.get_mut(attempt) else { return };
+        if incoming.record.left || incoming.record.exit.is_some() || incoming.machine.state != DestinationState::Running
+        {
+            return;
+        }
+        let Some(exit) = incoming.place.dir.exit() else {
+            // Pid 1 writes it as soon as it has reaped the root.
+            if patience > 0 {
+                let input = Input::RootEnded { attempt: attempt.clone(), patience: patience - 1 };
+                self.after(Duration::from_millis(10), input);
+            }
+            return;
+        };
+        incoming.record.exit = Some(exit);
+        let (state, released, record) = (incoming.machine.state, incoming.machine.released, incoming.record.clone());
+        if let Err(e) = self.ledger.put_destination(attempt, state, released, &record) {
+            tracing_line(&e.to_string());
+        }
+        let offload = record.stage.offload;
+        self.notice(Notice::Ended { attempt: attempt.clone(), offload, status: Some(exit) });
+    }
+
     /// Pid 1 of a tree has ended, and so everything in its PID namespace.
     pub(crate) fn init_ended(&mut self, attempt: &AttemptId) {
         let Some(incoming) = self.incoming.get_mut(attempt) else { return };
@@ -280,7 +337,7 @@ impl Agent {
             let _ = incoming.place.sweep();
             return;
         }
-        incoming.record.exit = incoming.place.dir.exit();
+        incoming.record.exit = incoming.record.exit.or_else(|| incoming.place.dir.exit());
         let input = match incoming.machine.state {
             DestinationState::Running => DestinationInput::TreeEnded,
             _ => DestinationInput::StagedCopyDied,
@@ -404,6 +461,7 @@ impl Agent {
                 if let Err(e) = place.destroy(None) {
                     tracing_line(&e);
                 }
+                self.incoming.remove(attempt);
             }
             DestinationReport::Held { detail }
             | DestinationReport::Lost { detail }
@@ -435,7 +493,9 @@ fn holding(attempt: &AttemptId, state: DestinationState, record: &Record) -> Tre
         offload: record.stage.offload.clone(),
         lease: record.stage.lease.clone(),
         state,
-        process: record.process().filter(|_| state == DestinationState::Running && !record.left),
+        process: record
+            .process()
+            .filter(|_| state == DestinationState::Running && !record.left && record.exit.is_none()),
         exit: record.exit,
         figures: None,
     }
@@ -466,4 +526,3 @@ pub(crate) fn wait_for_criu(place: &TreePlace) {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
-

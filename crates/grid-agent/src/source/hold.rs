@@ -1,12 +1,12 @@
 //! The tree that leaves: what it consists of, how it is held, and how it is let run again.
 
 use super::{Outgoing, Record};
-use grid_os::cgroup::Group;
+use crate::tree::start_ticks;
 use grid_core::handover::HomeCopy;
+use grid_os::cgroup::Group;
 use grid_types::Bytes;
 use grid_types::facts::TreeFacts;
 use grid_types::wire::{MoveOrder, Stage};
-use crate::tree::start_ticks;
 
 pub(super) fn stage_of(order: &MoveOrder, tree: &TreeFacts) -> Stage {
     let root = &tree.root;
@@ -57,7 +57,7 @@ pub(super) fn home_copy(record: &Record, hold: &Group, boot_id: &str) -> HomeCop
 
 /// Takes the running tree into its hold. Members that appear meanwhile are children of held ones and are there.
 pub(super) fn take_hold(outgoing: &Outgoing) -> Result<(), String> {
-    if outgoing.record.came_by.is_some() {
+    if outgoing.holds_where_it_lives() {
         return Ok(());
     }
     outgoing.hold.create().map_err(|e| e.to_string())?;
@@ -77,7 +77,7 @@ pub(super) fn thaw_home(outgoing: &Outgoing) -> Result<(), String> {
         return Ok(());
     }
     outgoing.hold.set_frozen(false).map_err(|e| e.to_string())?;
-    if outgoing.dumping || outgoing.record.came_by.is_some() {
+    if outgoing.dumping || outgoing.holds_where_it_lives() {
         return Ok(());
     }
     for pid in outgoing.hold.pids() {
@@ -87,4 +87,3 @@ pub(super) fn thaw_home(outgoing: &Outgoing) -> Result<(), String> {
     }
     outgoing.hold.remove().map_err(|e| e.to_string())
 }
-

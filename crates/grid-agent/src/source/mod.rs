@@ -11,9 +11,7 @@ use self::hold::{pending_signals, stage_of, take_hold, thaw_home};
 use crate::agent::{Agent, Input};
 use crate::data::Dial;
 use crate::link::tracing_line;
-use grid_core::handover::{
-    GoneProof, Source, SourceAction, SourceInput, answer_unknown_at_source,
-};
+use grid_core::handover::{GoneProof, Source, SourceAction, SourceInput, answer_unknown_at_source};
 use grid_os::cgroup::{Controller, Group};
 use grid_types::event::{MoveFigures, Resolution};
 use grid_types::facts::TreeFacts;
@@ -93,6 +91,11 @@ impl Outgoing {
         }
     }
 
+    /// The hold is the group in which the tree lives, not one that was made for this attempt.
+    fn holds_where_it_lives(&self) -> bool {
+        self.record.members.first().and_then(|m| m.group.as_deref()) == Some(self.record.hold.as_str())
+    }
+
     /// Its outcome is open.
     pub(crate) fn is_moving(&self) -> bool {
         self.dumping
@@ -148,8 +151,9 @@ impl Agent {
     /// Where the tree is held: its own group where it came by an earlier move; else a group of its own (v1), or a
     /// child of its present group without controllers (v2), so that its limits and its accounting stay as they are.
     fn hold_group(&self, attempt: &AttemptId, root: i32, came_by: Option<&AttemptId>) -> Group {
-        if let Some(group) = came_by.and_then(|a| self.incoming.get(a)).map(|i| i.tree().0.group.clone()) {
-            return group.with(&[Controller::Freezer]);
+        let came = came_by.and_then(|a| self.incoming.get(a)).map(|i| i.tree().0.group.with(&[Controller::Freezer]));
+        if let Some(group) = came.filter(|g| g.pids().contains(&root)) {
+            return group;
         }
         let own = self.hierarchies.group_of(root, Controller::Freezer);
         match own.filter(|_| self.hierarchies.is_v2(Controller::Freezer)) {
@@ -331,9 +335,11 @@ impl Agent {
                 if outgoing.hold.exists() {
                     outgoing.hold.kill(Duration::from_secs(5)).map_err(|e| e.to_string())?;
                 }
-                match outgoing.record.came_by.clone() {
-                    Some(earlier) => self.tree_left(&earlier),
-                    None => outgoing.hold.remove().map_err(|e| e.to_string())?,
+                if !outgoing.holds_where_it_lives() {
+                    outgoing.hold.remove().map_err(|e| e.to_string())?;
+                }
+                if let Some(earlier) = outgoing.record.came_by.clone() {
+                    self.tree_left(&earlier);
                 }
             }
             SourceAction::Report(report) => self.report_source(attempt, report),
@@ -345,4 +351,3 @@ impl Agent {
 fn unknown(attempt: &AttemptId) -> Reason {
     Reason::new(ReasonCode::Changed, format!("no attempt {attempt} leaves from here"))
 }
-

@@ -156,4 +156,3 @@ fn code_of(detail: &str) -> ReasonCode {
         _ => ReasonCode::Criu,
     }
 }
-

@@ -117,7 +117,6 @@ impl Criu {
             shell_job: Some(job.shell_job),
             ps: Some(PageServer { fd: Some(PAGES_FD) }),
             unprivileged: job.owner.map(|_| true),
-            timeout: Some(10),
             ghost_limit: Some(16 << 20),
             ..common(job.images, "dump.log")
         };

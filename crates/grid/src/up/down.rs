@@ -43,6 +43,10 @@ pub(crate) async fn status(plan: &Plan) -> Result<Status, String> {
 
 /// Ends the cluster of this state. Refused while something is away, unless it is recalled first or given up.
 pub async fn down(state: &Path, recall_first: bool, give_up: bool) -> Result<Vec<String>, UpError> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(UpError::new(FaultClass::Permission, "only root ends the cluster. Nothing was changed.")
+            .hint("sudo grid down"));
+    }
     let pid = supervisor(state);
     let leftovers = if pid.is_none() { orphans(state) } else { None };
     if pid.is_none() && leftovers.is_none() {
