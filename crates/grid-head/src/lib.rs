@@ -17,6 +17,7 @@ mod hub;
 mod journal;
 mod offloads;
 mod pressure;
+mod privacy;
 mod reconcile;
 mod scan;
 mod server;

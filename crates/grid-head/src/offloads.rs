@@ -179,7 +179,7 @@ impl Head {
     pub(crate) fn way_home(&self, id: &OffloadId) -> Result<(OffloadRecord, ProcId), ApiError> {
         let record = self.offload_record(id)?;
         if record.phase != OffloadPhase::Away {
-            let what = format!("offload {id} is {:?}, not away. Nothing was changed.", record.phase);
+            let what = format!("offload {id} is {}, not away. Nothing was changed.", record.phase);
             return Err(fault(FaultClass::Conflict, what));
         }
         let (_, free) = self.head_room();
@@ -212,7 +212,7 @@ impl Head {
             OffloadPhase::Moving => record.source,
             OffloadPhase::Returning => record.destination,
             phase => {
-                let what = format!("offload {id} is {phase:?}; nothing is under way. Nothing was changed.");
+                let what = format!("offload {id} is {phase}; nothing is under way. Nothing was changed.");
                 return Err(fault(FaultClass::Conflict, what));
             }
         };
@@ -225,7 +225,7 @@ impl Head {
         if record.phase != OffloadPhase::InDoubt {
             return Err(fault(
                 FaultClass::Conflict,
-                format!("offload {id} is {:?}, not in doubt. Nothing was changed.", record.phase),
+                format!("offload {id} is {}, not in doubt. Nothing was changed.", record.phase),
             ));
         }
         let holder = match record.direction {

@@ -6,6 +6,7 @@ use super::supervise::Kept;
 use super::{UpError, down, failed};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
 use grid_os::spawn::{Place, spawn};
+use grid_types::api::Status;
 use grid_types::exit::FaultClass;
 use nix::libc;
 use std::io::{BufRead, BufReader, Write};
@@ -28,7 +29,7 @@ pub(crate) struct Node {
 }
 
 /// Starts the cluster, calls `ready` when it answers, and keeps it until it is told to end.
-pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration)) -> Result<(), UpError> {
+pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration, &Status)) -> Result<(), UpError> {
     let start = Instant::now();
     let root = root_group(&plan)?;
     check(&plan, &root)?;
@@ -47,7 +48,7 @@ pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration)) -> Result<(
         }
     }
     let outcome = match made {
-        Ok(()) => keep(&plan, &root, || ready(&plan, start.elapsed())).await,
+        Ok(()) => keep(&plan, &root, |status| ready(&plan, start.elapsed(), status)).await,
         Err(e) => Err(e),
     };
     remove(&plan, &nodes, &root);
@@ -200,7 +201,7 @@ fn wire(node: &NodePlan, init: i32) -> std::io::Result<()> {
 }
 
 /// Runs the head's agent and daemon until somebody ends the cluster.
-async fn keep(plan: &Plan, root: &Group, ready: impl FnOnce()) -> Result<(), UpError> {
+async fn keep(plan: &Plan, root: &Group, ready: impl FnOnce(&Status)) -> Result<(), UpError> {
     let conf = |name: &str| plan.state.join("conf").join(name).to_string_lossy().into_owned();
     let log = |name: &str| plan.state.join("log").join(name);
     let (hub, head) = (conf("hub.json"), conf("head.json"));
@@ -212,8 +213,8 @@ async fn keep(plan: &Plan, root: &Group, ready: impl FnOnce()) -> Result<(), UpE
     daemon.start().map_err(failed("the head's daemon"))?;
     let mut signals = Signals::new()?;
     let outcome = match await_ready(plan, &agent, &daemon).await {
-        Ok(()) => {
-            ready();
+        Ok(status) => {
+            ready(&status);
             loop {
                 tokio::select! {
                     () = agent.keep() => {}
@@ -247,16 +248,16 @@ impl Signals {
     }
 }
 
-async fn await_ready(plan: &Plan, agent: &Kept, daemon: &Kept) -> Result<(), UpError> {
+async fn await_ready(plan: &Plan, agent: &Kept, daemon: &Kept) -> Result<Status, UpError> {
     let deadline = Instant::now() + READY_WITHIN;
     loop {
         let missing = match down::status(plan).await {
-            Ok(status) => {
-                status.nodes.iter().find(|n| n.state != "ready").map(|n| format!("{} is {}", n.node, n.state))
-            }
-            Err(e) => Some(e),
+            Ok(status) => match status.nodes.iter().find(|n| n.state != "ready") {
+                None => return Ok(status),
+                Some(node) => format!("{} is {}", node.node, node.state),
+            },
+            Err(e) => e,
         };
-        let Some(missing) = missing else { return Ok(()) };
         if Instant::now() > deadline {
             let said = format!("agent: {}; daemon: {}", agent.last_words(), daemon.last_words());
             let what = format!("the cluster did not answer within {} s: {missing}. {said}", READY_WITHIN.as_secs());
