@@ -80,7 +80,7 @@ fn start(place: &Place) -> Result<Work, String> {
         "python3",
         Bytes(python.memory())
     );
-    println!("              {:<6} {:<9} interactive", shell.pid, "bash");
+    println!("              {:<6} {:<9} interactive, in a terminal", shell.pid, "bash");
     Ok(Work { prover, python, shell })
 }
 

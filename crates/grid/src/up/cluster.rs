@@ -3,11 +3,12 @@
 use super::node::run;
 use super::plan::{NodePlan, Plan};
 use super::supervise::Kept;
-use super::{UpError, down, failed};
+use super::{UpError, down, failed, tell};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
 use grid_os::spawn::{Place, spawn};
 use grid_types::exit::FaultClass;
 use nix::libc;
+use nix::sys::signal::{SigSet, Signal};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -208,6 +209,9 @@ struct Signals(tokio::signal::unix::Signal, tokio::signal::unix::Signal);
 impl Signals {
     fn new() -> Result<Self, UpError> {
         let on = |kind| signal(kind).map_err(failed("waiting for signals"));
+        // Whoever started us may have them blocked, and that is inherited: `grid down` would not reach us.
+        let ours = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
+        ours.thread_unblock().map_err(|e| failed("unblocking signals")(e.into()))?;
         Ok(Self(on(SignalKind::interrupt())?, on(SignalKind::terminate())?))
     }
     async fn next(&mut self) {
@@ -244,16 +248,29 @@ fn remove(plan: &Plan, nodes: &[Node], root: &Group) {
         // The pair goes with the worker's namespace; where that takes a moment, it is taken down by name.
         let _ = run("ip", &["link", "del", &node.veth_head]);
         if let Err(e) = root.child(node.name.as_str()).kill(Duration::from_secs(5)) {
-            eprintln!("grid: {e}");
+            tell(&format!("grid: {e}"));
         }
     }
     for pid in root.pids() {
         let _ = root.sibling("").add(pid);
     }
     if let Err(e) = root.remove() {
-        eprintln!("grid: {e}");
+        tell(&format!("grid: {e}"));
     }
+    remove_run_dirs(plan);
     let _ = std::fs::remove_file(plan.socket());
     let _ = std::fs::remove_file(plan.agent_socket());
     let _ = std::fs::remove_file(plan.state.join("up.pid"));
+}
+
+/// The head's agent and daemon have `/run` in common with the machine; each worker's went with its namespace.
+fn remove_run_dirs(plan: &Plan) {
+    let top = Path::new("/run").join(&plan.cgroup);
+    let heads = plan.head().map(|head| top.join(head.as_str()));
+    for dir in heads.iter().chain([&top]) {
+        match std::fs::remove_dir(dir) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => tell(&format!("grid: {}: {e}", dir.display())),
+            _ => {}
+        }
+    }
 }
