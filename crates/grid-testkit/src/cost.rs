@@ -54,11 +54,13 @@ pub fn family(pid: i32) -> Vec<i32> {
 /// Bytes of the files below a folder.
 fn stored(dir: &Path) -> u64 {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.map(|e| match e.metadata() {
-        Ok(m) if m.is_dir() => stored(&e.path()),
-        Ok(m) => m.len(),
-        Err(_) => 0,
-    }).sum()
+    entries
+        .map(|e| match e.metadata() {
+            Ok(m) if m.is_dir() => stored(&e.path()),
+            Ok(m) => m.len(),
+            Err(_) => 0,
+        })
+        .sum()
 }
 
 /// Memory of a process and its descendants, and bytes of the files in a folder, looked at every few milliseconds.

@@ -80,6 +80,9 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_by_thousands() {
-        assert_eq!(["7", "999", "1,000", "18,951", "1,234,567"], [7, 999, 1000, 18_951, 1_234_567].map(grouped).as_ref());
+        assert_eq!(
+            ["7", "999", "1,000", "18,951", "1,234,567"],
+            [7, 999, 1000, 18_951, 1_234_567].map(grouped).as_ref()
+        );
     }
 }

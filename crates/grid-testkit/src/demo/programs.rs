@@ -165,7 +165,11 @@ impl Shell {
         while !String::from_utf8_lossy(&seen).contains("sum-42") {
             let mut ready = [PollFd::new(self.terminal.as_fd(), PollFlags::POLLIN)];
             if start.elapsed() > START || poll(&mut ready, PollTimeout::from(1000u16)).map_err(|e| said(&e))? == 0 {
-                return Err(format!("the shell ({}) does not answer; seen: {}", self.pid, String::from_utf8_lossy(&seen)));
+                return Err(format!(
+                    "the shell ({}) does not answer; seen: {}",
+                    self.pid,
+                    String::from_utf8_lossy(&seen)
+                ));
             }
             let mut buffer = [0; 4096];
             let n = terminal.read(&mut buffer).map_err(|e| said(&e))?;

@@ -36,7 +36,9 @@ struct Lease {
 
 /// All steps, in order.
 pub(super) fn run(place: &Place) -> Result<(), String> {
-    println!("Changes outside this folder: none that stay (while it runs: control groups, namespaces, two network links)");
+    println!(
+        "Changes outside this folder: none that stay (while it runs: control groups, namespaces, two network links)"
+    );
     let mut trace = cluster(place)?;
     let work = start(place)?;
     let agent = place.local.process("hub.json")?;
@@ -207,10 +209,7 @@ fn compared(place: &Place, extra: Extra) -> Result<(), String> {
         return Err(format!("moved by hand: {}{}", text.trim(), String::from_utf8_lossy(&out.stderr).trim()));
     };
     let gap: u64 = gap.parse().map_err(|_| format!("moved by hand: {text}"))?;
-    println!(
-        "            by hand the same prover: {} ms (dump {dump}, copy {copy}, restore {restore})",
-        grouped(gap)
-    );
+    println!("            by hand the same prover: {} ms (dump {dump}, copy {copy}, restore {restore})", grouped(gap));
     println!(
         "            extra memory on head while moving: {} resident in agent and CRIU, {} in files of /run",
         Bytes(extra.rss),
@@ -249,14 +248,16 @@ fn returned(place: &Place, work: &Work, lease: &Lease, trace: &Trace) -> Result<
     let boost = &lease.view.boost;
     place.local.say(&["boost", "release", boost.id.as_str()])?;
     let nodes: Vec<NodeView> = place.local.ask(&["node", "list"])?;
-    let lent: Vec<(&NodeName, Resources)> = nodes.iter().map(|n| (&n.node, n.lent)).filter(|(_, r)| !r.is_zero()).collect();
+    let lent: Vec<(&NodeName, Resources)> =
+        nodes.iter().map(|n| (&n.node, n.lent)).filter(|(_, r)| !r.is_zero()).collect();
     expect("what is still lent", &vec![], &lent)?;
     if kernel::limits(&lease.group).is_ok() {
         return Err(format!("the control group {} is still there", lease.group));
     }
     work.shell.answers()?;
+    let before = kernel::census();
     place.take_down();
-    let left = trace.left();
+    let left = trace.left(&before);
     let [processes, namespaces, mounts, groups, links] = left.counts;
     let amount = boost.amount;
     println!(
