@@ -64,6 +64,12 @@ impl Snapshot {
         for root in cgroup_roots() {
             cgroups(Path::new(&root), marks, 8, &mut found);
         }
+        for entry in fs::read_dir("/run").into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if marks.named(&name) {
+                found.insert(format!("folder /run/{name}"));
+            }
+        }
         for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if marks.named(&name) {

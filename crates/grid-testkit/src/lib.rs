@@ -9,7 +9,7 @@
 //! | [`criu`] | whether CRIU works here, and the `SKIPPED: ...` line where it does not |
 //! | [`local`] | the embedded cluster, driven by the `grid` program as a person drives it |
 //! | [`cost`] | what processes cost: memory and CPU time, sampled |
-//! | [`demo`] | `make demo` |
+//! | [`demo`], [`bench`] | `make demo`, and the measurements of `make bench` |
 //! | [`scratch`] | temporary folders that an unprivileged program can reach |
 //! | [`report`] | the report files that the programs write and that tests read |
 //! | [`gaps`], [`pattern`], [`args`], [`clock`], [`raw`] | the insides of the programs in `src/bin` |
@@ -17,6 +17,7 @@
 //! Programs (`src/bin`): `prover` (its memory and its digest), `stamper` (its downtime), `family` (a process tree).
 
 pub mod args;
+pub mod bench;
 pub mod clock;
 pub mod cluster;
 pub mod cost;

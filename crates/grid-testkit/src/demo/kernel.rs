@@ -3,6 +3,7 @@
 use crate::cost;
 use crate::leaks::{self, Marks, Snapshot};
 use crate::local::Local;
+use crate::procs;
 use grid_types::{Bytes, MilliCpu, Resources};
 use std::collections::BTreeSet;
 use std::fs;
@@ -80,10 +81,21 @@ pub(super) struct Left {
     pub(super) counts: [usize; 5],
 }
 
-/// What carries the cluster's names or its folder, and which of its namespaces still have a process or a mount.
+/// What carries the cluster's names or its folder, and which of its namespaces still have a process.
+///
+/// The kernel gives a namespace's number to the next one that is made, so a process that began after the cluster's end
+/// says nothing about the cluster's namespaces.
 pub(super) struct Trace {
     marks: Marks,
     namespaces: BTreeSet<u64>,
+}
+
+/// Processes at one moment, by number and start time.
+pub(super) type Census = BTreeSet<(i32, u64)>;
+
+/// All processes of the machine.
+pub(super) fn census() -> Census {
+    cost::pids().into_iter().filter_map(|pid| Some((pid, procs::start_ticks(pid)?))).collect()
 }
 
 impl Trace {
@@ -97,19 +109,17 @@ impl Trace {
         Ok(Self { marks: Marks { names: named, programs: vec![], arguments: vec![dir] }, namespaces })
     }
 
-    /// Namespaces that were noted.
+    /// Notes the namespaces of these processes too.
     pub(super) fn add_namespaces(&mut self, pids: &[i32]) {
         self.namespaces.extend(namespaces(pids));
     }
 
-    /// Looks until nothing is left, or some seconds have passed.
-    pub(super) fn left(&self) -> Left {
+    /// Looks until nothing is left, or some seconds have passed. `before` are the processes before the cluster's end.
+    pub(super) fn left(&self, before: &Census) -> Left {
         let mut what = leaks::settle(&Snapshot::default(), &self.marks, Duration::from_secs(5)).0;
-        let alive: BTreeSet<u64> =
-            cost::pids().iter().flat_map(|pid| of_process(&pid.to_string()).collect::<Vec<_>>()).collect();
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let kept = |ns: &&u64| alive.contains(ns) || mounts.contains(&format!(":[{ns}]"));
-        what.extend(self.namespaces.iter().filter(kept).map(|ns| format!("namespace {ns}")));
+        let old: Vec<i32> = census().intersection(before).map(|(pid, _)| *pid).collect();
+        let alive = namespaces(&old);
+        what.extend(self.namespaces.intersection(&alive).map(|ns| format!("namespace {ns}")));
         let count = |kinds: &[&str]| what.iter().filter(|w| kinds.iter().any(|kind| w.starts_with(kind))).count();
         let counts = [
             count(&["process "]),

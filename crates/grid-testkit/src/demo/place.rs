@@ -3,13 +3,15 @@
 
 use crate::local::Local;
 use crate::procs::{self, NOBODY};
-use nix::sys::signal::{SigSet, Signal, kill};
+use crate::raw;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// The demo's folder inside the project.
 const HOME: &str = ".grid/demo";
@@ -114,26 +116,31 @@ impl Place {
         *self.ending.helper.lock().unwrap_or_else(PoisonError::into_inner) = pid;
     }
 
-    /// SIGINT, SIGTERM and SIGHUP take everything down and end the demo. Before any other thread is started.
+    /// SIGINT, SIGTERM and SIGHUP take everything down and end the demo.
     pub(super) fn watch_signals(&self) -> Result<(), String> {
-        let set = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
-        set.thread_block().map_err(|e| format!("signals: {e}"))?;
+        let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+        raw::note_signals(&signals).map_err(|e| format!("signals: {e}"))?;
         let (ending, dir) = (self.ending.clone(), self.dir.clone());
         std::thread::spawn(move || {
-            let Ok(signal) = set.wait() else { return };
+            let signal = loop {
+                match raw::told() {
+                    Some(signal) => break signal,
+                    None => std::thread::sleep(Duration::from_millis(50)),
+                }
+            };
             ending.interrupted.store(true, Ordering::SeqCst);
-            println!("\n{signal}: taking everything down");
+            eprintln!("\n{signal}: taking everything down");
             ending.take_down();
             let _ = fs::remove_dir_all(&dir);
-            println!("STOPPED: nothing of the demo is left");
-            std::process::exit(130);
+            eprintln!("STOPPED by {signal}: the demo's programs and cluster are ended");
+            std::process::exit(128 + signal as i32);
         });
         Ok(())
     }
 
     /// A signal came.
     pub(super) fn interrupted(&self) -> bool {
-        self.ending.interrupted.load(Ordering::SeqCst)
+        self.ending.interrupted.load(Ordering::SeqCst) || raw::told().is_some()
     }
 
     /// Ends programs and cluster.
@@ -173,7 +180,7 @@ impl Ending {
             }
         }
         if let Err(e) = self.local.down() {
-            println!("taking the cluster down: {e}");
+            eprintln!("taking the cluster down: {e}");
         }
     }
 }

@@ -82,7 +82,7 @@ fn start(place: &Place) -> Result<Work, String> {
         "python3",
         Bytes(python.memory())
     );
-    println!("              {:<6} {:<9} interactive", shell.pid, "bash");
+    println!("              {:<6} {:<9} interactive, in a terminal", shell.pid, "bash");
     Ok(Work { prover, python, shell })
 }
 
@@ -255,8 +255,9 @@ fn returned(place: &Place, work: &Work, lease: &Lease, trace: &Trace) -> Result<
         return Err(format!("the control group {} is still there", lease.group));
     }
     work.shell.answers()?;
+    let before = kernel::census();
     place.take_down();
-    let left = trace.left();
+    let left = trace.left(&before);
     let [processes, namespaces, mounts, groups, links] = left.counts;
     let amount = boost.amount;
     println!(

@@ -3,12 +3,13 @@
 use super::node::run;
 use super::plan::{NodePlan, Plan};
 use super::supervise::Kept;
-use super::{UpError, down, failed};
+use super::{UpError, down, failed, tell};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
 use grid_os::spawn::{Place, spawn};
 use grid_types::api::Status;
 use grid_types::exit::FaultClass;
 use nix::libc;
+use nix::sys::signal::{SigSet, Signal};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -241,6 +242,9 @@ struct Signals(tokio::signal::unix::Signal, tokio::signal::unix::Signal);
 impl Signals {
     fn new() -> Result<Self, UpError> {
         let on = |kind| signal(kind).map_err(failed("waiting for signals"));
+        // Whoever started us may have them blocked, and that is inherited: `grid down` would not reach us.
+        let ours = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
+        ours.thread_unblock().map_err(|e| failed("unblocking signals")(e.into()))?;
         Ok(Self(on(SignalKind::interrupt())?, on(SignalKind::terminate())?))
     }
     async fn next(&mut self) {
@@ -271,7 +275,7 @@ async fn await_ready(plan: &Plan, agent: &Kept, daemon: &Kept) -> Result<Status,
 pub(crate) fn remove(plan: &Plan, nodes: &[Node], root: &Group) {
     let kill = |group: &Group| {
         if let Err(e) = group.kill(Duration::from_secs(5)) {
-            eprintln!("grid: {e}");
+            tell(&format!("grid: {e}"));
         }
     };
     for made in nodes {

@@ -167,13 +167,13 @@ pub(crate) async fn may_end(plan: &Plan) -> bool {
     }
     let client = Client::new(plan.socket());
     for line in recall_all(&client).await {
-        eprintln!("{line}");
+        super::tell(&line);
     }
     let left = away(&client).await;
     if left.is_empty() {
         return true;
     }
     let _ = std::fs::write(plan.state.join("down"), FORCE);
-    eprintln!("{} processes are still away and would end: interrupt again to end them", left.len());
+    super::tell(&format!("{} processes are still away and would end: interrupt again to end them", left.len()));
     false
 }

@@ -46,3 +46,10 @@ impl UpError {
 pub(crate) fn failed(what: &str) -> impl Fn(std::io::Error) -> UpError + '_ {
     move |e| UpError::new(FaultClass::Internal, format!("{what}: {e}"))
 }
+
+/// Tells whoever still listens: a detached supervisor's standard error goes to a pipe that nobody reads, and must not
+/// end it.
+pub(crate) fn tell(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
