@@ -65,6 +65,8 @@ pub(crate) struct Incoming {
     place: TreePlace,
     stream: Option<TcpStream>,
     staging: bool,
+    /// The root's end was told; the rest of the tree may live on.
+    told: bool,
     armed: u64,
     last_word: Instant,
 }
@@ -84,6 +86,19 @@ impl Incoming {
 
     fn root_lives(&self) -> bool {
         self.record.root.is_some_and(|r| start_ticks(r.pid) == Some(r.start_ticks)) && self.place.dir.exit().is_none()
+    }
+
+    /// Ends a tree that runs here, and waits until its pid 1 has seen how.
+    pub(crate) fn end(&self, within: Duration) {
+        if self.living_root().is_none() {
+            return;
+        }
+        if let Err(e) = self.place.group.kill(within) {
+            return tracing_line(&e.to_string());
+        }
+        if let Some(fd) = self.record.init.and_then(InitProcess::open) {
+            wait_gone(&fd);
+        }
     }
 
     pub(crate) fn stage_lease(&self) -> Option<&LeaseId> {
@@ -118,6 +133,7 @@ impl Agent {
             place,
             stream: None,
             staging: false,
+            told: false,
             armed: 0,
             last_word: Instant::now(),
         }
@@ -317,6 +333,28 @@ impl Agent {
         for attempt in attempts {
             self.step_destination(&attempt, DestinationInput::Tick);
         }
+        self.notice_ended_roots();
+    }
+
+    /// A root can end before the rest of its tree (a `setsid` grandchild lives on until the lease ends): its end is told
+    /// then, not only when the last of the tree has gone.
+    fn notice_ended_roots(&mut self) {
+        let mut notices = Vec::new();
+        for (attempt, incoming) in &mut self.incoming {
+            if incoming.record.exit.is_some() || incoming.living_root().is_none() {
+                continue;
+            }
+            let Some(status) = incoming.place.dir.exit() else { continue };
+            incoming.record.exit = Some(status);
+            let (state, released) = (incoming.machine.state, incoming.machine.released);
+            if let Err(e) = self.ledger.put_destination(attempt, state, released, &incoming.record) {
+                tracing_line(&e.to_string());
+            }
+            incoming.told = true;
+            let offload = incoming.record.stage.offload.clone();
+            notices.push(Notice::Ended { attempt: attempt.clone(), offload, status: Some(status) });
+        }
+        notices.into_iter().for_each(|notice| self.notice(notice));
     }
 
     pub(crate) fn destinations_from(&self, node: &NodeName) -> Vec<AttemptId> {
@@ -401,7 +439,9 @@ impl Agent {
             DestinationReport::Ended => {
                 let status = incoming.record.exit;
                 let place = incoming.place.clone();
-                self.notice(Notice::Ended { attempt: attempt_id, offload, status });
+                if !incoming.told {
+                    self.notice(Notice::Ended { attempt: attempt_id, offload, status });
+                }
                 if let Err(e) = place.destroy(None) {
                     tracing_line(&e);
                 }

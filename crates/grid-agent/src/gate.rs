@@ -15,7 +15,11 @@ pub(crate) fn inspect(group: &Group, stage: &Stage) -> Result<(), String> {
     if pids.len() != stage.processes as usize {
         let names: Vec<String> = pids.iter().map(|pid| name(*pid)).collect();
         let names = names.join(", ");
-        return Err(refusal(&format!("{} processes arrived ({names}), {} were announced", pids.len(), stage.processes)));
+        return Err(refusal(&format!(
+            "{} processes arrived ({names}), {} were announced",
+            pids.len(),
+            stage.processes
+        )));
     }
     for pid in pids {
         inspect_one(&proc, pid, stage)?;
@@ -25,7 +29,8 @@ pub(crate) fn inspect(group: &Group, stage: &Stage) -> Result<(), String> {
 
 fn name(pid: i32) -> String {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').map_or_else(|| pid.to_string(), |(name, rest)| format!("{name}){}", &rest[..2.min(rest.len())]))
+    stat.rsplit_once(')')
+        .map_or_else(|| pid.to_string(), |(name, rest)| format!("{name}){}", &rest[..2.min(rest.len())]))
 }
 
 fn refusal(what: &str) -> String {

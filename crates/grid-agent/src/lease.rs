@@ -139,6 +139,8 @@ impl Agent {
             return Err(Reason::new(ReasonCode::Away, format!("{} guests still live in {id}", guests.len())));
         }
         let group = lease.group.clone();
+        // Trees first, each by its own group: their pids 1 see how they ended, write it down and follow.
+        self.incoming.values().filter(|t| t.lives_in(id)).for_each(|t| t.end(KILL_WITHIN));
         group.kill(KILL_WITHIN).map_err(failed)?;
         self.incoming.values_mut().filter(|t| t.stage_lease() == Some(id)).for_each(Incoming::forget_group);
         group.remove().map_err(failed)?;
