@@ -46,7 +46,9 @@ impl Head {
         self.run_hook("auto-offload".to_owned(), boost, Box::pin(async move { head.auto_offload(&own).await }));
         let hooks: Vec<_> = self.hooks.0.borrow().clone();
         for hook in hooks {
-            self.run_hook(hook.name(), boost, hook.on_boost_activated(boost.clone()));
+            // Called inside its own task: it may panic before it returns its future, too.
+            let own = boost.clone();
+            self.run_hook(hook.name(), boost, Box::pin(async move { hook.on_boost_activated(own).await }));
         }
     }
 
@@ -74,3 +76,7 @@ impl Head {
         });
     }
 }
+
+#[cfg(test)]
+#[path = "hooks_tests.rs"]
+mod tests;
