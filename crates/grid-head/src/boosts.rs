@@ -246,7 +246,10 @@ impl Head {
         loop {
             let Ok(boost) = self.boost(id) else { return };
             let BoostState::Ending { why } = boost.state else { return };
-            let (_, home_free) = self.head_room();
+            // As for a recall that a person asks for: at home CPU is shared, and a busy one keeps nobody away; a boost is
+            // asked for because it is busy.
+            let (home, free) = self.head_room();
+            let home_free = free.map(|free| Resources { cpu: home.cpu, ..free });
             let guests = self.inner.borrow().state.guests_at_end(id);
             match at_end(&boost, &guests, home_free) {
                 EndStep::Wait { offloads } => {

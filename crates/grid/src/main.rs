@@ -60,7 +60,13 @@ fn read_config<T: DeserializeOwned>(path: &Path) -> Result<T, UpError> {
 
 fn agent(config: &Path) -> Result<(), UpError> {
     let config = read_config(config)?;
-    block_on(grid_agent::run(config))?.map_err(|e| UpError { class: FaultClass::Environment, ..internal(&e) })
+    block_on(grid_agent::run(config))?.map_err(|e| {
+        let class = match e {
+            grid_agent::AgentError::Ledger(_) => FaultClass::State,
+            _ => FaultClass::Environment,
+        };
+        UpError { class, ..internal(&e) }
+    })
 }
 
 fn daemon(config: Option<&Path>) -> Result<(), UpError> {

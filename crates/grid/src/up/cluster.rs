@@ -29,6 +29,18 @@ pub(crate) struct Node {
     init: i32,
 }
 
+impl Node {
+    /// The error where its pid 1 has ended already: only an agent that cannot use its state makes it do so.
+    fn ended(&self, plan: &Plan, node: &NodePlan) -> Option<UpError> {
+        // Not of its directory: that stays until init reaps it.
+        if Path::new(&format!("/proc/{}/ns/net", self.init)).exists() {
+            return None;
+        }
+        let said = std::fs::read_to_string(plan.state.join(format!("log/{}.log", node.name))).unwrap_or_default();
+        Some(not_started(&node.name, FaultClass::State, &said))
+    }
+}
+
 /// Starts the cluster, calls `ready` when it answers, and keeps it until it is told to end.
 pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration, &Status)) -> Result<(), UpError> {
     let start = Instant::now();
@@ -49,7 +61,7 @@ pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration, &Status)) ->
         }
     }
     let outcome = match made {
-        Ok(()) => keep(&plan, &root, |status| ready(&plan, start.elapsed(), status)).await,
+        Ok(()) => keep(&plan, &root, &nodes, |status| ready(&plan, start.elapsed(), status)).await,
         Err(e) => Err(e),
     };
     remove(&plan, &nodes, &root);
@@ -175,8 +187,9 @@ fn make_node(plan: &Plan, node: &NodePlan, root: &Group) -> Result<Node, UpError
             format!("{what}: {}", said.lines().last().unwrap_or("it ended at once")),
         ));
     }
-    wire(node, init).map_err(&err)?;
-    Ok(Node { init })
+    let made = Node { init };
+    wire(node, init).map_err(|e| made.ended(plan, node).unwrap_or_else(|| err(e)))?;
+    Ok(made)
 }
 
 /// Third bytes of the link-local addresses that this machine has.
@@ -202,7 +215,7 @@ fn wire(node: &NodePlan, init: i32) -> std::io::Result<()> {
 }
 
 /// Runs the head's agent and daemon until somebody ends the cluster.
-async fn keep(plan: &Plan, root: &Group, ready: impl FnOnce(&Status)) -> Result<(), UpError> {
+async fn keep(plan: &Plan, root: &Group, nodes: &[Node], ready: impl FnOnce(&Status)) -> Result<(), UpError> {
     let conf = |name: &str| plan.state.join("conf").join(name).to_string_lossy().into_owned();
     let log = |name: &str| plan.state.join("log").join(name);
     let (hub, head) = (conf("hub.json"), conf("head.json"));
@@ -213,7 +226,7 @@ async fn keep(plan: &Plan, root: &Group, ready: impl FnOnce(&Status)) -> Result<
     agent.start().map_err(failed("the head's agent"))?;
     daemon.start().map_err(failed("the head's daemon"))?;
     let mut signals = Signals::new()?;
-    let outcome = match await_ready(plan, &agent, &daemon).await {
+    let outcome = match await_ready(plan, nodes, &mut agent, &mut daemon).await {
         Ok(status) => {
             ready(&status);
             loop {
@@ -252,9 +265,14 @@ impl Signals {
     }
 }
 
-async fn await_ready(plan: &Plan, agent: &Kept, daemon: &Kept) -> Result<Status, UpError> {
+async fn await_ready(plan: &Plan, nodes: &[Node], agent: &mut Kept, daemon: &mut Kept) -> Result<Status, UpError> {
     let deadline = Instant::now() + READY_WITHIN;
     loop {
+        could_start("the head's agent", agent)?;
+        could_start("the head's daemon", daemon)?;
+        for (node, made) in plan.nodes.iter().zip(nodes) {
+            made.ended(plan, node).map_or(Ok(()), Err)?;
+        }
         let missing = match down::status(plan).await {
             Ok(status) => match status.nodes.iter().find(|n| n.state != "ready") {
                 None => return Ok(status),
@@ -269,6 +287,18 @@ async fn await_ready(plan: &Plan, agent: &Kept, daemon: &Kept) -> Result<Status,
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// An error where this program has ended already: with its class, and what it said.
+fn could_start(what: &str, kept: &mut Kept) -> Result<(), UpError> {
+    let Some(code) = kept.ended() else { return Ok(()) };
+    let class = FaultClass::ALL.into_iter().find(|c| i32::from(c.code()) == code).unwrap_or(FaultClass::Internal);
+    Err(not_started(&what, class, &kept.last_words()))
+}
+
+fn not_started(what: &dyn std::fmt::Display, class: FaultClass, said: &str) -> UpError {
+    let last = said.lines().rev().flat_map(|l| l.rsplit("; ")).find_map(|l| l.strip_prefix("error: "));
+    UpError::new(class, format!("{what} could not start: {}", last.unwrap_or(said.trim())))
 }
 
 /// Takes away what was made. What came home lives on, in its own group below the head's.

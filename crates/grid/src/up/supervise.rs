@@ -61,6 +61,12 @@ impl Kept {
         }
     }
 
+    /// The exit code, where it has ended and was not started again yet; -1 for a signal.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        let status = self.child.as_mut()?.try_wait().ok()??;
+        Some(status.code().unwrap_or(-1))
+    }
+
     pub(crate) async fn stop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         if let Some(pid) = child.id() {
