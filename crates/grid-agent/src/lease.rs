@@ -139,6 +139,13 @@ impl Agent {
             return Err(Reason::new(ReasonCode::Away, format!("{} guests still live in {id}", guests.len())));
         }
         let group = lease.group.clone();
+        // The trees first and their pid 1 after them, so that how each root ended is written down.
+        for guest in &guests {
+            if let Some(incoming) = self.incoming.get(guest) {
+                incoming.end_tree();
+            }
+            self.root_ended(guest, 0);
+        }
         group.kill(KILL_WITHIN).map_err(failed)?;
         self.incoming.values_mut().filter(|t| t.stage_lease() == Some(id)).for_each(Incoming::forget_group);
         group.remove().map_err(failed)?;

@@ -146,7 +146,9 @@ impl Head {
                 self.inner.borrow_mut().there.insert(tree.offload.clone(), process);
             }
             let settled = matches!(record.phase, OffloadPhase::Ended | OffloadPhase::Failed | OffloadPhase::Lost);
-            if tree.state == DestinationState::Ended && tree.attempt == record.attempt && !settled {
+            // The root's end counts; others of its tree may live on until the lease ends.
+            let over = tree.state == DestinationState::Ended || tree.exit.is_some();
+            if over && tree.attempt == record.attempt && !settled {
                 self.note(Event::ProcessEnded { offload: tree.offload, status: tree.exit });
             }
         }

@@ -3,6 +3,7 @@
 //!
 //! | Module | Owns |
 //! | --- | --- |
+//! | [`cluster`] | a real cluster for one test, its programs, and its end |
 //! | [`procs`] | starting a program as an ordinary user's detached process; waiting for its report, its end |
 //! | [`leaks`] | what grid may leave on a machine (cgroups, network, mounts, processes), compared before and after |
 //! | [`criu`] | whether CRIU works here, and the `SKIPPED: ...` line where it does not |
@@ -18,6 +19,7 @@
 pub mod args;
 pub mod bench;
 pub mod clock;
+pub mod cluster;
 pub mod cost;
 pub mod criu;
 pub mod demo;

@@ -111,6 +111,12 @@ pub fn start_ticks(pid: i32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
+/// Numbers of all processes that are there now.
+pub fn all() -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// Waits until the report at `path` has a line of at least `count` steps, and returns its newest line. A line that
 /// carries an error ends the wait with it.
 pub fn wait_count(path: &Path, count: u64, limit: Duration) -> io::Result<report::Line> {

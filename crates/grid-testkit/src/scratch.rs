@@ -14,7 +14,12 @@ pub struct Scratch(tempfile::TempDir);
 impl Scratch {
     /// Makes one.
     pub fn new() -> io::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("grid-test-").tempdir()?;
+        Self::within(&std::env::temp_dir())
+    }
+
+    /// Makes one in this folder.
+    pub fn within(parent: &Path) -> io::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("grid-test-").tempdir_in(parent)?;
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))?;
         if nix::unistd::geteuid().is_root() {
             chown(dir.path(), Some(NOBODY), Some(NOBODY))?;

@@ -6,6 +6,7 @@ use super::supervise::Kept;
 use super::{UpError, down, failed, tell};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
 use grid_os::spawn::{Place, spawn};
+use grid_types::api::Status;
 use grid_types::exit::FaultClass;
 use nix::libc;
 use nix::sys::signal::{SigSet, Signal};
@@ -24,22 +25,34 @@ const BOUNDED: [Controller; 5] =
 const READY_WITHIN: Duration = Duration::from_secs(15);
 
 /// A worker that was made.
-struct Node {
+pub(crate) struct Node {
     init: i32,
 }
 
+impl Node {
+    /// The error where its pid 1 has ended already: only an agent that cannot use its state makes it do so.
+    fn ended(&self, plan: &Plan, node: &NodePlan) -> Option<UpError> {
+        // Not of its directory: that stays until init reaps it.
+        if Path::new(&format!("/proc/{}/ns/net", self.init)).exists() {
+            return None;
+        }
+        let said = std::fs::read_to_string(plan.state.join(format!("log/{}.log", node.name))).unwrap_or_default();
+        Some(not_started(&node.name, FaultClass::State, &said))
+    }
+}
+
 /// Starts the cluster, calls `ready` when it answers, and keeps it until it is told to end.
-pub async fn up(plan: Plan, ready: impl FnOnce(&Plan, Duration)) -> Result<(), UpError> {
-    check(&plan)?;
+pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration, &Status)) -> Result<(), UpError> {
     let start = Instant::now();
-    let hierarchies = Hierarchies::detect().map_err(failed("reading the mounted cgroups"))?;
-    let root = hierarchies.group(&plan.cgroup, &BOUNDED);
+    let root = root_group(&plan)?;
+    check(&plan, &root)?;
+    plan.avoid(&taken_blocks());
     make_state(&plan)?;
-    let token = make_token(&plan)?;
+    write_configs(&plan)?;
     let mut nodes = Vec::new();
     let mut made = Ok(());
     for node in &plan.nodes {
-        match make_node(&plan, node, &root, &token) {
+        match make_node(&plan, node, &root) {
             Ok(n) => nodes.push(n),
             Err(e) => {
                 made = Err(e);
@@ -48,14 +61,32 @@ pub async fn up(plan: Plan, ready: impl FnOnce(&Plan, Duration)) -> Result<(), U
         }
     }
     let outcome = match made {
-        Ok(()) => keep(&plan, &token, || ready(&plan, start.elapsed())).await,
+        Ok(()) => keep(&plan, &root, &nodes, |status| ready(&plan, start.elapsed(), status)).await,
         Err(e) => Err(e),
     };
     remove(&plan, &nodes, &root);
     outcome
 }
 
-fn check(plan: &Plan) -> Result<(), UpError> {
+/// The group below which everything of the cluster is.
+pub(crate) fn root_group(plan: &Plan) -> Result<Group, UpError> {
+    let hierarchies = Hierarchies::detect().map_err(failed("reading the mounted cgroups"))?;
+    Ok(hierarchies.group(&plan.cgroup, &BOUNDED))
+}
+
+/// The group of the head's own daemons.
+fn daemons(plan: &Plan, root: &Group) -> Result<Group, UpError> {
+    Ok(root.child(plan.head()?.as_str()).child("daemons").with(&[Controller::Freezer, Controller::Kill]))
+}
+
+/// Processes of the cluster that are not guests come home: daemons, workers and what lives in them.
+pub(crate) fn left_over(plan: &Plan, root: &Group) -> Vec<i32> {
+    let own = daemons(plan, root).map(|d| d.pids()).unwrap_or_default();
+    let nodes = plan.nodes.iter().flat_map(|n| root.child(n.name.as_str()).pids());
+    own.into_iter().chain(nodes).collect()
+}
+
+fn check(plan: &Plan, root: &Group) -> Result<(), UpError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(UpError::new(
             FaultClass::Environment,
@@ -66,6 +97,10 @@ fn check(plan: &Plan) -> Result<(), UpError> {
     if plan.state.starts_with("/run") {
         let what = format!("state in {}: /run is each worker's own", plan.state.display());
         return Err(UpError::new(FaultClass::Usage, what).hint("--state /var/lib/grid"));
+    }
+    if down::supervisor(&plan.state).is_none() && !left_over(plan, root).is_empty() {
+        let what = format!("a cluster of {} runs without its supervisor, with what lives in it", plan.state.display());
+        return Err(UpError::new(FaultClass::Conflict, what).hint("grid down --recall-first, then grid up again"));
     }
     grid_os::criu::Criu::find(&plan.criu)
         .map_err(|e| UpError::new(FaultClass::Environment, e.to_string()).hint("grid doctor"))?;
@@ -92,8 +127,8 @@ fn make_state(plan: &Plan) -> Result<(), UpError> {
     std::fs::write(plan.state.join("conf/plan.json"), json).map_err(failed(&what))
 }
 
-/// A secret of this run: who knows it may speak to the head's agent.
-fn make_token(plan: &Plan) -> Result<String, UpError> {
+/// What each daemon needs to know, with a secret of this run: who knows it may speak to the head's agent.
+fn write_configs(plan: &Plan) -> Result<(), UpError> {
     let mut bytes = [0u8; 32];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut f| std::io::Read::read_exact(&mut f, &mut bytes))
@@ -104,7 +139,7 @@ fn make_token(plan: &Plan) -> Result<String, UpError> {
     for node in &plan.nodes {
         write_secret(&plan.state.join(format!("conf/{}.json", node.name)), &plan.spoke_config(node, &token))?;
     }
-    Ok(token)
+    Ok(())
 }
 
 fn write_secret(path: &Path, value: &impl serde::Serialize) -> Result<(), UpError> {
@@ -117,7 +152,7 @@ fn write_secret(path: &Path, value: &impl serde::Serialize) -> Result<(), UpErro
     file.write_all(&json).map_err(failed(&what))
 }
 
-fn make_node(plan: &Plan, node: &NodePlan, root: &Group, _token: &str) -> Result<Node, UpError> {
+fn make_node(plan: &Plan, node: &NodePlan, root: &Group) -> Result<Node, UpError> {
     let what = format!("making {}", node.name);
     let err = failed(&what);
     let group = root.child(node.name.as_str());
@@ -141,7 +176,7 @@ fn make_node(plan: &Plan, node: &NodePlan, root: &Group, _token: &str) -> Result
         stdio: [None, Some(tx.as_fd()), Some(log.as_fd())],
         ..Place::default()
     };
-    let init = spawn(&argv, &env, &place).map_err(&err)?;
+    let init = spawn(&argv, &env, &place).map_err(&err)?.pid;
     drop(tx);
     let mut line = String::new();
     BufReader::new(std::fs::File::from(rx)).read_line(&mut line).map_err(&err)?;
@@ -152,8 +187,17 @@ fn make_node(plan: &Plan, node: &NodePlan, root: &Group, _token: &str) -> Result
             format!("{what}: {}", said.lines().last().unwrap_or("it ended at once")),
         ));
     }
-    wire(node, init).map_err(&err)?;
-    Ok(Node { init })
+    let made = Node { init };
+    wire(node, init).map_err(|e| made.ended(plan, node).unwrap_or_else(|| err(e)))?;
+    Ok(made)
+}
+
+/// Third bytes of the link-local addresses that this machine has.
+fn taken_blocks() -> std::collections::BTreeSet<u8> {
+    let listed = std::process::Command::new("ip").args(["-4", "-o", "addr", "show"]).output();
+    let text = listed.map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).unwrap_or_default();
+    let addresses = text.split_whitespace().filter_map(|word| word.strip_prefix("169.254."));
+    addresses.filter_map(|rest| rest.split('.').next()?.parse().ok()).collect()
 }
 
 /// A veth pair between the head and the worker, and nothing else.
@@ -171,18 +215,20 @@ fn wire(node: &NodePlan, init: i32) -> std::io::Result<()> {
 }
 
 /// Runs the head's agent and daemon until somebody ends the cluster.
-async fn keep(plan: &Plan, _token: &str, ready: impl FnOnce()) -> Result<(), UpError> {
+async fn keep(plan: &Plan, root: &Group, nodes: &[Node], ready: impl FnOnce(&Status)) -> Result<(), UpError> {
     let conf = |name: &str| plan.state.join("conf").join(name).to_string_lossy().into_owned();
     let log = |name: &str| plan.state.join("log").join(name);
     let (hub, head) = (conf("hub.json"), conf("head.json"));
-    let mut agent = Kept::new(&plan.program, &["agent", "--config", &hub], &log("agent.log"));
-    let mut daemon = Kept::new(&plan.program, &["daemon", "run", "--config", &head], &log("daemon.log"));
+    let group = daemons(plan, root)?;
+    group.create().map_err(|e| UpError::new(FaultClass::Environment, e.to_string()))?;
+    let mut agent = Kept::new(&plan.program, &["agent", "--config", &hub], &log("agent.log"), &group);
+    let mut daemon = Kept::new(&plan.program, &["daemon", "run", "--config", &head], &log("daemon.log"), &group);
     agent.start().map_err(failed("the head's agent"))?;
     daemon.start().map_err(failed("the head's daemon"))?;
     let mut signals = Signals::new()?;
-    let outcome = match await_ready(plan, &agent, &daemon).await {
-        Ok(()) => {
-            ready();
+    let outcome = match await_ready(plan, nodes, &mut agent, &mut daemon).await {
+        Ok(status) => {
+            ready(&status);
             loop {
                 tokio::select! {
                     () = agent.keep() => {}
@@ -219,16 +265,21 @@ impl Signals {
     }
 }
 
-async fn await_ready(plan: &Plan, agent: &Kept, daemon: &Kept) -> Result<(), UpError> {
+async fn await_ready(plan: &Plan, nodes: &[Node], agent: &mut Kept, daemon: &mut Kept) -> Result<Status, UpError> {
     let deadline = Instant::now() + READY_WITHIN;
     loop {
+        could_start("the head's agent", agent)?;
+        could_start("the head's daemon", daemon)?;
+        for (node, made) in plan.nodes.iter().zip(nodes) {
+            made.ended(plan, node).map_or(Ok(()), Err)?;
+        }
         let missing = match down::status(plan).await {
-            Ok(status) => {
-                status.nodes.iter().find(|n| n.state != "ready").map(|n| format!("{} is {}", n.node, n.state))
-            }
-            Err(e) => Some(e),
+            Ok(status) => match status.nodes.iter().find(|n| n.state != "ready") {
+                None => return Ok(status),
+                Some(node) => format!("{} is {}", node.node, node.state),
+            },
+            Err(e) => e,
         };
-        let Some(missing) = missing else { return Ok(()) };
         if Instant::now() > deadline {
             let said = format!("agent: {}; daemon: {}", agent.last_words(), daemon.last_words());
             let what = format!("the cluster did not answer within {} s: {missing}. {said}", READY_WITHIN.as_secs());
@@ -238,39 +289,45 @@ async fn await_ready(plan: &Plan, agent: &Kept, daemon: &Kept) -> Result<(), UpE
     }
 }
 
-/// Takes away what was made. What lives at home again goes on: it only leaves the groups.
-fn remove(plan: &Plan, nodes: &[Node], root: &Group) {
-    for (node, made) in plan.nodes.iter().zip(nodes) {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(made.init), nix::sys::signal::SIGKILL);
-        let _ = root.child(node.name.as_str()).kill(Duration::from_secs(5));
-    }
-    for node in &plan.nodes {
-        // The pair goes with the worker's namespace; where that takes a moment, it is taken down by name.
-        let _ = run("ip", &["link", "del", &node.veth_head]);
-        if let Err(e) = root.child(node.name.as_str()).kill(Duration::from_secs(5)) {
-            tell(&format!("grid: {e}"));
-        }
-    }
-    for pid in root.pids() {
-        let _ = root.sibling("").add(pid);
-    }
-    if let Err(e) = root.remove() {
-        tell(&format!("grid: {e}"));
-    }
-    remove_run_dirs(plan);
-    let _ = std::fs::remove_file(plan.socket());
-    let _ = std::fs::remove_file(plan.agent_socket());
-    let _ = std::fs::remove_file(plan.state.join("up.pid"));
+/// An error where this program has ended already: with its class, and what it said.
+fn could_start(what: &str, kept: &mut Kept) -> Result<(), UpError> {
+    let Some(code) = kept.ended() else { return Ok(()) };
+    let class = FaultClass::ALL.into_iter().find(|c| i32::from(c.code()) == code).unwrap_or(FaultClass::Internal);
+    Err(not_started(&what, class, &kept.last_words()))
 }
 
-/// The head's agent and daemon have `/run` in common with the machine; each worker's went with its namespace.
-fn remove_run_dirs(plan: &Plan) {
-    let top = Path::new("/run").join(&plan.cgroup);
-    let heads = plan.head().map(|head| top.join(head.as_str()));
-    for dir in heads.iter().chain([&top]) {
-        match std::fs::remove_dir(dir) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => tell(&format!("grid: {}: {e}", dir.display())),
-            _ => {}
+fn not_started(what: &dyn std::fmt::Display, class: FaultClass, said: &str) -> UpError {
+    let last = said.lines().rev().flat_map(|l| l.rsplit("; ")).find_map(|l| l.strip_prefix("error: "));
+    UpError::new(class, format!("{what} could not start: {}", last.unwrap_or(said.trim())))
+}
+
+/// Takes away what was made. What came home lives on, in its own group below the head's.
+pub(crate) fn remove(plan: &Plan, nodes: &[Node], root: &Group) {
+    let kill = |group: &Group| {
+        if let Err(e) = group.kill(Duration::from_secs(5)) {
+            tell(&format!("grid: {e}"));
         }
+    };
+    for made in nodes {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(made.init), nix::sys::signal::SIGKILL);
+    }
+    for node in &plan.nodes {
+        kill(&root.child(node.name.as_str()));
+        // The pair goes with the worker's namespace; where that takes a moment, it is taken down by name.
+        let _ = run("ip", &["link", "del", &node.veth_head]);
+    }
+    if let Ok(daemons) = daemons(plan, root) {
+        kill(&daemons);
+    }
+    let deadline = Instant::now() + Duration::from_millis(500);
+    while root.remove_empty() > 0 && root.pids().is_empty() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for file in [plan.socket(), plan.agent_socket(), plan.state.join("up.pid"), plan.state.join("down")] {
+        let _ = std::fs::remove_file(file);
+    }
+    if root.pids().is_empty() {
+        // What lives on at home keeps its files: the next `grid up` finds it by them.
+        let _ = std::fs::remove_dir_all(plan.run_dir());
     }
 }

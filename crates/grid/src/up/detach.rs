@@ -2,18 +2,20 @@
 
 use super::{UpError, failed};
 use grid_types::exit::FaultClass;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Seek};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 /// Runs this program with these arguments in the background and returns when it says that it is ready.
 pub fn detached(argv: &[String]) -> Result<(), UpError> {
     let program = std::env::current_exe().map_err(failed("finding this program"))?;
+    // A file and not a pipe: it outlives this process, and a write to a pipe without a reader would end the supervisor.
+    let mut stderr = tempfile::tempfile().map_err(failed("a temporary file"))?;
     let mut child = Command::new(program)
         .args(argv)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stderr(stderr.try_clone().map_err(failed("a temporary file"))?)
         .process_group(0)
         .spawn()
         .map_err(failed("starting the supervisor"))?;
@@ -30,9 +32,7 @@ pub fn detached(argv: &[String]) -> Result<(), UpError> {
     }
     let status = child.wait().map_err(failed("waiting for the supervisor"))?;
     let mut said = String::new();
-    if let Some(mut stderr) = child.stderr.take() {
-        let _ = std::io::Read::read_to_string(&mut stderr, &mut said);
-    }
+    let _ = stderr.rewind().and_then(|()| stderr.read_to_string(&mut said));
     let said = said.trim().trim_start_matches("error: ").to_owned();
     let code = status.code().unwrap_or(1);
     let class = FaultClass::ALL.into_iter().find(|c| i32::from(c.code()) == code).unwrap_or(FaultClass::Internal);

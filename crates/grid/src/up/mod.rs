@@ -16,7 +16,7 @@ mod supervise;
 
 pub use cluster::up;
 pub use detach::detached;
-pub use down::down;
+pub use down::{down, living_on};
 pub use node::node_init;
 pub use plan::{LocalSize, Plan};
 

@@ -1,7 +1,8 @@
 //! Pid 1 of a worker of the embedded cluster: its private places, and its agent, started again when it ends.
 
+use grid_types::exit::FaultClass;
 use nix::mount::{MsFlags, mount};
-use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use std::io;
 use std::path::Path;
 use std::process::Command;
@@ -19,10 +20,17 @@ pub fn node_init(name: &str, agent_config: &Path) -> io::Result<()> {
     // Loopback is up and everything is in its place: the supervisor may go on.
     nix::unistd::write(io::stdout(), b"ready\n")?;
     let program = std::env::current_exe()?;
+    let mut first = true;
     loop {
         let started = Instant::now();
         let agent = Command::new(&program).arg("agent").arg("--config").arg(agent_config).spawn()?;
-        reap_until(agent.id() as i32)?;
+        let code = reap_until(agent.id() as i32)?;
+        // Its ledger cannot be used. Nothing lives here yet; later this process stays whatever its agent does, because
+        // all that lives here would end with it.
+        if first && code == Some(i32::from(FaultClass::State.code())) {
+            std::process::exit(i32::from(FaultClass::State.code())); // the agent has said why
+        }
+        first = false;
         if started.elapsed() < TOO_SOON {
             std::thread::sleep(Duration::from_millis(300));
         }
@@ -46,11 +54,12 @@ fn private_places() -> io::Result<()> {
     Ok(())
 }
 
-/// Reaps everything until this child has ended.
-fn reap_until(child: i32) -> io::Result<()> {
+/// Reaps everything until this child has ended; its exit code, where it has one.
+fn reap_until(child: i32) -> io::Result<Option<i32>> {
     loop {
         match waitpid(None, Some(WaitPidFlag::empty())) {
-            Ok(status) if status.pid().map(nix::unistd::Pid::as_raw) == Some(child) => return Ok(()),
+            Ok(WaitStatus::Exited(pid, code)) if pid.as_raw() == child => return Ok(Some(code)),
+            Ok(status) if status.pid().map(nix::unistd::Pid::as_raw) == Some(child) => return Ok(None),
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(e) => return Err(e.into()),
         }

@@ -103,10 +103,31 @@ impl Plan {
         Self { config, cgroup: format!("grid-{tag:04x}"), nodes, state: state.to_owned(), criu, program }
     }
 
+    /// Takes other addresses where those that its tag gives are another cluster's on this machine. `taken`: the third
+    /// bytes of 169.254.x.y that are in use.
+    pub fn avoid(&mut self, taken: &std::collections::BTreeSet<u8>) {
+        let own = self.nodes.first().map_or(1, |n| n.address_head.octets()[2]);
+        let Some(free) = (own..=254).chain(1..own).find(|block| !taken.contains(block)) else { return };
+        for node in &mut self.nodes {
+            let moved = |a: Ipv4Addr| Ipv4Addr::new(169, 254, free, a.octets()[3]);
+            (node.address_head, node.address_node) = (moved(node.address_head), moved(node.address_node));
+        }
+    }
+
     /// The name of the head.
     pub fn head(&self) -> Result<NodeName, UpError> {
         let head = self.config.nodes.iter().find(|n| n.role == Role::Head);
         head.map(|n| n.name.clone()).ok_or_else(|| UpError::new(FaultClass::Config, "no node has the role head"))
+    }
+
+    /// Workers whose host is another machine by the configuration, and that are made here all the same.
+    pub fn nodes_elsewhere(&self) -> Vec<String> {
+        let here = |host: &str| matches!(host, "localhost" | "::1") || host.starts_with("127.");
+        let workers = self.config.nodes.iter().filter(|n| n.role == Role::Worker);
+        workers
+            .filter(|n| n.host != n.name.as_str() && !here(&n.host))
+            .map(|n| format!("{} ({})", n.name, n.host))
+            .collect()
     }
 
     /// The API's socket.
@@ -117,6 +138,11 @@ impl Plan {
     /// The socket of the head's agent.
     pub fn agent_socket(&self) -> PathBuf {
         self.state.join("agent.sock")
+    }
+
+    /// Volatile state of the head's agent; each worker has a `/run` of its own.
+    pub fn run_dir(&self) -> PathBuf {
+        Path::new("/run").join(&self.cgroup)
     }
 
     /// How the head's daemon is started.
@@ -148,7 +174,7 @@ impl Plan {
             node: node.clone(),
             role,
             state_dir: self.state.join("nodes").join(node.as_str()),
-            run_dir: PathBuf::from(format!("/run/{}/{node}", self.cgroup)),
+            run_dir: self.run_dir().join(node.as_str()),
             token: token.to_owned(),
             criu: self.criu.clone(),
             cgroup: format!("{}/{node}", self.cgroup),
@@ -186,6 +212,18 @@ mod tests {
         assert_ne!(a.nodes[0].veth_head, b.nodes[0].veth_head);
         assert!(a.nodes.iter().all(|n| n.veth_head.len() <= 15 && n.veth_node.len() <= 15));
         assert_ne!(a.nodes[0].address_node, a.nodes[1].address_node);
+    }
+
+    #[test]
+    fn addresses_of_another_cluster_are_not_taken_again() {
+        let size = LocalSize::of_machine(2, Bytes(24 << 30));
+        let mut plan = Plan::local(2, size, Path::new("/x"), "/criu".into(), "/grid".into());
+        let own = plan.nodes[0].address_head.octets();
+        plan.avoid(&[1, 2, 254].into());
+        assert_eq!(plan.nodes[0].address_head.octets(), own);
+        plan.avoid(&(own[2]..=254).collect());
+        let [_, _, block, last] = plan.nodes[1].address_node.octets();
+        assert_eq!((block < own[2], last), (true, 6));
     }
 
     #[test]

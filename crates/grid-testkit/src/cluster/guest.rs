@@ -1,0 +1,115 @@
+//! A program of an ordinary user's, in a folder of its own within the cluster's.
+
+use super::{Cluster, LIMIT};
+use crate::procs::{self, Detached, program};
+use crate::report::{self, Line};
+use crate::scratch::Scratch;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A running program. Dropped, it is ended where it is still at home, and its folder is removed.
+#[derive(Debug)]
+pub struct Guest {
+    /// The process as it was started.
+    pub process: Detached,
+    /// Its folder and cwd.
+    pub dir: Scratch,
+}
+
+impl Guest {
+    /// Starts `program` with `args` (split at spaces).
+    ///
+    /// # Panics
+    /// Where it does not start.
+    pub fn start(cluster: &Cluster, program: &str, args: &[&str]) -> Self {
+        let dir = Scratch::within(cluster.dir()).unwrap_or_else(|e| panic!("a folder: {e}"));
+        let process = Detached::start(Path::new(program), args, &dir).unwrap_or_else(|e| panic!("{program}: {e}"));
+        Self { process, dir }
+    }
+
+    /// A shell's script.
+    pub fn script(cluster: &Cluster, script: &str) -> Self {
+        Self::start(cluster, "/bin/sh", &["-c", script])
+    }
+
+    /// A python program. Debian's own interpreter: a user's wrapper script is another process tree.
+    pub fn python(cluster: &Cluster, code: &str) -> Self {
+        Self::start(cluster, "/usr/bin/python3", &["-c", code])
+    }
+
+    /// A program of ours that reports to the file `report`, running when this returns.
+    pub fn reporting(cluster: &Cluster, name: &str, args: &str) -> Self {
+        let dir = Scratch::within(cluster.dir()).unwrap_or_else(|e| panic!("a folder: {e}"));
+        let copied = dir.join(name);
+        program(name).and_then(|p| copy(&p, &copied)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let args: Vec<&str> = args.split_whitespace().chain(["--report", "report"]).collect();
+        let process = Detached::start(&copied, &args, &dir).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let guest = Self { process, dir };
+        guest.wait_count(1);
+        guest
+    }
+
+    /// Its number at home, as it was started.
+    pub fn pid(&self) -> i32 {
+        self.process.pid
+    }
+
+    /// The file with what it reports.
+    pub fn report(&self) -> PathBuf {
+        self.dir.join("report")
+    }
+
+    /// How far it says it is.
+    pub fn count(&self) -> u64 {
+        report::last(&self.report()).ok().flatten().map_or(0, |line| line.count)
+    }
+
+    /// Waits until it has come so far.
+    pub fn wait_count(&self, count: u64) -> Line {
+        procs::wait_count(&self.report(), count, LIMIT).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// Waits until it goes on from where it is now.
+    pub fn goes_on(&self) {
+        self.wait_count(self.count() + 50);
+    }
+
+    /// Waits for its last report.
+    pub fn wait_done(&self) -> Line {
+        procs::wait_done(&self.report(), LIMIT).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// Text of a file in its folder; empty where there is none.
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.join(name)).unwrap_or_default()
+    }
+
+    /// Waits until a file in its folder satisfies `want`, and returns its text.
+    pub fn wait_text(&self, name: &str, want: impl Fn(&str) -> bool) -> String {
+        let look = || Ok(Some(self.read(name)).filter(|text| want(text)));
+        procs::until(&self.dir, LIMIT, &format!("{name} of process {}", self.pid()), look)
+            .unwrap_or_else(|e| panic!("{e}; it is {:?}", self.read(name)))
+    }
+}
+
+/// Last line of a prover that was never moved.
+///
+/// # Panics
+/// Where it fails.
+pub(super) fn undisturbed(args: &str) -> Line {
+    let dir = Scratch::new().unwrap_or_else(|e| panic!("a folder: {e}"));
+    let prover = program("prover").unwrap_or_else(|e| panic!("{e}"));
+    let mut command = Command::new(prover);
+    command.args(args.split_whitespace()).args(["--pace-us", "0", "--report", "report"]).current_dir(&*dir);
+    let out = command.output().unwrap_or_else(|e| panic!("prover: {e}"));
+    assert!(out.status.success(), "{out:?}");
+    report::last(&dir.join("report")).ok().flatten().unwrap_or_else(|| panic!("prover said nothing"))
+}
+
+/// A copy that everybody may execute.
+pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::copy(from, to)?;
+    std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o755))
+}

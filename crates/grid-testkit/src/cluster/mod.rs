@@ -1,0 +1,335 @@
+//! A real embedded cluster for one test: `grid up` in a folder of its own, asked through the command line and the API,
+//! hurt by `kill -9`, and always taken down again. What it leaves behind fails the test.
+//!
+//! Owns the cluster's life. Every wait has a deadline and an error that says what was seen last.
+
+mod api;
+mod guest;
+mod teardown;
+
+pub use guest::Guest;
+
+use crate::leaks::{Marks, Snapshot};
+use crate::procs::{program, start_ticks};
+use crate::scratch::Scratch;
+use crate::{criu, procs};
+use grid_types::api::{ApiError, BoostReply, BoostView, OffloadView, Reply, Status};
+use grid_types::event::{EventRecord, OffloadPhase};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::de::DeserializeOwned;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Nothing that a test waits for takes longer on a machine that works.
+pub const LIMIT: Duration = Duration::from_secs(40);
+/// A command that has not ended after so many seconds has failed.
+const COMMAND_SECONDS: &str = "60";
+
+/// A running cluster. Taken down, and looked after, when dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    state: PathBuf,
+    grid: PathBuf,
+    /// Name of its control groups.
+    group: String,
+    marks: Marks,
+    before: Snapshot,
+    supervisor: Option<(Child, BufReader<ChildStdout>)>,
+    dir: Scratch,
+}
+
+/// What a command said.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// Its exit code; -1 where a signal ended it.
+    pub code: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Cluster {
+    /// A head and so many workers; none, and `SKIPPED: why` on stdout, where moves cannot be tested.
+    ///
+    /// # Panics
+    /// Where the cluster does not come up.
+    pub fn start(workers: u32) -> Option<Self> {
+        Self::up(|_| vec!["--local".into(), workers.to_string()])
+    }
+
+    /// As [`Cluster::start`], with a configuration file of this text. `DIR` in it becomes the test's folder.
+    pub fn configured(yaml: &str) -> Option<Self> {
+        Self::up(|dir| {
+            let file = dir.join("cluster.yaml");
+            let text = yaml.replace("DIR", &dir.to_string_lossy());
+            std::fs::write(&file, text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+            vec!["--config".into(), file.to_string_lossy().into_owned()]
+        })
+    }
+
+    fn up(words: impl FnOnce(&Path) -> Vec<String>) -> Option<Self> {
+        if !criu::usable_or_skip() {
+            return None;
+        }
+        let dir = Scratch::new().unwrap_or_else(|e| panic!("a folder for the test: {e}"));
+        let grid = program("grid").unwrap_or_else(|e| panic!("{e}"));
+        let words = words(&dir);
+        let (state, marks) = (dir.join("state"), Marks::tagged(&dir.to_string_lossy()));
+        let before = Snapshot::default();
+        let mut cluster = Self { state, grid, group: String::new(), marks, before, supervisor: None, dir };
+        cluster.up_again(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        Some(cluster)
+    }
+
+    /// Starts it again with these words after `grid up`, after it was down.
+    ///
+    /// # Panics
+    /// Where it does not come up.
+    pub fn up_again(&mut self, words: &[&str]) {
+        // It ends by itself, and tidies up, where the test is killed and can do neither.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "TERM", "--"]).arg(&self.grid).arg("--state").arg(&self.state).arg("up");
+        command.args(words).env("GRID_CRIU", criu::path()).stdin(Stdio::null()).stdout(Stdio::piped());
+        let said = self.dir.join("up.err");
+        command.stderr(std::fs::File::create(&said).unwrap_or_else(|e| panic!("{}: {e}", said.display())));
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("setpriv: {e}"));
+        let Some(out) = child.stdout.take() else { return };
+        let mut out = BufReader::new(out);
+        let ready = out.by_ref().lines().map_while(Result::ok).any(|line| line.starts_with("Next:"));
+        self.supervisor = Some((child, out));
+        // The names that it chose, before anything can fail: the teardown goes by them.
+        self.group = api::group_of(&self.state).unwrap_or_default();
+        self.marks.names = vec![self.dir.to_string_lossy().into_owned()];
+        if let Some(tag) = self.group.strip_prefix("grid-").filter(|tag| !tag.is_empty()) {
+            self.marks.names.extend([self.group.clone(), format!("g{tag}")]);
+            self.marks.arguments = vec![self.dir.to_string_lossy().into_owned(), self.group.clone()];
+        }
+        let said = std::fs::read_to_string(&said).unwrap_or_default();
+        assert!(ready, "the cluster did not come up: {said}");
+    }
+
+    /// The test's folder, which anybody may enter.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Directory of the cluster's state.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// `grid WORDS`, whatever comes of it.
+    pub fn grid(&self, words: &[&str]) -> Said {
+        self.run(Command::new("timeout").args([COMMAND_SECONDS]).arg(&self.grid), words)
+    }
+
+    /// `grid WORDS` by the unprivileged user.
+    pub fn grid_as_user(&self, words: &[&str]) -> Said {
+        // The folder of the build may be closed to that user.
+        let copy = self.dir.join("grid");
+        if !copy.exists() {
+            guest::copy(&self.grid, &copy).unwrap_or_else(|e| panic!("{}: {e}", copy.display()));
+        }
+        let ids = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+        self.run(Command::new("timeout").arg(COMMAND_SECONDS).args(ids).arg(copy), words)
+    }
+
+    fn run(&self, command: &mut Command, words: &[&str]) -> Said {
+        command.arg("--state").arg(&self.state).args(words).env("GRID_CRIU", criu::path()).stdin(Stdio::null());
+        let out = command.output().unwrap_or_else(|e| panic!("grid {words:?}: {e}"));
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Said { code: out.status.code().unwrap_or(-1), out: text(out.stdout), err: text(out.stderr) }
+    }
+
+    /// Starts `grid WORDS` and does not wait for it.
+    pub fn begin(&self, words: &[&str]) -> Child {
+        let mut command = Command::new("timeout");
+        command.arg(COMMAND_SECONDS).arg(&self.grid).arg("--state").arg(&self.state).args(words);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap_or_else(|e| panic!("grid {words:?}: {e}"))
+    }
+
+    /// The answer to `grid WORDS`, as JSON.
+    ///
+    /// # Panics
+    /// Where it is an error, or is not understood.
+    pub fn ask<T: DeserializeOwned>(&self, words: &[&str]) -> T {
+        let said = self.grid(&[&["-o", "json"], words].concat());
+        let reply: Option<Reply<T>> = serde_json::from_str(&said.out).ok();
+        let answer = reply.filter(|_| said.code == 0).and_then(|r| r.ok);
+        answer.unwrap_or_else(|| panic!("grid {words:?}: {said:?}\n{}", self.logs()))
+    }
+
+    /// The refusal of `grid WORDS`, and its exit code.
+    ///
+    /// # Panics
+    /// Where it was not refused.
+    pub fn refused(&self, words: &[&str]) -> (i32, ApiError) {
+        refusal(&self.grid(&[&["-o", "json"], words].concat()), words)
+    }
+
+    /// As [`Cluster::refused`], by the unprivileged user.
+    pub fn refused_to_user(&self, words: &[&str]) -> (i32, ApiError) {
+        refusal(&self.grid_as_user(&[&["-o", "json"], words].concat()), words)
+    }
+
+    /// A boost of the head with these options.
+    pub fn boost(&self, options: &str) -> BoostView {
+        let words: Vec<&str> = ["boost", "request", "head"].into_iter().chain(options.split_whitespace()).collect();
+        self.ask::<BoostReply>(&words).boost
+    }
+
+    /// Moves a process out and waits until it is away.
+    ///
+    /// # Panics
+    /// Where it does not move.
+    pub fn move_out(&self, pid: i32) -> OffloadView {
+        let view: OffloadView = self.ask(&["offload", "execute", &pid.to_string()]);
+        assert_eq!(view.record.phase, OffloadPhase::Away, "{view:?}");
+        view
+    }
+
+    /// Moves it home and waits until it is there.
+    ///
+    /// # Panics
+    /// Where it does not come.
+    pub fn bring_home(&self, id: &str) -> OffloadView {
+        let view: OffloadView = self.ask(&["offload", "recall", id]);
+        assert_eq!(view.record.phase, OffloadPhase::Home, "{view:?}");
+        view
+    }
+
+    /// Begins a move in the background and returns once the source's CRIU dumps: before the commit.
+    pub fn begin_move(&self, pid: i32) -> (OffloadView, Child) {
+        let before = self.offloads().len();
+        let child = self.begin(&["offload", "execute", &pid.to_string()]);
+        self.wait("CRIU to dump at home", || self.criu_runs_on("head"));
+        let view = self.wait("the offload", || self.offloads().into_iter().nth(before).ok_or("none yet"));
+        (view, child)
+    }
+
+    /// Everything at a glance.
+    pub fn status(&self) -> io::Result<Status> {
+        api::get(&self.state, "/v1/status")
+    }
+
+    /// All moves, the oldest first.
+    pub fn offloads(&self) -> Vec<OffloadView> {
+        let mut all: Vec<OffloadView> = api::get(&self.state, "/v1/offloads").unwrap_or_default();
+        all.sort_by_key(|o| o.record.started_at);
+        all
+    }
+
+    /// The journal.
+    pub fn events(&self) -> Vec<EventRecord> {
+        let text = api::body(&self.state, "/v1/events?after=0").unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Asks until the answer is `Ok`.
+    ///
+    /// # Panics
+    /// Past [`LIMIT`], with the last answer that was not.
+    pub fn wait<T, E: std::fmt::Debug>(&self, what: &str, mut look: impl FnMut() -> Result<T, E>) -> T {
+        let begun = Instant::now();
+        loop {
+            match look() {
+                Ok(answer) => return answer,
+                Err(seen) if begun.elapsed() > LIMIT => panic!("waited for {what}; last: {seen:?}\n{}", self.logs()),
+                Err(_) => std::thread::sleep(Duration::from_millis(3)),
+            }
+        }
+    }
+
+    /// Waits until a move is in this phase.
+    pub fn wait_phase(&self, id: &str, phase: OffloadPhase) -> OffloadView {
+        self.wait(&format!("{id} to be {phase:?}"), || {
+            let view: OffloadView = api::get(&self.state, &format!("/v1/offloads/{id}")).map_err(|e| e.to_string())?;
+            if view.record.phase == phase { Ok(view) } else { Err(format!("{view:?}")) }
+        })
+    }
+
+    /// Waits until every node is there and the daemon answers.
+    pub fn wait_ready(&self) {
+        self.wait("all nodes to be ready", || {
+            let status = self.status().map_err(|e| e.to_string())?;
+            let late: Vec<_> = status.nodes.iter().filter(|n| n.state != "ready").map(|n| n.node.to_string()).collect();
+            if late.is_empty() { Ok(()) } else { Err(late.join(", ")) }
+        });
+    }
+
+    /// Number of a node's agent, as root's `ps` shows it.
+    pub fn agent_pid(&self, node: &str) -> i32 {
+        let name = if node == "head" { "hub" } else { node };
+        self.wait(&format!("the agent of {node}"), || self.daemon_with(&format!("conf/{name}.json"), "agent"))
+    }
+
+    /// Number of the head's daemon.
+    pub fn daemon_pid(&self) -> i32 {
+        self.wait("the head's daemon", || self.daemon_with("conf/head.json", "daemon"))
+    }
+
+    /// Number of a worker's pid 1.
+    pub fn node_pid(&self, node: &str) -> i32 {
+        self.wait(&format!("pid 1 of {node}"), || self.daemon_with(&format!("conf/{node}.json"), "node-init"))
+    }
+
+    fn daemon_with(&self, config: &str, word: &str) -> Result<i32, String> {
+        let config = self.state.join(config).to_string_lossy().into_owned();
+        let is_it = |pid: &i32| {
+            let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let words: Vec<_> = arguments.split(|b| *b == 0).map(String::from_utf8_lossy).collect();
+            words.get(1).is_some_and(|w| *w == word) && words.iter().any(|w| *w == config)
+        };
+        // A child between fork and exec looks like its parent: the oldest is meant.
+        let found = procs::all().into_iter().filter(is_it).min_by_key(|pid| start_ticks(*pid));
+        found.ok_or_else(|| format!("no grid {word} with {config}"))
+    }
+
+    /// Ends this process of the cluster's at once.
+    pub fn kill9(&self, pid: i32) {
+        let start = start_ticks(pid);
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap_or_else(|e| panic!("kill -9 {pid}: {e}"));
+        self.wait(&format!("{pid} to end"), || if start_ticks(pid) == start { Err("it lives") } else { Ok(()) });
+    }
+
+    /// Does a CRIU of this node's agent run now?
+    pub fn criu_runs_on(&self, node: &str) -> Result<(), String> {
+        let group = format!("/{}/{node}/", self.group);
+        let is_it = |pid: &i32| {
+            let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            read("comm").trim() == "criu" && read("cgroup").contains(&group)
+        };
+        procs::all().iter().any(is_it).then_some(()).ok_or_else(|| format!("no criu on {node}"))
+    }
+
+    /// What the cluster's programs wrote last.
+    pub fn logs(&self) -> String {
+        let mut text = String::new();
+        let own = [self.dir.join("up.err")];
+        let logs = std::fs::read_dir(self.state.join("log")).into_iter().flatten().flatten().map(|e| e.path());
+        for path in logs.chain(own) {
+            let all = std::fs::read_to_string(&path).unwrap_or_default();
+            let last: Vec<&str> = all.lines().rev().take(12).collect();
+            for line in last.into_iter().rev() {
+                text += &format!("{}: {line}\n", path.file_name().unwrap_or_default().to_string_lossy());
+            }
+        }
+        text
+    }
+}
+
+fn refusal(said: &Said, words: &[&str]) -> (i32, ApiError) {
+    let reply: Option<Reply<serde_json::Value>> = serde_json::from_str(&said.out).ok();
+    let error = reply.filter(|_| said.code != 0).and_then(|r| r.error);
+    (said.code, error.unwrap_or_else(|| panic!("grid {words:?} was not refused: {said:?}")))
+}
+
+/// Last line of a prover of these arguments that was never moved: what a moved one must come to.
+pub fn undisturbed(args: &str) -> crate::report::Line {
+    guest::undisturbed(args)
+}

@@ -1,0 +1,163 @@
+//! `kill -9` of the daemon and of agents, before, during and after moves. The prover's digest and its `done` are the
+//! proof that there was exactly one of it all the time: nothing lost, nothing done twice.
+
+#![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
+
+use grid_testkit::cluster::{Cluster, Guest, undisturbed};
+use grid_types::api::OffloadView;
+use grid_types::event::{ExitStatus, OffloadPhase};
+use grid_types::reason::ReasonCode;
+
+/// Its dump takes long enough to be hit in the middle.
+const LARGE: &str = "--memory 768MiB --steps 6000";
+const SMALL: &str = "--memory 64MiB --steps 6000";
+const BOOST: &str = "--cpu 1 --memory 3GiB --duration 3m";
+
+fn ends_right(guest: &Guest, args: &str) {
+    let (last, want) = (guest.wait_done(), undisturbed(args));
+    assert_eq!((last.count, last.digest), (want.count, want.digest), "{}", guest.process.stderr().unwrap());
+}
+
+/// It ended where it had gone, and its exit status is known.
+fn ended_with_0(cluster: &Cluster, id: &str) {
+    let ended = cluster.wait_phase(id, OffloadPhase::Ended);
+    assert_eq!(ended.record.exit, Some(ExitStatus::Code(0)));
+}
+
+/// It never left, and can be moved as if nothing had been.
+fn stayed(cluster: &Cluster, guest: &Guest, view: &OffloadView) -> OffloadView {
+    let failed = cluster.wait_phase(view.record.id.as_str(), OffloadPhase::Failed);
+    assert!(guest.process.exists(), "it is at home: {failed:?}");
+    guest.goes_on();
+    failed
+}
+
+#[test]
+fn the_daemon_dies_while_a_process_moves() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let guest = Guest::reporting(&cluster, "prover", LARGE);
+    cluster.boost(BOOST);
+    let (view, mut command) = cluster.begin_move(guest.pid());
+    cluster.kill9(cluster.daemon_pid());
+    command.wait().unwrap();
+    cluster.wait_ready();
+    cluster.wait_phase(view.record.id.as_str(), OffloadPhase::Away);
+    guest.goes_on();
+    ends_right(&guest, LARGE);
+    ended_with_0(&cluster, view.record.id.as_str());
+}
+
+#[test]
+fn the_daemon_dies_right_after_the_commit() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let guest = Guest::reporting(&cluster, "prover", SMALL);
+    cluster.boost(BOOST);
+    let (view, mut command) = cluster.begin_move(guest.pid());
+    let daemon = cluster.daemon_pid();
+    cluster.wait("the copy at home to be let go", || if guest.process.exists() { Err("it is there") } else { Ok(()) });
+    cluster.kill9(daemon);
+    command.wait().unwrap();
+    cluster.wait_ready();
+    let id = view.record.id.as_str();
+    let away = cluster.wait_phase(id, OffloadPhase::Away);
+    assert!(away.record.figures.is_some(), "{away:?}");
+    // The way home is known too.
+    cluster.wait("its number there", || cluster.wait_phase(id, OffloadPhase::Away).pid_there.ok_or("none"));
+    cluster.bring_home(id);
+    ends_right(&guest, SMALL);
+    ended_with_0(&cluster, id);
+}
+
+#[test]
+fn the_agent_at_home_dies_before_the_commit() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let guest = Guest::reporting(&cluster, "prover", LARGE);
+    cluster.boost(BOOST);
+    let (view, mut command) = cluster.begin_move(guest.pid());
+    cluster.kill9(cluster.agent_pid("head"));
+    command.wait().unwrap();
+    cluster.wait_ready();
+    stayed(&cluster, &guest, &view);
+    ends_right(&guest, LARGE);
+}
+
+#[test]
+fn the_agent_at_home_dies_while_a_process_is_away() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let guest = Guest::reporting(&cluster, "prover", SMALL);
+    cluster.boost(BOOST);
+    let moved = cluster.move_out(guest.pid());
+    cluster.kill9(cluster.agent_pid("head"));
+    cluster.wait_ready();
+    guest.goes_on();
+    cluster.bring_home(moved.record.id.as_str());
+    // The tree at home hangs on an agent too: on its record, not on its life.
+    cluster.kill9(cluster.agent_pid("head"));
+    ends_right(&guest, SMALL);
+    ended_with_0(&cluster, moved.record.id.as_str());
+}
+
+#[test]
+fn the_lenders_agent_dies_after_the_move() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let guest = Guest::reporting(&cluster, "family", "--rounds 500");
+    cluster.boost(BOOST);
+    let moved = cluster.move_out(guest.pid());
+    cluster.kill9(cluster.agent_pid("gpu1"));
+    guest.goes_on();
+    cluster.wait_ready();
+    let last = guest.wait_done();
+    assert_eq!((last.count, last.error), (500, None));
+    let ended = cluster.wait_phase(moved.record.id.as_str(), OffloadPhase::Ended);
+    assert_eq!(ended.record.exit, Some(ExitStatus::Code(7)));
+}
+
+#[test]
+fn the_lenders_agent_dies_while_it_stages() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let guest = Guest::reporting(&cluster, "prover", LARGE);
+    cluster.boost(BOOST);
+    let (view, mut command) = cluster.begin_move(guest.pid());
+    cluster.kill9(cluster.agent_pid("gpu1"));
+    command.wait().unwrap();
+    stayed(&cluster, &guest, &view);
+    cluster.wait_ready();
+    // And it can go once all is well again.
+    let moved = cluster.move_out(guest.pid());
+    ends_right(&guest, LARGE);
+    ended_with_0(&cluster, moved.record.id.as_str());
+}
+
+#[test]
+fn a_move_is_cancelled_before_the_commit() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let guest = Guest::reporting(&cluster, "prover", LARGE);
+    cluster.boost(BOOST);
+    let (view, mut command) = cluster.begin_move(guest.pid());
+    let said: OffloadView = cluster.ask(&["offload", "cancel", view.record.id.as_str()]);
+    assert_eq!(said.record.phase, OffloadPhase::Failed);
+    assert_eq!(said.record.reasons.last().map(|r| r.code), Some(ReasonCode::Cancelled));
+    assert!(!command.wait().unwrap().success(), "the command that moved it says that it did not move");
+    stayed(&cluster, &guest, &view);
+    ends_right(&guest, LARGE);
+}
+
+#[test]
+fn the_lenders_agent_dies_while_a_process_goes_home() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let guest = Guest::reporting(&cluster, "prover", LARGE);
+    cluster.boost(BOOST);
+    let moved = cluster.move_out(guest.pid());
+    let id = moved.record.id.as_str();
+    let mut command = cluster.begin(&["offload", "recall", id]);
+    cluster.wait("CRIU to dump on the lender", || cluster.criu_runs_on("gpu1"));
+    cluster.kill9(cluster.agent_pid("gpu1"));
+    command.wait().unwrap();
+    cluster.wait_ready();
+    // It was before the commit: it is still away, and its next way home is open.
+    cluster.wait_phase(id, OffloadPhase::Away);
+    guest.goes_on();
+    cluster.bring_home(id);
+    ends_right(&guest, LARGE);
+    ended_with_0(&cluster, id);
+}
