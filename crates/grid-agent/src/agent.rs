@@ -36,6 +36,7 @@ pub(crate) enum Input {
     Deadline { attempt: AttemptId, armed: u64 },
     FenceExpired { attempt: AttemptId, armed: u64 },
     InitEnded { attempt: AttemptId },
+    RootEnded { attempt: AttemptId, patience: u32 },
     LeaseTimer { lease: LeaseId, epoch: u64 },
     Tick,
 }
@@ -159,6 +160,7 @@ impl Agent {
             Input::Deadline { attempt, armed } => self.deadline(&attempt, armed),
             Input::FenceExpired { attempt, armed } => self.fence_expired(&attempt, armed),
             Input::InitEnded { attempt } => self.init_ended(&attempt),
+            Input::RootEnded { attempt, patience } => self.root_ended(&attempt, patience),
             Input::LeaseTimer { lease, epoch } => self.lease_timer(&lease, epoch),
             Input::Tick => self.tick(),
         }

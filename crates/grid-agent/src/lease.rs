@@ -139,8 +139,13 @@ impl Agent {
             return Err(Reason::new(ReasonCode::Away, format!("{} guests still live in {id}", guests.len())));
         }
         let group = lease.group.clone();
-        // Trees first, each by its own group: their pids 1 see how they ended, write it down and follow.
-        self.incoming.values().filter(|t| t.lives_in(id)).for_each(|t| t.end(KILL_WITHIN));
+        // The trees first and their pid 1 after them, so that how each root ended is written down.
+        for guest in &guests {
+            if let Some(incoming) = self.incoming.get(guest) {
+                incoming.end_tree();
+            }
+            self.root_ended(guest, 0);
+        }
         group.kill(KILL_WITHIN).map_err(failed)?;
         self.incoming.values_mut().filter(|t| t.stage_lease() == Some(id)).for_each(Incoming::forget_group);
         group.remove().map_err(failed)?;

@@ -17,12 +17,22 @@ const SCHEMA: i64 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// SQLite.
-    #[error("ledger {path}: {source}; nothing was overwritten. Stop grid, move the file aside, and run `grid rescue`")]
+    #[error(
+        "ledger {path}: {source}; nothing was overwritten. Stop grid and move the file aside: what is held frozen is thawed by hand then (freezer cgroups below grid-*/*/hold)"
+    )]
     Sqlite {
         /// The file.
         path: PathBuf,
         /// What SQLite said.
         source: rusqlite::Error,
+    },
+    /// The file cannot be made or kept private.
+    #[error("ledger {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: std::io::Error,
     },
     /// Written by a later version.
     #[error(
@@ -70,6 +80,7 @@ impl Ledger {
     /// Opens or makes the ledger.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
         let err = |source| LedgerError::Sqlite { path: path.to_owned(), source };
+        grid_os::private_file(path).map_err(|source| LedgerError::Io { path: path.to_owned(), source })?;
         let db = Connection::open(path).map_err(err)?;
         db.pragma_update(None, "journal_mode", "WAL").map_err(err)?;
         db.pragma_update(None, "synchronous", "FULL").map_err(err)?;
@@ -170,14 +181,18 @@ impl Ledger {
         Ok(Row { attempt: AttemptId(attempt), state, released, detail })
     }
 
-    /// The recorded state of a destination's side, where there is one.
-    pub fn destination_state(&self, attempt: &AttemptId) -> Result<Option<DestinationState>, LedgerError> {
-        let json: Option<String> = self
+    /// One recorded destination's side, where there is one.
+    pub fn destination<D: DeserializeOwned>(
+        &self,
+        attempt: &AttemptId,
+    ) -> Result<Option<Row<DestinationState, D>>, LedgerError> {
+        let sql = "SELECT attempt, state, released, detail FROM destination WHERE attempt = ?1";
+        let row = self
             .db
-            .query_row("SELECT state FROM destination WHERE attempt = ?1", [attempt.as_str()], |r| r.get(0))
+            .query_row(sql, [attempt.as_str()], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))
             .optional()
             .map_err(self.err())?;
-        json.map(|j| self.decode(attempt.as_str(), &j)).transpose()
+        row.map(|r| self.row(r)).transpose()
     }
 
     /// Records a lease.
@@ -226,7 +241,9 @@ mod tests {
         let ledger = Ledger::open(&path).unwrap();
         let rows = ledger.sources::<String>().unwrap();
         assert_eq!((rows.len(), rows[0].state, rows[0].detail.as_str()), (1, SourceState::Committed, "d2"));
-        assert_eq!(ledger.destination_state(&attempt).unwrap(), Some(DestinationState::Refused));
+        let row = ledger.destination::<String>(&attempt).unwrap().unwrap();
+        assert_eq!((row.state, row.detail.as_str()), (DestinationState::Refused, "x"));
+        assert_eq!(ledger.destination::<String>(&"a-2".into()).unwrap(), None);
     }
 
     #[test]

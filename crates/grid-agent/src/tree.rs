@@ -82,6 +82,18 @@ impl Agent {
     }
 }
 
+impl Agent {
+    /// Turns the end of a tree's root into an input.
+    pub(crate) fn watch_root(&self, attempt: &AttemptId, pid: i32) {
+        let (inputs, attempt) = (self.inputs.clone(), attempt.clone());
+        let Ok(fd) = PidFd::open(pid) else { return };
+        tokio::spawn(async move {
+            let _ = grid_os::wait::readable(fd.into()).await;
+            let _ = inputs.send(Input::RootEnded { attempt, patience: 200 });
+        });
+    }
+}
+
 impl TreePlace {
     /// Makes the directories and groups and starts pid 1.
     pub(crate) fn make(&self, program: &Path) -> io::Result<InitProcess> {
@@ -99,7 +111,7 @@ impl TreePlace {
             inherit: vec![(tx.as_fd(), 3)],
             ..Place::default()
         };
-        let pid = spawn(&argv, &[], &place)?;
+        let pid = spawn(&argv, &[], &place)?.pid;
         drop(tx);
         let mut ready = [0u8; 1];
         std::fs::File::from(rx).read_exact(&mut ready)?;

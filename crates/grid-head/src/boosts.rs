@@ -2,7 +2,7 @@
 
 use crate::head::{Head, fault, log, refused, total_of, used_of};
 use crate::scan::Only;
-use grid_core::auto_offload::{Action, Report, SkipReason, StepResult};
+use grid_core::auto_offload::{Action, Report, Round, StepResult};
 use grid_core::boost::{EndStep, at_end, due, next_deadline};
 use grid_core::lease::{
     LenderView, Refusal, Terms, admit, complete_amount, lendable, validate_extension, validate_request,
@@ -150,21 +150,17 @@ impl Head {
             let (borrower, amount) = (terms.borrower.clone(), refusal.asked);
             let _ = self.record(actor, Event::BoostRefused { borrower, amount, reasons: refusal.journal_reasons() });
         }
+        let who = terms.from.as_ref().map_or("no lender has".to_owned(), |n| format!("{n} has not"));
         let nearest = refusal.nearest.as_ref();
         let hint = nearest.map(|n| {
             let gpu = if n.amount.gpu > 0 { format!(" --gpu {}", n.amount.gpu) } else { String::new() };
-            format!(
-                "nearest now: --cpu {} --memory {}MiB{gpu} --from {}",
-                n.amount.cpu,
-                n.amount.memory.0 >> 20,
-                n.node
-            )
+            format!("nearest now: --cpu {} --memory {}{gpu} --from {}", n.amount.cpu, typed(n.amount.memory), n.node)
         });
         ApiError {
             code: Some(refusal.code()),
             details,
             hint,
-            ..fault(refusal.class(), format!("no lender has {} together. Nothing was reserved.", refusal.asked))
+            ..fault(refusal.class(), format!("{who} {} together. Nothing was reserved.", refusal.asked))
         }
     }
 
@@ -327,11 +323,18 @@ impl Head {
         };
         let plan = self.plan_for(trigger, &seen.verdicts, &Only::default(), None, Some(limit));
         let id = plan.id.clone();
-        let mut round = grid_core::auto_offload::Round::new(boost, &plan);
+        let mut round = Round::new(boost.clone(), &plan, seen.scanned as usize);
+        if boost.is_none() && plan.steps.is_empty() {
+            // Pressure asks again and again; a round that finds nothing is no event.
+            return Ok(round.report().lines().join("\n"));
+        }
         self.record(&rule, Event::PlanMade { plan: plan.clone() }).map_err(|e| e.message)?;
         if !act {
             self.note(Event::PlanSettled { plan: id, outcome: PlanOutcome::Observed });
             return Ok(format!("observed: would move {} of {} processes", plan.steps.len(), seen.scanned));
+        }
+        if !plan.steps.is_empty() {
+            self.checked(&plan, &seen.verdicts, None).map_err(|e| e.message)?;
         }
         while let Some(step) = round.next_step() {
             let moved = self.execute(&step, Some(&id), rule.clone()).await;
@@ -352,18 +355,20 @@ impl Head {
         Ok(lines.join("\n"))
     }
 
-    /// Why automatic offloading would not act on pressure now.
+    /// What automatic offloading does about pressure now.
     pub(crate) fn pressure_action(&self, critical: bool) -> Action {
-        let head = self.head_name();
-        let mode = self.auto_mode();
+        let (head, mode) = (self.head_name(), self.auto_mode());
         let inner = self.inner.borrow();
         let leases = inner.state.leases_of(&head);
-        let action =
-            grid_core::auto_offload::on_pressure(critical, mode, &leases, &inner.cfg.config.policy.auto_offload);
-        match action {
-            Action::Skip { reason: SkipReason::NoLease } => Action::Skip { reason: SkipReason::NoLease },
-            other => other,
-        }
+        grid_core::auto_offload::on_pressure(critical, mode, &leases, &inner.cfg.config.policy.auto_offload)
+    }
+}
+
+/// A size as a person would type it.
+fn typed(size: grid_types::Bytes) -> String {
+    match size.0 {
+        b if b % (1 << 30) == 0 => format!("{}GiB", b >> 30),
+        b => format!("{}MiB", b >> 20),
     }
 }
 
@@ -379,7 +384,7 @@ pub(crate) fn lease_terms(boost: &Boost, remaining: Millis) -> LeaseTerms {
     LeaseTerms { lease: boost.lease.clone(), amount: boost.amount, remaining, epoch: boost.epoch, at_end: boost.at_end }
 }
 
-/// `b-7k2`: three characters that nobody confuses, not in use.
+/// `b-7k2m`: four characters that nobody confuses, not in use.
 fn fresh_id(taken: impl Fn(&str) -> bool) -> String {
     const LETTERS: &[u8; 32] = b"23456789abcdefghjkmnpqrstuvwxyz0";
     loop {

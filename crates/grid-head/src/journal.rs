@@ -17,6 +17,14 @@ pub enum JournalError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// The file cannot be made or kept private.
+    #[error("journal {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: std::io::Error,
+    },
     /// Written by a later version.
     #[error(
         "journal {path} has schema {found}, this grid knows {SCHEMA}: install the newer grid again; nothing was changed"
@@ -50,6 +58,7 @@ impl Journal {
     /// Opens or makes it.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         let err = |source| JournalError::Sqlite { path: path.to_owned(), source };
+        grid_os::private_file(path).map_err(|source| JournalError::Io { path: path.to_owned(), source })?;
         let db = Connection::open(path).map_err(err)?;
         db.pragma_update(None, "journal_mode", "WAL").map_err(err)?;
         db.pragma_update(None, "synchronous", "FULL").map_err(err)?;

@@ -67,7 +67,7 @@ impl Head {
     }
 
     /// The second, independent look at a plan, right before it is executed.
-    fn checked(&self, plan: &Plan, verdicts: &[Verdict], asked_by: Option<u32>) -> Result<(), ApiError> {
+    pub(crate) fn checked(&self, plan: &Plan, verdicts: &[Verdict], asked_by: Option<u32>) -> Result<(), ApiError> {
         let world = self.world(plan, verdicts, asked_by);
         let violations = check(plan, &world);
         let Some(first) = violations.first() else { return Ok(()) };
@@ -174,11 +174,12 @@ impl Head {
         }
     }
 
-    /// Begins the way home. The way is checked before anything is frozen.
-    pub(crate) async fn recall(&self, id: &OffloadId, actor: Actor) -> Result<(), ApiError> {
+    /// Everything that can be said about the way home without freezing anything: it is away, it fits, and its number
+    /// there is known.
+    pub(crate) fn way_home(&self, id: &OffloadId) -> Result<(OffloadRecord, ProcId), ApiError> {
         let record = self.offload_record(id)?;
         if record.phase != OffloadPhase::Away {
-            let what = format!("offload {id} is {:?}, not away. Nothing was changed.", record.phase);
+            let what = format!("offload {id} is {}, not away. Nothing was changed.", record.phase);
             return Err(fault(FaultClass::Conflict, what));
         }
         let (_, free) = self.head_room();
@@ -187,12 +188,14 @@ impl Head {
             return Err(refused(&Reason::new(ReasonCode::NoFit, detail), "it stays where it is"));
         }
         let process = self.inner.borrow().there.get(id).cloned();
-        let process = process.ok_or_else(|| {
-            fault(
-                FaultClass::Unreachable,
-                format!("{} has not said yet which process {id} is there", record.destination),
-            )
-        })?;
+        let silent = || format!("{} has not said yet which process {id} is there", record.destination);
+        let process = process.ok_or_else(|| fault(FaultClass::Unreachable, silent()))?;
+        Ok((record, process))
+    }
+
+    /// Begins the way home. The way is checked before anything is frozen.
+    pub(crate) async fn recall(&self, id: &OffloadId, actor: Actor) -> Result<(), ApiError> {
+        let (record, process) = self.way_home(id)?;
         let attempt = AttemptId::new(format!("{id}.{}", record.attempts + 1));
         self.record(&actor, Event::RecallStarted { offload: id.clone(), attempt: attempt.clone() })?;
         let order = self.order(id, &attempt, process, &record.source, None, record.needed.memory);
@@ -209,7 +212,7 @@ impl Head {
             OffloadPhase::Moving => record.source,
             OffloadPhase::Returning => record.destination,
             phase => {
-                let what = format!("offload {id} is {phase:?}; nothing is under way. Nothing was changed.");
+                let what = format!("offload {id} is {phase}; nothing is under way. Nothing was changed.");
                 return Err(fault(FaultClass::Conflict, what));
             }
         };
@@ -222,7 +225,7 @@ impl Head {
         if record.phase != OffloadPhase::InDoubt {
             return Err(fault(
                 FaultClass::Conflict,
-                format!("offload {id} is {:?}, not in doubt. Nothing was changed.", record.phase),
+                format!("offload {id} is {}, not in doubt. Nothing was changed.", record.phase),
             ));
         }
         let holder = match record.direction {

@@ -2,6 +2,7 @@
 
 use crate::head::{Head, HeadConfig, HeadError, fault};
 use crate::hub::keep_link;
+use crate::privacy::Reader;
 use crate::scan::{Only, count_stays};
 use bytes::Bytes;
 use grid_types::api::{
@@ -30,8 +31,15 @@ const MAX_BODY: usize = 1 << 20;
 
 /// Runs the daemon until its process is ended. Must run on a `LocalSet`.
 pub async fn run(cfg: HeadConfig) -> Result<(), HeadError> {
-    let (socket, agent) = (cfg.socket.clone(), cfg.agent.clone());
-    let head = Head::open(cfg)?;
+    serve(Head::open(cfg)?).await
+}
+
+/// Runs a head that was opened before, with the hooks that were added to it. Must run on a `LocalSet`.
+pub async fn serve(head: Head) -> Result<(), HeadError> {
+    let (socket, agent) = {
+        let inner = head.inner.borrow();
+        (inner.cfg.socket.clone(), inner.cfg.agent.clone())
+    };
     let version = env!("CARGO_PKG_VERSION").to_owned();
     head.note(Event::DaemonStarted { version });
     tokio::task::spawn_local(keep_link(head.clone(), agent));
@@ -45,7 +53,7 @@ pub async fn run(cfg: HeadConfig) -> Result<(), HeadError> {
         tokio::task::spawn_local(async move {
             let service = service_fn(move |request| {
                 let head = head.clone();
-                async move { Ok::<_, Infallible>(serve(head, peer, request).await) }
+                async move { Ok::<_, Infallible>(answer(head, peer, request).await) }
             });
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
@@ -79,11 +87,11 @@ impl hyper::body::Body for Body {
     }
 }
 
-async fn serve(head: Head, uid: u32, request: Request<Incoming>) -> Response<Body> {
+async fn answer(head: Head, uid: u32, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
     if path == "/v1/events" {
-        return events(&head, &query);
+        return events(&head, &query, Reader::of(uid));
     }
     let call = Call {
         head,
@@ -121,12 +129,23 @@ impl Call {
         let get = self.method == Method::GET;
         let h = &self.head;
         match parts {
-            ["status"] if get => respond(&Ok(h.status())),
+            ["status"] if get => {
+                let mut status = h.status();
+                status.away = Reader::of(self.uid).offloads(status.away);
+                respond(&Ok(status))
+            }
             ["nodes"] if get => respond(&Ok(h.node_views())),
             ["boosts", ..] => self.boosts(&parts[1..], get).await,
             ["offloads", ..] => self.offloads(&parts[1..], get).await,
-            ["plans"] if get => respond(&Ok(h.inner.borrow().state.plans.clone())),
-            ["plans", id] if get => respond(&h.plan_id(id).map(|id| h.inner.borrow().state.plan(&id).cloned())),
+            ["plans"] if get => {
+                let reader = Reader::of(self.uid);
+                let plans = h.inner.borrow().state.plans.clone();
+                respond(&Ok(plans.into_iter().map(|p| reader.plan(p)).collect::<Vec<_>>()))
+            }
+            ["plans", id] if get => respond(&h.plan_id(id).map(|id| {
+                let plan = h.inner.borrow().state.plan(&id).cloned();
+                plan.map(|p| Reader::of(self.uid).plan(p))
+            })),
             ["plans", id, "apply"] => respond(&match h.plan_id(id) {
                 Ok(id) => h.apply_plan(&id, self.uid, self.actor()).await,
                 Err(e) => Err(e),
@@ -151,12 +170,7 @@ impl Call {
 
     /// Capacity and policy are for root and for members of the group `grid`.
     fn may_administer(&self, what: &str) -> Result<(), ApiError> {
-        let member = || {
-            let group = nix::unistd::Group::from_name("grid").ok().flatten()?;
-            let user = nix::unistd::User::from_uid(self.uid.into()).ok().flatten()?;
-            (user.gid == group.gid || group.mem.contains(&user.name)).then_some(())
-        };
-        if self.uid == 0 || member().is_some() {
+        if Reader::of(self.uid) == Reader::All {
             return Ok(());
         }
         let hint = Some("run it with sudo, or ask root to add you to the group `grid`".to_owned());
@@ -196,7 +210,7 @@ impl Call {
     async fn offloads(&self, parts: &[&str], get: bool) -> Response<Body> {
         let h = &self.head;
         match parts {
-            [] if get => respond(&Ok(h.offload_views())),
+            [] if get => respond(&Ok(Reader::of(self.uid).offloads(h.offload_views()))),
             [] => respond(&match self.parsed::<OffloadAsk>() {
                 Ok(ask) => h.offload(ask, self.uid, self.actor()).await,
                 Err(e) => Err(e),
@@ -206,6 +220,10 @@ impl Call {
                     Ok(id) => id,
                     Err(e) => return respond(&Err::<(), _>(e)),
                 };
+                let owner = h.offload_record(&id).map_or(0, |o| o.uid);
+                if !Reader::of(self.uid).sees(owner) {
+                    return respond(&Err::<(), _>(others(&id)));
+                }
                 if self.query.contains("settled") {
                     let _ = h.settled(&id).await;
                 }
@@ -221,11 +239,11 @@ impl Call {
         let id = h.offload_id(id)?;
         let owner = h.offload_record(&id)?.uid;
         if self.uid != 0 && self.uid != owner {
-            return Err(fault(FaultClass::Permission, format!("{id} belongs to another user. Nothing was changed.")));
+            return Err(others(&id));
         }
         match verb {
             "cancel" => h.cancel(&id).await?,
-            "recall" if self.parsed::<DryRun>()?.dry_run => {}
+            "recall" if self.parsed::<DryRun>()?.dry_run => drop(h.way_home(&id)?),
             "recall" => h.recall(&id, self.actor()).await?,
             "resolve" => h.resolve(&id, self.parsed::<ResolveAsk>()?.decision, self.actor()).await?,
             _ => return Err(fault(FaultClass::NotFound, "no such call")),
@@ -273,6 +291,10 @@ impl Call {
     }
 }
 
+fn others(id: &grid_types::OffloadId) -> ApiError {
+    fault(FaultClass::Permission, format!("{id} belongs to another user. Nothing was changed."))
+}
+
 fn fits_line(node: &grid_types::api::NodeView, need: &Resources) -> String {
     match (&node.lendable, &node.why) {
         (Some(free), _) if need.fits_in(free) => format!("whole on {}: {free} lendable", node.node),
@@ -283,7 +305,7 @@ fn fits_line(node: &grid_types::api::NodeView, need: &Resources) -> String {
 }
 
 /// The journal from a place on, as lines of JSON; with `follow` for as long as the reader listens.
-fn events(head: &Head, query: &str) -> Response<Body> {
+fn events(head: &Head, query: &str, reader: Reader) -> Response<Body> {
     let value = |name: &str| query.split('&').find_map(|p| p.strip_prefix(name)?.strip_prefix('=').map(str::to_owned));
     let mut after: u64 = value("after").and_then(|v| v.parse().ok()).unwrap_or(0);
     let follow = query.split('&').any(|p| p.starts_with("follow"));
@@ -294,6 +316,9 @@ fn events(head: &Head, query: &str) -> Response<Body> {
             let batch = head.inner.borrow().journal.after(after, 200).unwrap_or_default();
             for record in &batch {
                 after = record.seq;
+                if !reader.event(&head, &record.event) {
+                    continue;
+                }
                 let mut line = serde_json::to_vec(record).unwrap_or_default();
                 line.push(b'\n');
                 if tx.send(line.into()).await.is_err() {

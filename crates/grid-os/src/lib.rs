@@ -11,3 +11,10 @@ pub mod proc;
 pub mod spawn;
 pub mod tree_init;
 pub mod wait;
+
+/// Makes a file that only its owner may read, or takes the others' rights from it. Its content stays as it is.
+pub fn private_file(path: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))
+}

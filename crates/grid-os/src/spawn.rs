@@ -64,12 +64,31 @@ struct Prepared {
     report: OwnedFd,
 }
 
-/// Starts `argv` in `place` with exactly the environment `env`, and returns its number as the caller sees it. The program is not
-/// a child of the caller where it starts in another PID namespace: watch it through a pidfd.
+/// A program that was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spawned {
+    /// Its number as the caller sees it.
+    pub pid: i32,
+    /// It is a child of the caller, who must reap it. One that starts in another PID namespace is not: its pid 1 reaps
+    /// it, and a pidfd tells its end.
+    pub child: bool,
+}
+
+impl Spawned {
+    /// Waits for the end of a child; returns at once for what is not one.
+    pub fn reap(self) {
+        if self.child {
+            let pid = nix::unistd::Pid::from_raw(self.pid);
+            while nix::sys::wait::waitpid(pid, None) == Err(nix::errno::Errno::EINTR) {}
+        }
+    }
+}
+
+/// Starts `argv` in `place` with exactly the environment `env`.
 ///
 /// # Errors
 /// Any system call that failed on the way, also those of the child before its exec.
-pub fn spawn(argv: &[String], env: &[(String, String)], place: &Place<'_>) -> io::Result<i32> {
+pub fn spawn(argv: &[String], env: &[(String, String)], place: &Place<'_>) -> io::Result<Spawned> {
     let (report_rx, report_tx) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let (report_tx, null) =
         (high(report_tx)?, high(std::fs::File::options().read(true).write(true).open("/dev/null")?)?);
@@ -112,7 +131,7 @@ fn high(fd: impl Into<OwnedFd>) -> io::Result<OwnedFd> {
 
 /// Reads the reports: `(pid, 0)` from the intermediate where there is one, `(0, errno)` where something failed. End of file without an error means
 /// that the exec happened.
-fn outcome(report_rx: OwnedFd, first: i32) -> io::Result<i32> {
+fn outcome(report_rx: OwnedFd, first: i32) -> io::Result<Spawned> {
     use std::io::Read;
     let mut file = std::fs::File::from(report_rx);
     let mut all = Vec::new();
@@ -132,7 +151,7 @@ fn outcome(report_rx: OwnedFd, first: i32) -> io::Result<i32> {
         // The intermediate has exited, or the child failed: reap it.
         let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(first), None);
     }
-    if error != 0 { Err(io::Error::from_raw_os_error(error)) } else { Ok(pid) }
+    if error != 0 { Err(io::Error::from_raw_os_error(error)) } else { Ok(Spawned { pid, child: pid == first }) }
 }
 
 fn report(fd: RawFd, pid: i32, error: i32) {
@@ -301,8 +320,10 @@ mod tests {
 
     #[test]
     fn a_program_starts_and_ends() {
-        let pid = spawn(&["/bin/true".into()], &[], &Place::default()).unwrap();
-        let status = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).unwrap();
-        assert_eq!(status, nix::sys::wait::WaitStatus::Exited(nix::unistd::Pid::from_raw(pid), 0));
+        let spawned = spawn(&["/bin/true".into()], &[], &Place::default()).unwrap();
+        assert!(spawned.child);
+        let pid = nix::unistd::Pid::from_raw(spawned.pid);
+        let status = nix::sys::wait::waitpid(pid, None).unwrap();
+        assert_eq!(status, nix::sys::wait::WaitStatus::Exited(pid, 0));
     }
 }

@@ -64,6 +64,12 @@ impl Snapshot {
         for root in cgroup_roots() {
             cgroups(Path::new(&root), marks, 8, &mut found);
         }
+        for entry in fs::read_dir("/run").into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if marks.named(&name) {
+                found.insert(format!("folder /run/{name}"));
+            }
+        }
         for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if marks.named(&name) {
@@ -136,7 +142,8 @@ fn processes(marks: &Marks, found: &mut BTreeSet<String>) {
     }
 }
 
-fn cgroup_roots() -> Vec<String> {
+/// Where control group hierarchies are mounted.
+pub(crate) fn cgroup_roots() -> Vec<String> {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let is_cgroup = |line: &&str| line.split(" - ").nth(1).is_some_and(|kind| kind.starts_with("cgroup"));
     text.lines().filter(is_cgroup).filter_map(|line| line.split(' ').nth(4)).map(str::to_owned).collect()

@@ -7,6 +7,9 @@
 //! | [`procs`] | starting a program as an ordinary user's detached process; waiting for its report, its end |
 //! | [`leaks`] | what grid may leave on a machine (cgroups, network, mounts, processes), compared before and after |
 //! | [`criu`] | whether CRIU works here, and the `SKIPPED: ...` line where it does not |
+//! | [`local`] | the embedded cluster, driven by the `grid` program as a person drives it |
+//! | [`cost`] | what processes cost: memory and CPU time, sampled |
+//! | [`demo`], [`bench`] | `make demo`, and the measurements of `make bench` |
 //! | [`scratch`] | temporary folders that an unprivileged program can reach |
 //! | [`report`] | the report files that the programs write and that tests read |
 //! | [`gaps`], [`pattern`], [`args`], [`clock`], [`raw`] | the insides of the programs in `src/bin` |
@@ -14,11 +17,15 @@
 //! Programs (`src/bin`): `prover` (its memory and its digest), `stamper` (its downtime), `family` (a process tree).
 
 pub mod args;
+pub mod bench;
 pub mod clock;
 pub mod cluster;
+pub mod cost;
 pub mod criu;
+pub mod demo;
 pub mod gaps;
 pub mod leaks;
+pub mod local;
 pub mod pattern;
 pub mod procs;
 pub mod raw;

@@ -3,7 +3,6 @@
 //!
 //! Every wait has a deadline and an error that says what was seen last; none is a bare sleep.
 
-use crate::scratch::Scratch;
 use crate::{raw, report};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{Signal, kill};
@@ -38,12 +37,12 @@ pub fn program(name: &str) -> io::Result<PathBuf> {
 impl Detached {
     /// Starts `program` with `args` in `dir` (its cwd; `stdout` and `stderr` there take what it prints), as
     /// [`NOBODY`] where this process is root. Returns when it runs, with init as its parent. One a folder at a time.
-    pub fn start(program: &Path, args: &[&str], dir: &Scratch) -> io::Result<Self> {
+    pub fn start(program: &Path, args: &[&str], dir: &Path) -> io::Result<Self> {
         raw::keep_descriptors_here()?;
         let mut command = Command::new("setsid");
         // setsid --fork ends at once, so that init (or the nearest subreaper) is the parent.
         command.args(["--fork", "sh", "-c", LAUNCHER, "sh"]);
-        command.arg(program).args(args).current_dir(&**dir).stdin(Stdio::null());
+        command.arg(program).args(args).current_dir(dir).stdin(Stdio::null());
         command.stdout(std::fs::File::create(dir.join("stdout"))?);
         command.stderr(std::fs::File::create(dir.join("stderr"))?);
         if nix::unistd::geteuid().is_root() {
@@ -186,6 +185,7 @@ fn wait_change(changes: &Inotify, limit: Duration) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scratch::Scratch;
 
     fn start(script: &str, dir: &Scratch) -> Detached {
         Detached::start(Path::new("/bin/sh"), &["-c", script], dir).unwrap()

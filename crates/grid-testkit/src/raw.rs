@@ -8,7 +8,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{ForkResult, fork};
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 /// Words in memory that parent and child share (`MAP_SHARED | MAP_ANONYMOUS`), from before a fork. Never unmapped.
 pub fn shared_words(count: usize) -> nix::Result<&'static [AtomicU64]> {
@@ -48,6 +48,28 @@ pub fn count_alarms() -> nix::Result<()> {
 /// How many SIGALRM were handled.
 pub fn alarms() -> u64 {
     ALARMS.load(Ordering::Relaxed)
+}
+
+static TOLD: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn on_told(signal: libc::c_int) {
+    TOLD.store(signal, Ordering::Relaxed);
+}
+
+/// From now on these signals are noted in place of ending the process: see [`told`]. Programs that it starts have them
+/// as ever (a blocked signal would be blocked in them too).
+pub fn note_signals(signals: &[Signal]) -> nix::Result<()> {
+    let action = SigAction::new(SigHandler::Handler(on_told), SaFlags::SA_RESTART, SigSet::empty());
+    for signal in signals {
+        // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
+        unsafe { sigaction(*signal, &action) }?;
+    }
+    Ok(())
+}
+
+/// The last noted signal, if one came.
+pub fn told() -> Option<Signal> {
+    Signal::try_from(TOLD.load(Ordering::Relaxed)).ok()
 }
 
 /// Lets no descriptor above 2 of this process reach a program that it starts: shells, `make` and terminals leave some

@@ -69,6 +69,22 @@ pub enum OffloadPhase {
     Lost,
 }
 
+impl std::fmt::Display for OffloadPhase {
+    /// As it stands in a sentence: "o-19 is away".
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            OffloadPhase::Moving => "moving",
+            OffloadPhase::Away => "away",
+            OffloadPhase::Returning => "on its way home",
+            OffloadPhase::Home => "at home",
+            OffloadPhase::Ended => "ended",
+            OffloadPhase::Failed => "not moved",
+            OffloadPhase::InDoubt => "in doubt",
+            OffloadPhase::Lost => "lost",
+        })
+    }
+}
+
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -84,6 +100,9 @@ pub enum ExitStatus {
 pub struct MoveFigures {
     /// Freeze to thaw, on the source's clock from the freeze to the arrival of `Started`.
     pub downtime: Millis,
+    /// Part of the downtime in which the source dumped: memory crossed, the rest of the images followed.
+    #[serde(default)]
+    pub dump: Millis,
     /// From the request to `Started`.
     pub total: Millis,
     /// Bytes of memory that crossed.

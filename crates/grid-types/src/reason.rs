@@ -24,9 +24,9 @@ macro_rules! reason_codes {
 
 reason_codes! {
     // Cannot be moved: from the process's real state.
-    Tty "E-TTY" "it holds a terminal, which cannot follow it yet" "start it detached, with output to a file: setsid CMD >out 2>&1 </dev/null &";
+    Tty "E-TTY" "it holds a terminal, which cannot follow it yet" "start it detached, with output to a file: setsid -f CMD >out 2>&1 </dev/null";
     Pipe "E-PIPE" "it shares a pipe or socket pair with a process that stays" "write to a file, or move the whole pipeline as one tree";
-    Parent "E-PARENT" "a living parent would see it end and might start it again" "start it detached, so that init is its parent: setsid CMD &";
+    Parent "E-PARENT" "a living parent would see it end and might start it again" "start it detached, so that init is its parent: setsid -f CMD";
     Tcp "E-TCP" "established TCP connections would be cut" "wait until they are closed";
     Udp "E-UDP" "it holds a connected or bound UDP socket with traffic" "wait until it is closed";
     Uring "E-URING" "an io_uring cannot be saved by CRIU" "start it with io_uring disabled";
@@ -56,7 +56,7 @@ reason_codes! {
     Desktop "E-DESKTOP" "it is a display server, desktop, editor or browser" "none";
     Database "E-DATABASE" "it is a database" "name it: grid offload execute PID";
     Service "E-SERVICE" "it is a system service" "name it: grid offload execute PID";
-    Protected "E-PROTECTED" "a rule, grid keep or its oom_score_adj protects it" "change the rule";
+    Protected "E-PROTECTED" "a rule or its oom_score_adj protects it" "change the rule";
     New "E-NEW" "it started too recently" "wait";
     Small "E-SMALL" "it uses too little to be worth it" "name it: grid offload execute PID";
     Kind "E-KIND" "its kind is not one that grid offloads by itself" "add a rule, or name it";

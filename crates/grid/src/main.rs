@@ -94,22 +94,31 @@ fn up_command(args: &UpArgs, state: &Path) -> Result<(), UpError> {
             return Err(UpError { class: FaultClass::Usage, ..internal(&"say --local N or --config FILE") });
         }
     };
+    let elsewhere: Vec<String> = plan.nodes_elsewhere();
+    if !elsewhere.is_empty() && !args.detach {
+        eprintln!(
+            "note: {} made on this machine: other machines are not reached yet (the ssh engine comes later)",
+            elsewhere.join(", ")
+        );
+    }
     if args.detach {
         return detach(args, state);
     }
-    block_on(up::up(plan, |plan, took| {
+    block_on(up::up(plan, |plan, took, status| {
         let names: Vec<&str> = plan.config.nodes.iter().map(|n| n.name.as_str()).collect();
         println!(
-            "cluster   {} in {:.1} s: {} namespaces, one kernel, this machine's own RAM and disk",
+            "cluster   {} in {:.1} s: {} workers in namespaces of their own, one kernel, this machine's own RAM and disk",
             names.join(", "),
             took.as_secs_f64(),
             plan.nodes.len(),
         );
-        let lends = plan.config.nodes.iter().filter(|n| n.sharing.can_share).map(|n| n.sharing.clone());
-        if let Some(first) = lends.into_iter().next() {
-            let (cpu, memory) = (first.max_cpu.unwrap_or_default(), first.max_memory.unwrap_or_default());
-            println!("lends     {cpu} CPU {memory} each; auto-offload {:?}", plan.config.policy.auto_offload.mode);
+        for node in status.nodes.iter().filter(|n| !n.head) {
+            match (&node.lendable, &node.why) {
+                (Some(amount), _) => println!("lends     {} {amount}", node.node),
+                (None, why) => println!("lends     {} nothing: {}", node.node, why.as_deref().unwrap_or("unknown")),
+            }
         }
+        println!("autopilot {}", format!("{:?}", status.auto.mode).to_lowercase());
         println!("Next: grid offload scan   (in another terminal; Ctrl-C here brings everything home and ends it)");
     }))?
 }
@@ -148,6 +157,9 @@ fn down_command(args: &DownArgs, state: &Path) -> Result<(), UpError> {
     for line in block_on(up::down(state, args.recall_first, args.yes))?? {
         println!("{line}");
     }
-    println!("The cluster is down: no process, namespace, mount or control group of it is left.");
+    match up::living_on(state) {
+        0 => println!("The cluster is down: no process, namespace, mount or control group of it is left."),
+        n => println!("The cluster is down. {n} processes that came home live on; the next grid up finds them."),
+    }
     Ok(())
 }

@@ -63,14 +63,9 @@ pub struct Round {
 }
 
 impl Round {
-    /// A round over a checked plan.
-    pub fn new(boost: Option<BoostId>, plan: &Plan) -> Self {
-        let report = Report {
-            boost,
-            scanned: plan.steps.len() + plan.stays.len(),
-            found: plan.steps.len(),
-            ..Report::default()
-        };
+    /// A round over a checked plan, made from a scan of so many processes.
+    pub fn new(boost: Option<BoostId>, plan: &Plan, scanned: usize) -> Self {
+        let report = Report { boost, scanned, found: plan.steps.len(), ..Report::default() };
         Self { left: plan.steps.iter().cloned().collect(), current: None, report }
     }
 

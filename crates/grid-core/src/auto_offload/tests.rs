@@ -91,7 +91,8 @@ fn d7_pressure_looks_at_boosts_before_it_offloads() {
 
 fn round_of(n: i32) -> Round {
     let verdicts = (1..=n).map(|p| verdict(p, res(100, 100, 0))).collect();
-    Round::new(Some("b-1".into()), &case(verdicts, vec![lease("b-1", "gpu1", res(8_000, 8_000, 0))]).plan())
+    let plan = case(verdicts, vec![lease("b-1", "gpu1", res(8_000, 8_000, 0))]).plan();
+    Round::new(Some("b-1".into()), &plan, n as usize)
 }
 
 #[test]

@@ -87,7 +87,11 @@ pub fn judge(tree: &TreeFacts, ctx: &DetectContext, policy: &Detector) -> Verdic
         not_worth = hard;
     }
     let looked_at = tree.root.deep.is_some();
-    let cannot = looked_at.then(|| movable::reasons(tree, ctx));
+    let cannot = looked_at.then(|| match not_worth.iter().find(|r| r.code == ReasonCode::Kernel) {
+        // Nothing else that could be said of it matters.
+        Some(kernel) => vec![kernel.clone()],
+        None => movable::reasons(tree, ctx),
+    });
     notices.extend(score::notices(tree));
     let complexity = score::complexity(tree, used.memory);
     Verdict {

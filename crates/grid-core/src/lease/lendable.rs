@@ -39,8 +39,14 @@ pub fn lendable(lender: &LenderView, policy: &Policy) -> Result<Lendable, Reason
     if !policy.sharing_enabled {
         return Err(Reason::new(ReasonCode::NoLend, "sharing is switched off in the configuration"));
     }
+    if !lender.sharing.can_share {
+        return Err(Reason::new(ReasonCode::NoLend, "it lends nothing: can_share is false"));
+    }
+    if lender.total.is_zero() {
+        return Err(Reason::new(ReasonCode::Silent, "nothing has been heard of it yet"));
+    }
     if limit.is_zero() {
-        return Err(Reason::new(ReasonCode::NoLend, "it lends nothing: can_share is false or its limits are zero"));
+        return Err(Reason::new(ReasonCode::NoLend, "it lends nothing: its limits are zero"));
     }
     if let Some(silent) = lender.silent_for {
         return Err(Reason::new(ReasonCode::Silent, format!("silent {silent}")));

@@ -289,7 +289,7 @@ fn o6_o9_the_whole_flow_and_its_counters() {
     };
     assert_eq!(check(&plan, &world), []);
     push(&mut s, Event::PlanMade { plan: plan.clone() }).unwrap();
-    let mut round = Round::new(Some("b-1".into()), &plan);
+    let mut round = Round::new(Some("b-1".into()), &plan, plan.steps.len());
     while let Some(step) = round.next_step() {
         let id = format!("o-{}", step.process.pid);
         push(&mut s, started(&id, &id, step.process.pid, step.needed)).unwrap();

@@ -49,8 +49,6 @@ pub(crate) struct Opts {
     pub(crate) manage_cgroups_mode: Option<i32>,
     #[prost(uint32, optional, tag = "35")]
     pub(crate) ghost_limit: Option<u32>,
-    #[prost(uint32, optional, tag = "45")]
-    pub(crate) timeout: Option<u32>,
     #[prost(bool, optional, tag = "48")]
     pub(crate) lazy_pages: Option<bool>,
     #[prost(int32, optional, tag = "64")]

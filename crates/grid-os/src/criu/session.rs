@@ -3,7 +3,7 @@
 use super::rpc::{CGROUPS_IGNORE, Channel, NETWORK_LOCK_SKIP, Opts, PageServer, Req, Resp, kind};
 use super::uffd::{self, SOCKET};
 use super::{CriuError, ReceivedPages};
-use crate::spawn::{Owner, Place, spawn};
+use crate::spawn::{Owner, Place, Spawned, spawn};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -81,7 +81,7 @@ impl Criu {
         place: &Where<'_>,
         owner: Option<Owner>,
         pages: Option<BorrowedFd<'_>>,
-    ) -> Result<Channel, CriuError> {
+    ) -> Result<(Channel, Spawned), CriuError> {
         let (ours, theirs) = Channel::pair().map_err(CriuError::Start)?;
         let mut argv = vec![self.path.to_string_lossy().into_owned()];
         if owner.is_some() {
@@ -99,8 +99,8 @@ impl Criu {
             ..Place::default()
         };
         let env = [("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())];
-        spawn(&argv, &env, &place).map_err(CriuError::Start)?;
-        Ok(ours)
+        let started = spawn(&argv, &env, &place).map_err(CriuError::Start)?;
+        Ok((ours, started))
     }
 
     /// Dumps a tree: its memory goes down the page stream, the small images into a directory. When all is read,
@@ -110,14 +110,13 @@ impl Criu {
     /// # Errors
     /// Where CRIU refuses, the tree runs on. Where `hold` fails, too.
     pub fn dump(&self, job: &DumpJob<'_>, hold: &mut dyn FnMut() -> Result<(), String>) -> Result<(), CriuError> {
-        let channel = self.start(&job.place, job.owner, Some(job.pages))?;
+        let (channel, started) = self.start(&job.place, job.owner, Some(job.pages))?;
         let opts = Opts {
             pid: Some(job.pid),
             leave_running: Some(true),
             shell_job: Some(job.shell_job),
             ps: Some(PageServer { fd: Some(PAGES_FD) }),
             unprivileged: job.owner.map(|_| true),
-            timeout: Some(10),
             ghost_limit: Some(16 << 20),
             ..common(job.images, "dump.log")
         };
@@ -127,6 +126,9 @@ impl Criu {
                 _ => Ok(()),
             })
         });
+        // It ends by itself once it has answered; it is never signalled.
+        drop(channel);
+        started.reap();
         explain("dump", job.images, "dump.log", result).map(|_| ())
     }
 
@@ -147,7 +149,7 @@ impl Criu {
         std::thread::scope(|scope| {
             let mut filler = Some(scope.spawn(move || uffd::fill_all(&listener, pages)));
             let mut filled = Ok(());
-            let result = self.start(&job.place, None, None).and_then(|channel| {
+            let result = self.start(&job.place, None, None).and_then(|(channel, _)| {
                 let opts = Opts {
                     lazy_pages: Some(true),
                     shell_job: Some(job.shell_job),

@@ -3,11 +3,13 @@
 use super::node::run;
 use super::plan::{NodePlan, Plan};
 use super::supervise::Kept;
-use super::{UpError, down, failed};
+use super::{UpError, down, failed, tell};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
 use grid_os::spawn::{Place, spawn};
+use grid_types::api::Status;
 use grid_types::exit::FaultClass;
 use nix::libc;
+use nix::sys::signal::{SigSet, Signal};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -23,7 +25,7 @@ const BOUNDED: [Controller; 5] =
 const READY_WITHIN: Duration = Duration::from_secs(15);
 
 /// A worker that was made.
-struct Node {
+pub(crate) struct Node {
     init: i32,
 }
 
@@ -40,18 +42,17 @@ impl Node {
 }
 
 /// Starts the cluster, calls `ready` when it answers, and keeps it until it is told to end.
-pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration)) -> Result<(), UpError> {
-    check(&plan)?;
-    plan.avoid(&taken_blocks());
+pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration, &Status)) -> Result<(), UpError> {
     let start = Instant::now();
-    let hierarchies = Hierarchies::detect().map_err(failed("reading the mounted cgroups"))?;
-    let root = hierarchies.group(&plan.cgroup, &BOUNDED);
+    let root = root_group(&plan)?;
+    check(&plan, &root)?;
+    plan.avoid(&taken_blocks());
     make_state(&plan)?;
-    let token = make_token(&plan)?;
+    write_configs(&plan)?;
     let mut nodes = Vec::new();
     let mut made = Ok(());
     for node in &plan.nodes {
-        match make_node(&plan, node, &root, &token) {
+        match make_node(&plan, node, &root) {
             Ok(n) => nodes.push(n),
             Err(e) => {
                 made = Err(e);
@@ -60,14 +61,32 @@ pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration)) -> Result<(
         }
     }
     let outcome = match made {
-        Ok(()) => keep(&plan, &nodes, || ready(&plan, start.elapsed())).await,
+        Ok(()) => keep(&plan, &root, &nodes, |status| ready(&plan, start.elapsed(), status)).await,
         Err(e) => Err(e),
     };
     remove(&plan, &nodes, &root);
     outcome
 }
 
-fn check(plan: &Plan) -> Result<(), UpError> {
+/// The group below which everything of the cluster is.
+pub(crate) fn root_group(plan: &Plan) -> Result<Group, UpError> {
+    let hierarchies = Hierarchies::detect().map_err(failed("reading the mounted cgroups"))?;
+    Ok(hierarchies.group(&plan.cgroup, &BOUNDED))
+}
+
+/// The group of the head's own daemons.
+fn daemons(plan: &Plan, root: &Group) -> Result<Group, UpError> {
+    Ok(root.child(plan.head()?.as_str()).child("daemons").with(&[Controller::Freezer, Controller::Kill]))
+}
+
+/// Processes of the cluster that are not guests come home: daemons, workers and what lives in them.
+pub(crate) fn left_over(plan: &Plan, root: &Group) -> Vec<i32> {
+    let own = daemons(plan, root).map(|d| d.pids()).unwrap_or_default();
+    let nodes = plan.nodes.iter().flat_map(|n| root.child(n.name.as_str()).pids());
+    own.into_iter().chain(nodes).collect()
+}
+
+fn check(plan: &Plan, root: &Group) -> Result<(), UpError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(UpError::new(
             FaultClass::Environment,
@@ -78,6 +97,10 @@ fn check(plan: &Plan) -> Result<(), UpError> {
     if plan.state.starts_with("/run") {
         let what = format!("state in {}: /run is each worker's own", plan.state.display());
         return Err(UpError::new(FaultClass::Usage, what).hint("--state /var/lib/grid"));
+    }
+    if down::supervisor(&plan.state).is_none() && !left_over(plan, root).is_empty() {
+        let what = format!("a cluster of {} runs without its supervisor, with what lives in it", plan.state.display());
+        return Err(UpError::new(FaultClass::Conflict, what).hint("grid down --recall-first, then grid up again"));
     }
     grid_os::criu::Criu::find(&plan.criu)
         .map_err(|e| UpError::new(FaultClass::Environment, e.to_string()).hint("grid doctor"))?;
@@ -104,8 +127,8 @@ fn make_state(plan: &Plan) -> Result<(), UpError> {
     std::fs::write(plan.state.join("conf/plan.json"), json).map_err(failed(&what))
 }
 
-/// A secret of this run: who knows it may speak to the head's agent.
-fn make_token(plan: &Plan) -> Result<String, UpError> {
+/// What each daemon needs to know, with a secret of this run: who knows it may speak to the head's agent.
+fn write_configs(plan: &Plan) -> Result<(), UpError> {
     let mut bytes = [0u8; 32];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut f| std::io::Read::read_exact(&mut f, &mut bytes))
@@ -116,7 +139,7 @@ fn make_token(plan: &Plan) -> Result<String, UpError> {
     for node in &plan.nodes {
         write_secret(&plan.state.join(format!("conf/{}.json", node.name)), &plan.spoke_config(node, &token))?;
     }
-    Ok(token)
+    Ok(())
 }
 
 fn write_secret(path: &Path, value: &impl serde::Serialize) -> Result<(), UpError> {
@@ -129,7 +152,7 @@ fn write_secret(path: &Path, value: &impl serde::Serialize) -> Result<(), UpErro
     file.write_all(&json).map_err(failed(&what))
 }
 
-fn make_node(plan: &Plan, node: &NodePlan, root: &Group, _token: &str) -> Result<Node, UpError> {
+fn make_node(plan: &Plan, node: &NodePlan, root: &Group) -> Result<Node, UpError> {
     let what = format!("making {}", node.name);
     let err = failed(&what);
     let group = root.child(node.name.as_str());
@@ -153,7 +176,7 @@ fn make_node(plan: &Plan, node: &NodePlan, root: &Group, _token: &str) -> Result
         stdio: [None, Some(tx.as_fd()), Some(log.as_fd())],
         ..Place::default()
     };
-    let init = spawn(&argv, &env, &place).map_err(&err)?;
+    let init = spawn(&argv, &env, &place).map_err(&err)?.pid;
     drop(tx);
     let mut line = String::new();
     BufReader::new(std::fs::File::from(rx)).read_line(&mut line).map_err(&err)?;
@@ -192,18 +215,20 @@ fn wire(node: &NodePlan, init: i32) -> std::io::Result<()> {
 }
 
 /// Runs the head's agent and daemon until somebody ends the cluster.
-async fn keep(plan: &Plan, nodes: &[Node], ready: impl FnOnce()) -> Result<(), UpError> {
+async fn keep(plan: &Plan, root: &Group, nodes: &[Node], ready: impl FnOnce(&Status)) -> Result<(), UpError> {
     let conf = |name: &str| plan.state.join("conf").join(name).to_string_lossy().into_owned();
     let log = |name: &str| plan.state.join("log").join(name);
     let (hub, head) = (conf("hub.json"), conf("head.json"));
-    let mut agent = Kept::new(&plan.program, &["agent", "--config", &hub], &log("agent.log"));
-    let mut daemon = Kept::new(&plan.program, &["daemon", "run", "--config", &head], &log("daemon.log"));
+    let group = daemons(plan, root)?;
+    group.create().map_err(|e| UpError::new(FaultClass::Environment, e.to_string()))?;
+    let mut agent = Kept::new(&plan.program, &["agent", "--config", &hub], &log("agent.log"), &group);
+    let mut daemon = Kept::new(&plan.program, &["daemon", "run", "--config", &head], &log("daemon.log"), &group);
     agent.start().map_err(failed("the head's agent"))?;
     daemon.start().map_err(failed("the head's daemon"))?;
     let mut signals = Signals::new()?;
     let outcome = match await_ready(plan, nodes, &mut agent, &mut daemon).await {
-        Ok(()) => {
-            ready();
+        Ok(status) => {
+            ready(&status);
             loop {
                 tokio::select! {
                     () = agent.keep() => {}
@@ -230,6 +255,9 @@ struct Signals(tokio::signal::unix::Signal, tokio::signal::unix::Signal);
 impl Signals {
     fn new() -> Result<Self, UpError> {
         let on = |kind| signal(kind).map_err(failed("waiting for signals"));
+        // Whoever started us may have them blocked, and that is inherited: `grid down` would not reach us.
+        let ours = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
+        ours.thread_unblock().map_err(|e| failed("unblocking signals")(e.into()))?;
         Ok(Self(on(SignalKind::interrupt())?, on(SignalKind::terminate())?))
     }
     async fn next(&mut self) {
@@ -237,7 +265,7 @@ impl Signals {
     }
 }
 
-async fn await_ready(plan: &Plan, nodes: &[Node], agent: &mut Kept, daemon: &mut Kept) -> Result<(), UpError> {
+async fn await_ready(plan: &Plan, nodes: &[Node], agent: &mut Kept, daemon: &mut Kept) -> Result<Status, UpError> {
     let deadline = Instant::now() + READY_WITHIN;
     loop {
         could_start("the head's agent", agent)?;
@@ -246,12 +274,12 @@ async fn await_ready(plan: &Plan, nodes: &[Node], agent: &mut Kept, daemon: &mut
             made.ended(plan, node).map_or(Ok(()), Err)?;
         }
         let missing = match down::status(plan).await {
-            Ok(status) => {
-                status.nodes.iter().find(|n| n.state != "ready").map(|n| format!("{} is {}", n.node, n.state))
-            }
-            Err(e) => Some(e),
+            Ok(status) => match status.nodes.iter().find(|n| n.state != "ready") {
+                None => return Ok(status),
+                Some(node) => format!("{} is {}", node.node, node.state),
+            },
+            Err(e) => e,
         };
-        let Some(missing) = missing else { return Ok(()) };
         if Instant::now() > deadline {
             let said = format!("agent: {}; daemon: {}", agent.last_words(), daemon.last_words());
             let what = format!("the cluster did not answer within {} s: {missing}. {said}", READY_WITHIN.as_secs());
@@ -273,28 +301,33 @@ fn not_started(what: &dyn std::fmt::Display, class: FaultClass, said: &str) -> U
     UpError::new(class, format!("{what} could not start: {}", last.unwrap_or(said.trim())))
 }
 
-/// Takes away what was made. What lives at home again goes on: it only leaves the groups.
-fn remove(plan: &Plan, nodes: &[Node], root: &Group) {
-    for (node, made) in plan.nodes.iter().zip(nodes) {
+/// Takes away what was made. What came home lives on, in its own group below the head's.
+pub(crate) fn remove(plan: &Plan, nodes: &[Node], root: &Group) {
+    let kill = |group: &Group| {
+        if let Err(e) = group.kill(Duration::from_secs(5)) {
+            tell(&format!("grid: {e}"));
+        }
+    };
+    for made in nodes {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(made.init), nix::sys::signal::SIGKILL);
-        let _ = root.child(node.name.as_str()).kill(Duration::from_secs(5));
     }
     for node in &plan.nodes {
+        kill(&root.child(node.name.as_str()));
         // The pair goes with the worker's namespace; where that takes a moment, it is taken down by name.
         let _ = run("ip", &["link", "del", &node.veth_head]);
-        if let Err(e) = root.child(node.name.as_str()).kill(Duration::from_secs(5)) {
-            eprintln!("grid: {e}");
-        }
     }
-    for pid in root.pids() {
-        let _ = root.sibling("").add(pid);
+    if let Ok(daemons) = daemons(plan, root) {
+        kill(&daemons);
     }
-    if let Err(e) = root.remove() {
-        eprintln!("grid: {e}");
+    let deadline = Instant::now() + Duration::from_millis(500);
+    while root.remove_empty() > 0 && root.pids().is_empty() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
     }
-    // Also where a tree lives on at home: its pid 1 ends with it and needs these files no longer.
-    let _ = std::fs::remove_dir_all(plan.run_dir());
-    let _ = std::fs::remove_file(plan.socket());
-    let _ = std::fs::remove_file(plan.agent_socket());
-    let _ = std::fs::remove_file(plan.state.join("up.pid"));
+    for file in [plan.socket(), plan.agent_socket(), plan.state.join("up.pid"), plan.state.join("down")] {
+        let _ = std::fs::remove_file(file);
+    }
+    if root.pids().is_empty() {
+        // What lives on at home keeps its files: the next `grid up` finds it by them.
+        let _ = std::fs::remove_dir_all(plan.run_dir());
+    }
 }

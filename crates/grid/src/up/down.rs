@@ -1,8 +1,9 @@
 //! Ending the embedded cluster: nothing that is away is ended unasked.
 
-use super::UpError;
 use super::plan::Plan;
+use super::{UpError, cluster};
 use crate::cli::{Answer, Client};
+use grid_os::cgroup::Group;
 use grid_types::api::{DryRun, OffloadView, Status};
 use grid_types::event::OffloadPhase;
 use grid_types::exit::FaultClass;
@@ -27,9 +28,12 @@ pub(crate) fn write_pid(state: &Path) -> std::io::Result<()> {
     std::fs::write(state.join("up.pid"), format!("{pid} {}\n", start_ticks(pid).unwrap_or_default()))
 }
 
+/// Start time of a process that runs; a zombie does not.
 fn start_ticks(pid: i32) -> Option<String> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    Some(text.rsplit_once(')')?.1.split_whitespace().nth(19)?.to_owned())
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    (state != "Z").then(|| fields.nth(18).map(str::to_owned)).flatten()
 }
 
 /// The daemon's view of everything.
@@ -39,18 +43,30 @@ pub(crate) async fn status(plan: &Plan) -> Result<Status, String> {
 
 /// Ends the cluster of this state. Refused while something is away, unless it is recalled first or given up.
 pub async fn down(state: &Path, recall_first: bool, give_up: bool) -> Result<Vec<String>, UpError> {
-    let Some(pid) = supervisor(state) else {
-        return Err(UpError::new(
-            FaultClass::NotFound,
-            format!("no cluster of {} is up. Nothing was changed.", state.display()),
-        ));
-    };
+    if !nix::unistd::geteuid().is_root() {
+        return Err(UpError::new(FaultClass::Permission, "only root ends the cluster. Nothing was changed.")
+            .hint("sudo grid down"));
+    }
+    let pid = supervisor(state);
+    let leftovers = if pid.is_none() { orphans(state) } else { None };
+    if pid.is_none() && leftovers.is_none() {
+        let what = format!("no cluster of {} is up. Nothing was changed.", state.display());
+        return Err(UpError::new(FaultClass::NotFound, what));
+    }
     let client = Client::new(state.join("head.sock"));
     let mut said = Vec::new();
     if recall_first {
         said = recall_all(&client).await;
     }
-    let left = away(&client).await;
+    let left = match try_away(&client).await {
+        Err(e) if !give_up => {
+            let what = format!("it cannot be told what is still away: {e}. Nothing was changed.");
+            return Err(
+                UpError::new(FaultClass::Unreachable, what).hint("grid down --yes ends it and what lives in it")
+            );
+        }
+        known => known.unwrap_or_default(),
+    };
     if !left.is_empty() && !give_up {
         let list =
             left.iter().map(|o| format!("{} {} on {}", o.record.process.pid, o.record.title, o.record.destination));
@@ -65,6 +81,11 @@ pub async fn down(state: &Path, recall_first: bool, give_up: bool) -> Result<Vec
     said.extend(
         left.iter().map(|o| format!("{} {} ends with {}", o.record.process.pid, o.record.title, o.record.destination)),
     );
+    if let Some((plan, root)) = leftovers {
+        cluster::remove(&plan, &[], &root);
+        return Ok(said);
+    }
+    let Some(pid) = pid else { return Ok(said) };
     let mode = if give_up { FORCE } else { RECALL };
     std::fs::write(state.join("down"), mode).map_err(super::failed("telling the supervisor"))?;
     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGTERM);
@@ -81,9 +102,35 @@ pub async fn down(state: &Path, recall_first: bool, give_up: bool) -> Result<Vec
     Ok(said)
 }
 
-async fn away(client: &Client) -> Vec<OffloadView> {
+/// Processes that came home and live on in groups of a cluster that is down, each with the pid 1 of its namespaces.
+pub fn living_on(state: &Path) -> usize {
+    let json = std::fs::read_to_string(state.join("conf/plan.json")).unwrap_or_default();
+    let plan: Option<Plan> = serde_json::from_str(&json).ok();
+    let root = plan.and_then(|p| cluster::root_group(&p).ok());
+    root.map_or(0, |r| {
+        let is_init = |pid: &i32| {
+            let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            comm.trim() == grid_os::tree_init::COMM
+        };
+        r.pids().iter().filter(|pid| !is_init(pid)).count()
+    })
+}
+
+/// A cluster whose supervisor was killed: its plan is in its state.
+fn orphans(state: &Path) -> Option<(Plan, Group)> {
+    let json = std::fs::read_to_string(state.join("conf/plan.json")).ok()?;
+    let plan: Plan = serde_json::from_str(&json).ok()?;
+    let root = cluster::root_group(&plan).ok()?;
+    (!cluster::left_over(&plan, &root).is_empty()).then_some((plan, root))
+}
+
+async fn try_away(client: &Client) -> Result<Vec<OffloadView>, String> {
     let status: Result<Answer<Status>, _> = client.get("/v1/status").await;
-    status.map(|s| s.ok.away).unwrap_or_default()
+    status.map(|s| s.ok.away).map_err(|e| e.to_string())
+}
+
+async fn away(client: &Client) -> Vec<OffloadView> {
+    try_away(client).await.unwrap_or_default()
 }
 
 /// Brings home what can come.
@@ -120,13 +167,13 @@ pub(crate) async fn may_end(plan: &Plan) -> bool {
     }
     let client = Client::new(plan.socket());
     for line in recall_all(&client).await {
-        eprintln!("{line}");
+        super::tell(&line);
     }
     let left = away(&client).await;
     if left.is_empty() {
         return true;
     }
     let _ = std::fs::write(plan.state.join("down"), FORCE);
-    eprintln!("{} processes are still away and would end: interrupt again to end them", left.len());
+    super::tell(&format!("{} processes are still away and would end: interrupt again to end them", left.len()));
     false
 }

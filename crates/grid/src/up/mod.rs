@@ -16,7 +16,7 @@ mod supervise;
 
 pub use cluster::up;
 pub use detach::detached;
-pub use down::down;
+pub use down::{down, living_on};
 pub use node::node_init;
 pub use plan::{LocalSize, Plan};
 
@@ -45,4 +45,11 @@ impl UpError {
 
 pub(crate) fn failed(what: &str) -> impl Fn(std::io::Error) -> UpError + '_ {
     move |e| UpError::new(FaultClass::Internal, format!("{what}: {e}"))
+}
+
+/// Tells whoever still listens: a detached supervisor's standard error goes to a pipe that nobody reads, and must not
+/// end it.
+pub(crate) fn tell(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -120,6 +120,16 @@ impl Plan {
         head.map(|n| n.name.clone()).ok_or_else(|| UpError::new(FaultClass::Config, "no node has the role head"))
     }
 
+    /// Workers whose host is another machine by the configuration, and that are made here all the same.
+    pub fn nodes_elsewhere(&self) -> Vec<String> {
+        let here = |host: &str| matches!(host, "localhost" | "::1") || host.starts_with("127.");
+        let workers = self.config.nodes.iter().filter(|n| n.role == Role::Worker);
+        workers
+            .filter(|n| n.host != n.name.as_str() && !here(&n.host))
+            .map(|n| format!("{} ({})", n.name, n.host))
+            .collect()
+    }
+
     /// The API's socket.
     pub fn socket(&self) -> PathBuf {
         self.state.join("head.sock")

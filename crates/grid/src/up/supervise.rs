@@ -1,5 +1,6 @@
 //! Children that are started again when they end.
 
+use grid_os::cgroup::Group;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -12,12 +13,21 @@ pub(crate) struct Kept {
     log: PathBuf,
     child: Option<Child>,
     started: Instant,
+    /// Where it is found again when the supervisor is gone.
+    group: Group,
 }
 
 impl Kept {
-    pub(crate) fn new(program: &Path, args: &[&str], log: &Path) -> Self {
+    pub(crate) fn new(program: &Path, args: &[&str], log: &Path, group: &Group) -> Self {
         let args = args.iter().map(|a| (*a).to_owned()).collect();
-        Self { program: program.to_owned(), args, log: log.to_owned(), child: None, started: Instant::now() }
+        Self {
+            program: program.to_owned(),
+            args,
+            log: log.to_owned(),
+            child: None,
+            started: Instant::now(),
+            group: group.clone(),
+        }
     }
 
     pub(crate) fn start(&mut self) -> std::io::Result<()> {
@@ -30,6 +40,9 @@ impl Kept {
             // Ctrl-C in the terminal is for the supervisor, which stops its children in order.
             .process_group(0)
             .spawn()?;
+        if let Some(pid) = child.id() {
+            self.group.add(pid as i32).map_err(std::io::Error::other)?;
+        }
         self.child = Some(child);
         self.started = Instant::now();
         Ok(())

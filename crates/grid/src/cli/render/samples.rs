@@ -86,6 +86,7 @@ pub(crate) fn boost() -> BoostView {
 
 pub(crate) fn away() -> OffloadView {
     let figures = MoveFigures {
+        dump: Millis(0),
         downtime: Millis(3_400),
         total: Millis(4_100),
         bytes: res(0, 3.2).memory,

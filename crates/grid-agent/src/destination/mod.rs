@@ -3,16 +3,18 @@
 //!
 //! Staging runs on a thread of its own and comes back as one input. Everything else is one short action each.
 
+mod staging;
+
+use self::staging::Staging;
+
 use crate::AgentError;
 use crate::agent::{Agent, Input};
-use crate::data::{self, DataStream};
-use crate::gate;
+use crate::data;
 use crate::lease::no_lease;
 use crate::link::tracing_line;
-use crate::tree::{InitProcess, TREE_NAMESPACES, TreePlace, start_ticks, wait_gone};
+use crate::tree::{InitProcess, TreePlace, start_ticks, wait_gone};
 use grid_core::handover::{Destination, DestinationAction, DestinationInput, DestinationReport, answer_unknown};
 use grid_os::cgroup::Controller;
-use grid_os::criu::{Arena, Criu, RestoreJob, Where, receive_images, receive_pages};
 use grid_os::pidfd::PidFd;
 use grid_types::event::ExitStatus;
 use grid_types::handover::{DestinationState, ToDestination};
@@ -21,8 +23,6 @@ use grid_types::wire::{Body, Notice, Party, Stage, TreeHolding};
 use grid_types::{AttemptId, Bytes, LeaseId, NodeName, ProcId};
 use serde::{Deserialize, Serialize};
 use std::net::TcpStream;
-use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// A `Started` that is not answered within this is taken back until the owner has spoken.
@@ -65,8 +65,6 @@ pub(crate) struct Incoming {
     place: TreePlace,
     stream: Option<TcpStream>,
     staging: bool,
-    /// The root's end was told; the rest of the tree may live on.
-    told: bool,
     armed: u64,
     last_word: Instant,
 }
@@ -88,15 +86,10 @@ impl Incoming {
         self.record.root.is_some_and(|r| start_ticks(r.pid) == Some(r.start_ticks)) && self.place.dir.exit().is_none()
     }
 
-    /// Ends a tree that runs here, and waits until its pid 1 has seen how.
-    pub(crate) fn end(&self, within: Duration) {
-        if self.living_root().is_none() {
-            return;
-        }
-        if let Err(e) = self.place.group.kill(within) {
-            return tracing_line(&e.to_string());
-        }
-        if let Some(fd) = self.record.init.and_then(InitProcess::open) {
+    /// Ends the tree by force and waits until its pid 1 has written how, and has ended.
+    pub(crate) fn end_tree(&self) {
+        let ended = self.place.group.with(&[Controller::Freezer]).kill(Duration::from_secs(5));
+        if let (Ok(()), Some(fd)) = (ended, self.record.init.and_then(InitProcess::open)) {
             wait_gone(&fd);
         }
     }
@@ -112,7 +105,7 @@ impl Incoming {
 
     /// The root of a tree that runs here now.
     pub(crate) fn living_root(&self) -> Option<i32> {
-        let here = self.machine.state == DestinationState::Running && !self.record.left;
+        let here = self.machine.state == DestinationState::Running && !self.record.left && self.root_lives();
         self.record.root.map(|r| r.pid).filter(|_| here)
     }
 
@@ -133,7 +126,6 @@ impl Agent {
             place,
             stream: None,
             staging: false,
-            told: false,
             armed: 0,
             last_word: Instant::now(),
         }
@@ -154,6 +146,7 @@ impl Agent {
             incoming.machine = machine;
             if let (true, Some(init)) = (alive, incoming.record.init) {
                 self.watch_init(&row.attempt, init);
+                incoming.record.root.iter().for_each(|root| self.watch_root(&row.attempt, root.pid));
             }
             self.incoming.insert(row.attempt.clone(), incoming);
             self.do_destination(&row.attempt, actions);
@@ -172,10 +165,12 @@ impl Agent {
             }
             return self.step_destination(&attempt, DestinationInput::Received(message));
         }
+        if self.answer_from_ledger(&attempt, &message) {
+            return;
+        }
         match (message, stage) {
             (ToDestination::Stage { .. }, Some(stage)) => self.begin_staging(attempt, from, stage),
             (message, _) => {
-                // Where the ledger remembers an attempt that is over, its word is the machine's; else nothing is known.
                 for action in answer_unknown(&message) {
                     match action {
                         DestinationAction::Persist(state) => {
@@ -196,6 +191,26 @@ impl Agent {
                 }
             }
         }
+    }
+
+    /// An attempt that is over is in the ledger alone; its machine is made again for as long as it takes to answer.
+    fn answer_from_ledger(&mut self, attempt: &AttemptId, message: &ToDestination) -> bool {
+        let row = match self.ledger.destination::<Record>(attempt) {
+            Ok(Some(row)) => row,
+            Ok(None) => return false,
+            Err(e) => {
+                // What cannot be read must not be answered as if it were unknown.
+                tracing_line(&e.to_string());
+                return true;
+            }
+        };
+        let mut incoming = self.incoming_of(attempt, row.detail.from.clone(), row.detail.stage.clone());
+        incoming.record = row.detail;
+        (incoming.machine, _) = Destination::recover(attempt.clone(), row.state, row.released, false, false);
+        self.incoming.insert(attempt.clone(), incoming);
+        self.step_destination(attempt, DestinationInput::Received(message.clone()));
+        self.incoming.remove(attempt);
+        true
     }
 
     fn begin_staging(&mut self, attempt: AttemptId, from: NodeName, stage: Stage) {
@@ -271,6 +286,7 @@ impl Agent {
                 let wanted = incoming.machine.state == DestinationState::Empty;
                 if wanted {
                     self.watch_init(attempt, init);
+                    self.watch_root(attempt, root.pid);
                     self.step_destination(attempt, DestinationInput::Staged);
                 } else {
                     // Refused meanwhile.
@@ -290,6 +306,30 @@ impl Agent {
         }
     }
 
+    /// The root of a tree has ended: its status is told now. What it left behind lives on, for as long as the lease does.
+    pub(crate) fn root_ended(&mut self, attempt: &AttemptId, patience: u32) {
+        let Some(incoming) = self.incoming.get_mut(attempt) else { return };
+        if incoming.record.left || incoming.record.exit.is_some() || incoming.machine.state != DestinationState::Running
+        {
+            return;
+        }
+        let Some(exit) = incoming.place.dir.exit() else {
+            // Pid 1 writes it as soon as it has reaped the root.
+            if patience > 0 {
+                let input = Input::RootEnded { attempt: attempt.clone(), patience: patience - 1 };
+                self.after(Duration::from_millis(10), input);
+            }
+            return;
+        };
+        incoming.record.exit = Some(exit);
+        let (state, released, record) = (incoming.machine.state, incoming.machine.released, incoming.record.clone());
+        if let Err(e) = self.ledger.put_destination(attempt, state, released, &record) {
+            tracing_line(&e.to_string());
+        }
+        let offload = record.stage.offload;
+        self.notice(Notice::Ended { attempt: attempt.clone(), offload, status: Some(exit) });
+    }
+
     /// Pid 1 of a tree has ended, and so everything in its PID namespace.
     pub(crate) fn init_ended(&mut self, attempt: &AttemptId) {
         let Some(incoming) = self.incoming.get_mut(attempt) else { return };
@@ -297,7 +337,7 @@ impl Agent {
             let _ = incoming.place.sweep();
             return;
         }
-        incoming.record.exit = incoming.place.dir.exit();
+        incoming.record.exit = incoming.record.exit.or_else(|| incoming.place.dir.exit());
         let input = match incoming.machine.state {
             DestinationState::Running => DestinationInput::TreeEnded,
             _ => DestinationInput::StagedCopyDied,
@@ -333,28 +373,6 @@ impl Agent {
         for attempt in attempts {
             self.step_destination(&attempt, DestinationInput::Tick);
         }
-        self.notice_ended_roots();
-    }
-
-    /// A root can end before the rest of its tree (a `setsid` grandchild lives on until the lease ends): its end is told
-    /// then, not only when the last of the tree has gone.
-    fn notice_ended_roots(&mut self) {
-        let mut notices = Vec::new();
-        for (attempt, incoming) in &mut self.incoming {
-            if incoming.record.exit.is_some() || incoming.living_root().is_none() {
-                continue;
-            }
-            let Some(status) = incoming.place.dir.exit() else { continue };
-            incoming.record.exit = Some(status);
-            let (state, released) = (incoming.machine.state, incoming.machine.released);
-            if let Err(e) = self.ledger.put_destination(attempt, state, released, &incoming.record) {
-                tracing_line(&e.to_string());
-            }
-            incoming.told = true;
-            let offload = incoming.record.stage.offload.clone();
-            notices.push(Notice::Ended { attempt: attempt.clone(), offload, status: Some(status) });
-        }
-        notices.into_iter().for_each(|notice| self.notice(notice));
     }
 
     pub(crate) fn destinations_from(&self, node: &NodeName) -> Vec<AttemptId> {
@@ -439,12 +457,11 @@ impl Agent {
             DestinationReport::Ended => {
                 let status = incoming.record.exit;
                 let place = incoming.place.clone();
-                if !incoming.told {
-                    self.notice(Notice::Ended { attempt: attempt_id, offload, status });
-                }
+                self.notice(Notice::Ended { attempt: attempt_id, offload, status });
                 if let Err(e) = place.destroy(None) {
                     tracing_line(&e);
                 }
+                self.incoming.remove(attempt);
             }
             DestinationReport::Held { detail }
             | DestinationReport::Lost { detail }
@@ -476,7 +493,9 @@ fn holding(attempt: &AttemptId, state: DestinationState, record: &Record) -> Tre
         offload: record.stage.offload.clone(),
         lease: record.stage.lease.clone(),
         state,
-        process: record.process().filter(|_| state == DestinationState::Running && !record.left),
+        process: record
+            .process()
+            .filter(|_| state == DestinationState::Running && !record.left && record.exit.is_none()),
         exit: record.exit,
         figures: None,
     }
@@ -506,91 +525,4 @@ pub(crate) fn wait_for_criu(place: &TreePlace) {
     while !place.criu.pids().is_empty() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// Everything a staging thread needs.
-struct Staging {
-    criu: Criu,
-    place: TreePlace,
-    stage: Stage,
-    program: PathBuf,
-    stream: TcpStream,
-}
-
-impl Staging {
-    fn run(mut self) -> StageOutcome {
-        let outcome = self.stage();
-        if outcome.is_err() {
-            // Whatever was restored never ran: it is frozen or still CRIU's.
-            let _ = self.place.group.kill(Duration::from_secs(5));
-        }
-        outcome
-    }
-
-    fn stage(&mut self) -> StageOutcome {
-        let place = self.place.clone();
-        let init = place.make(&self.program).map_err(|e| format!("the tree's namespaces: {e}"))?;
-        let outcome = self.receive_and_restore(init);
-        if outcome.is_err()
-            && let Some(fd) = init.open()
-        {
-            let _ = place.group.kill(Duration::from_secs(5));
-            let _ = fd.signal(nix::libc::SIGKILL);
-            wait_gone(&fd);
-        }
-        outcome.map(|root| (init, root))
-    }
-
-    fn receive_and_restore(&mut self, init: InitProcess) -> Result<Root, String> {
-        let text = |e: grid_os::criu::CriuError| e.to_string();
-        let arena = Arena::with_room(self.stage.expected.0).map_err(text)?;
-        let mut data = DataStream::new(&self.stream);
-        data.say_ready().map_err(|e| format!("the page stream: {e}"))?;
-        let pages = receive_pages(&mut data, &self.place.images, arena, self.stage.admitted.0).map_err(text)?;
-        receive_images(&self.place.images, &mut data).map_err(text)?;
-        let init_fd = init.open().ok_or("the tree's pid 1 ended")?;
-        let job = RestoreJob {
-            images: &self.place.images,
-            shell_job: self.stage.shell_job,
-            place: Where {
-                cgroup_procs: self.place.group.procs_files(),
-                join: Some((init_fd.as_fd(), TREE_NAMESPACES)),
-            },
-        };
-        let place = &self.place;
-        let inside = self.criu.restore(&job, &pages, &mut || hold_staged(place)).map_err(text)?;
-        drop(pages);
-        self.place.drop_images();
-        let root = self.find_root(inside)?;
-        gate::inspect(&self.place.group, &self.stage)?;
-        let dir = &self.place.dir;
-        grid_os::tree_init::write_durably(&dir.root_file(), &inside.to_string()).map_err(|e| e.to_string())?;
-        Ok(root)
-    }
-
-    /// The root's number here, from the numbers that each restored process has in its namespaces.
-    fn find_root(&self, inside: i32) -> Result<Root, String> {
-        let number_inside = |pid: i32| -> Option<i32> {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-            let line = status.lines().find_map(|l| l.strip_prefix("NSpid:"))?;
-            line.split_whitespace().last()?.parse().ok()
-        };
-        let members = self.place.group.with(&[Controller::Freezer]).pids();
-        let pid = members.into_iter().find(|p| number_inside(*p) == Some(inside));
-        let pid = pid.ok_or_else(|| format!("the restored root {inside} is not in its group"))?;
-        let start_ticks = start_ticks(pid).ok_or("the restored root ended")?;
-        Ok(Root { inside, pid, start_ticks })
-    }
-}
-
-/// In CRIU's pre-resume notification: CRIU itself leaves the tree's group, which is then frozen and confirmed.
-fn hold_staged(place: &TreePlace) -> Result<(), String> {
-    let freezer = place.group.with(&[Controller::Freezer]);
-    for pid in freezer.pids() {
-        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        if comm.trim() == "criu" {
-            place.criu.add(pid).map_err(|e| e.to_string())?;
-        }
-    }
-    freezer.set_frozen(true).map_err(|e| e.to_string())
 }

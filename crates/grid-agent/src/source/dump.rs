@@ -1,0 +1,82 @@
+//! The thread that dumps: CRIU down the stream, the tree frozen in its notification, the small images behind.
+
+use super::DumpOutcome;
+use crate::data;
+use crate::tree::{TREE_NAMESPACES, TreePlace};
+use grid_os::cgroup::Group;
+use grid_os::criu::{Criu, CriuError, DumpJob, Where, send_images};
+use grid_os::pidfd::PidFd;
+use grid_os::spawn::Owner;
+use grid_types::wire::Stage;
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Instant;
+
+pub(super) fn prepare_images(place: &TreePlace, stage: &Stage) -> Result<(), String> {
+    let make = || -> std::io::Result<()> {
+        std::fs::create_dir_all(&place.images)?;
+        std::os::unix::fs::chown(&place.images, Some(stage.uid), Some(stage.gid))
+    };
+    make().map_err(|e| format!("{}: {e}", place.images.display()))?;
+    place.criu.create().map_err(|e| e.to_string())
+}
+
+/// Everything a dump thread needs.
+pub(super) struct Dump {
+    pub(super) criu: Criu,
+    pub(super) place: TreePlace,
+    pub(super) hold: Group,
+    pub(super) stage: Stage,
+    pub(super) root: i32,
+    /// The root's number in the tree's own PID namespace, where it has one.
+    pub(super) inside: Option<i32>,
+    pub(super) stream: TcpStream,
+    pub(super) as_owner: bool,
+}
+
+impl Dump {
+    pub(super) fn run(mut self) -> DumpOutcome {
+        let waited = data::await_ready(&self.stream).map_err(|e| format!("the destination was not ready: {e}"));
+        let frozen_at = Instant::now();
+        let result = waited.and_then(|()| self.dump());
+        let bytes = written_bytes(&self.place.images);
+        DumpOutcome { frozen_at, bytes, as_owner: self.as_owner, result }
+    }
+
+    fn dump(&mut self) -> Result<(), String> {
+        // Through the root itself: CRIU must be in its time namespace too, which it may not enter by itself when it runs
+        // as the owner.
+        let root = match self.inside {
+            Some(_) => Some(PidFd::open(self.root).map_err(|e| format!("process {}: {e}", self.root))?),
+            None => None,
+        };
+        let job = DumpJob {
+            pid: self.inside.unwrap_or(self.root),
+            images: &self.place.images,
+            pages: self.stream.as_fd(),
+            owner: Some(Owner { uid: self.stage.uid, gid: self.stage.gid }),
+            shell_job: self.stage.shell_job,
+            place: Where {
+                cgroup_procs: self.place.criu.procs_files(),
+                join: root.as_ref().map(|fd| (fd.as_fd(), TREE_NAMESPACES | nix::libc::CLONE_NEWTIME)),
+            },
+        };
+        let hold = self.hold.clone();
+        let mut freeze = || hold.set_frozen(true).map_err(|e| e.to_string());
+        match self.criu.dump(&job, &mut freeze) {
+            // The owner cannot start CRIU (its folder is closed to others, say): dump as whoever the agent is.
+            Err(CriuError::Start(_)) => {
+                self.as_owner = false;
+                self.criu.dump(&DumpJob { owner: None, ..job }, &mut freeze).map_err(|e| e.to_string())?;
+            }
+            other => other.map_err(|e| e.to_string())?,
+        }
+        send_images(&self.place.images, &mut self.stream).map(|_| ()).map_err(|e| e.to_string())
+    }
+}
+
+/// Memory that CRIU wrote, from its statistics.
+fn written_bytes(images: &Path) -> u64 {
+    grid_os::criu::pages_written(images).unwrap_or(0) * 4096
+}

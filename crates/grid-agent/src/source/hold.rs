@@ -1,0 +1,89 @@
+//! The tree that leaves: what it consists of, how it is held, and how it is let run again.
+
+use super::{Outgoing, Record};
+use crate::tree::start_ticks;
+use grid_core::handover::HomeCopy;
+use grid_os::cgroup::Group;
+use grid_types::Bytes;
+use grid_types::facts::TreeFacts;
+use grid_types::wire::{MoveOrder, Stage};
+
+pub(super) fn stage_of(order: &MoveOrder, tree: &TreeFacts) -> Stage {
+    let root = &tree.root;
+    let session_inside = tree.all().any(|p| p.stat.id.pid == root.stat.sid);
+    let executables = tree.all().filter_map(|p| p.deep.as_ref()?.exe.clone()).collect();
+    Stage {
+        offload: order.offload.clone(),
+        title: grid_core::detect::title(root, false),
+        uid: root.stat.uid,
+        gid: group_id(root.stat.id.pid).unwrap_or(root.stat.uid),
+        lease: order.lease.clone(),
+        // Copy-on-write sharing between members does not survive the move: each brings its own pages.
+        expected: Bytes(tree.all().map(|p| p.stat.rss.0).sum()),
+        admitted: order.admitted,
+        processes: tree.all().count() as u32,
+        shell_job: !session_inside,
+        executables,
+    }
+}
+
+pub(super) fn group_id(pid: i32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|l| l.strip_prefix("Gid:"))?.split_whitespace().next()?.parse().ok()
+}
+
+/// Signals that wait in a frozen process, for itself or for its leader thread.
+pub(super) fn pending_signals(pid: i32) -> Vec<i32> {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return Vec::new() };
+    let mask = |name: &str| {
+        let hex = status.lines().find_map(|l| l.strip_prefix(name));
+        hex.and_then(|h| u64::from_str_radix(h.trim(), 16).ok()).unwrap_or(0)
+    };
+    let pending = mask("ShdPnd:") | mask("SigPnd:");
+    (1..=64).filter(|s| pending & (1 << (s - 1)) != 0).collect()
+}
+
+pub(super) fn home_copy(record: &Record, hold: &Group, boot_id: &str) -> HomeCopy {
+    if record.boot_id != boot_id {
+        return HomeCopy::Rebooted;
+    }
+    let alive = record.members.iter().any(|m| start_ticks(m.pid) == Some(m.start_ticks));
+    match (alive, hold.exists() && hold.is_frozen().unwrap_or(false)) {
+        (false, _) => HomeCopy::Gone,
+        (true, true) => HomeCopy::Frozen,
+        (true, false) => HomeCopy::Runs,
+    }
+}
+
+/// Takes the running tree into its hold. Members that appear meanwhile are children of held ones and are there.
+pub(super) fn take_hold(outgoing: &Outgoing) -> Result<(), String> {
+    if outgoing.holds_where_it_lives() {
+        return Ok(());
+    }
+    outgoing.hold.create().map_err(|e| e.to_string())?;
+    for member in &outgoing.record.members {
+        match outgoing.hold.add(member.pid) {
+            Ok(()) => {}
+            Err(_) if start_ticks(member.pid) != Some(member.start_ticks) => {}
+            Err(e) => return Err(e.to_string()),
+        }
+    }
+    Ok(())
+}
+
+/// Lets the copy at home run and puts its processes back where they were.
+pub(super) fn thaw_home(outgoing: &Outgoing) -> Result<(), String> {
+    if !outgoing.hold.exists() {
+        return Ok(());
+    }
+    outgoing.hold.set_frozen(false).map_err(|e| e.to_string())?;
+    if outgoing.dumping || outgoing.holds_where_it_lives() {
+        return Ok(());
+    }
+    for pid in outgoing.hold.pids() {
+        let home = outgoing.record.members.iter().find(|m| m.pid == pid).or(outgoing.record.members.first());
+        let path = home.and_then(|m| m.group.clone()).unwrap_or_default();
+        let _ = outgoing.hold.sibling(&path).add(pid);
+    }
+    outgoing.hold.remove().map_err(|e| e.to_string())
+}

@@ -1,0 +1,353 @@
+//! The source's shell: holds a tree, dumps it down a stream, and carries out what `grid_core::handover::Source`
+//! decides.
+
+mod dump;
+mod hold;
+mod report;
+
+use self::dump::{Dump, prepare_images};
+use self::hold::{pending_signals, stage_of, take_hold, thaw_home};
+
+use crate::agent::{Agent, Input};
+use crate::data::Dial;
+use crate::link::tracing_line;
+use grid_core::handover::{GoneProof, Source, SourceAction, SourceInput, answer_unknown_at_source};
+use grid_os::cgroup::{Controller, Group};
+use grid_types::event::{MoveFigures, Resolution};
+use grid_types::facts::TreeFacts;
+use grid_types::handover::{SourceState, ToDestination, ToSource};
+use grid_types::reason::{Reason, ReasonCode};
+use grid_types::wire::{Answer, Body, MoveOrder, MoveReport, Party, Stage};
+use grid_types::{AttemptId, Bytes, Millis};
+use serde::{Deserialize, Serialize};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+/// A destination that is not ready to receive within this is given up; nothing is frozen yet.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+
+/// What is recorded of a tree that leaves, or was to leave.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Record {
+    order: MoveOrder,
+    boot_id: String,
+    destination_boot: Option<String>,
+    members: Vec<Member>,
+    /// Attempt that had brought the tree here, where it is in namespaces of its own.
+    came_by: Option<AttemptId>,
+    hold: String,
+    stage: Stage,
+    signals: Vec<i32>,
+    report: Option<MoveReport>,
+}
+
+/// A member of the tree and the group that it was taken from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Member {
+    pid: i32,
+    start_ticks: u64,
+    group: Option<String>,
+}
+
+/// One attempt of which this agent is the source.
+pub(crate) struct Outgoing {
+    machine: Source,
+    record: Record,
+    hold: Group,
+    stream: Option<TcpStream>,
+    dumping: bool,
+    begun: Instant,
+    frozen_at: Option<Instant>,
+    figures: MoveFigures,
+    armed: u64,
+    cancelled: bool,
+    last_word: Instant,
+}
+
+/// What a dump thread brings back.
+pub(crate) struct DumpOutcome {
+    frozen_at: Instant,
+    bytes: u64,
+    as_owner: bool,
+    result: Result<(), String>,
+}
+
+impl Outgoing {
+    fn new(machine: Source, record: Record, hold: Group) -> Self {
+        let now = Instant::now();
+        let figures = MoveFigures { processes: record.stage.processes, ..MoveFigures::default() };
+        Self {
+            machine,
+            record,
+            hold,
+            stream: None,
+            dumping: false,
+            begun: now,
+            frozen_at: None,
+            figures,
+            armed: 0,
+            cancelled: false,
+            last_word: now,
+        }
+    }
+
+    /// The hold is the group in which the tree lives, not one that was made for this attempt.
+    fn holds_where_it_lives(&self) -> bool {
+        self.record.members.first().and_then(|m| m.group.as_deref()) == Some(self.record.hold.as_str())
+    }
+
+    /// Its outcome is open.
+    pub(crate) fn is_moving(&self) -> bool {
+        self.dumping
+            || matches!(
+                self.machine.state,
+                SourceState::Running | SourceState::Frozen | SourceState::Committed | SourceState::InDoubt
+            )
+    }
+
+    pub(crate) fn holds(&self, pid: i32) -> bool {
+        self.record.members.iter().any(|m| m.pid == pid)
+    }
+}
+
+impl Agent {
+    pub(crate) fn start_move(&mut self, order: MoveOrder) -> Result<Answer, Reason> {
+        if self.sources.contains_key(&order.attempt) {
+            return Ok(Answer::Done);
+        }
+        let tree = self.preflight(&order)?;
+        let attempt = order.attempt.clone();
+        let root = tree.root.stat.id.pid;
+        let came_by = self.incoming.iter().find(|(_, i)| i.living_root() == Some(root)).map(|(a, _)| a.clone());
+        let hold = self.hold_group(&attempt, root, came_by.as_ref());
+        let record = Record {
+            boot_id: self.boot_id.clone(),
+            destination_boot: self.peer_boots.get(&order.destination).cloned(),
+            members: self.members(&tree),
+            came_by,
+            hold: hold.path().to_owned(),
+            stage: stage_of(&order, &tree),
+            signals: Vec::new(),
+            report: None,
+            order,
+        };
+        let machine = Source::new(attempt.clone());
+        let actions = machine.begin();
+        self.sources.insert(attempt.clone(), Outgoing::new(machine, record, hold));
+        self.do_source(&attempt, actions);
+        self.arm_deadline(&attempt, READY_WITHIN);
+        if let Some(dial) = Dial::of(&self.cfg) {
+            match dial.connect(&attempt) {
+                Ok(stream) => self.start_dump(&attempt, stream),
+                Err(e) => {
+                    let detail = format!("the page stream could not be opened: {e}");
+                    self.step_source(&attempt, SourceInput::DumpFailed { detail });
+                }
+            }
+        }
+        Ok(Answer::Done)
+    }
+
+    /// Where the tree is held: its own group where it came by an earlier move; else a group of its own (v1), or a
+    /// child of its present group without controllers (v2), so that its limits and its accounting stay as they are.
+    fn hold_group(&self, attempt: &AttemptId, root: i32, came_by: Option<&AttemptId>) -> Group {
+        let came = came_by.and_then(|a| self.incoming.get(a)).map(|i| i.tree().0.group.with(&[Controller::Freezer]));
+        if let Some(group) = came.filter(|g| g.pids().contains(&root)) {
+            return group;
+        }
+        let own = self.hierarchies.group_of(root, Controller::Freezer);
+        match own.filter(|_| self.hierarchies.is_v2(Controller::Freezer)) {
+            Some(own) => self.hierarchies.group(&format!("{own}/grid-hold-{attempt}"), &[Controller::Freezer]),
+            None => self.group(&format!("hold/{attempt}"), &[Controller::Freezer]),
+        }
+    }
+
+    fn members(&self, tree: &TreeFacts) -> Vec<Member> {
+        let member = |p: &grid_types::facts::ProcFacts| Member {
+            pid: p.stat.id.pid,
+            start_ticks: p.stat.id.start_ticks,
+            group: self.hierarchies.group_of(p.stat.id.pid, Controller::Freezer),
+        };
+        tree.all().map(member).collect()
+    }
+
+    fn arm_deadline(&mut self, attempt: &AttemptId, pause: Duration) {
+        if let Some(outgoing) = self.sources.get_mut(attempt) {
+            outgoing.armed += 1;
+            let armed = outgoing.armed;
+            self.after(pause, Input::Deadline { attempt: attempt.clone(), armed });
+        }
+    }
+
+    pub(crate) fn deadline(&mut self, attempt: &AttemptId, armed: u64) {
+        if self.sources.get(attempt).is_some_and(|s| s.armed == armed) {
+            self.step_source(attempt, SourceInput::DeadlineReached);
+        }
+    }
+
+    /// The stream to the destination is there: the tree is taken into its hold, and a thread dumps it.
+    pub(crate) fn start_dump(&mut self, attempt: &AttemptId, stream: TcpStream) {
+        let place = self.tree_place(attempt, None);
+        let Some(outgoing) = self.sources.get_mut(attempt) else { return };
+        if outgoing.machine.state != SourceState::Running || outgoing.dumping {
+            return;
+        }
+        let prepared = take_hold(outgoing).and_then(|()| prepare_images(&place, &outgoing.record.stage));
+        if let Err(detail) = prepared {
+            return self.step_source(attempt, SourceInput::DumpFailed { detail });
+        }
+        outgoing.stream = stream.try_clone().ok();
+        outgoing.dumping = true;
+        let came_by = outgoing.record.came_by.clone();
+        let (hold, stage) = (outgoing.hold.clone(), outgoing.record.stage.clone());
+        let max_frozen = Duration::from_millis(outgoing.record.order.max_frozen.0);
+        let root = outgoing.record.members[0].pid;
+        let inside = came_by.and_then(|a| self.incoming.get(&a)).and_then(|i| i.tree().1).map(|r| r.inside);
+        let work = Dump { criu: self.criu.clone(), place, hold, stage, root, inside, stream, as_owner: true };
+        let (inputs, id) = (self.inputs.clone(), attempt.clone());
+        std::thread::spawn(move || {
+            let outcome = work.run();
+            let _ = inputs.send(Input::Dumped { attempt: id, outcome });
+        });
+        self.arm_deadline(attempt, READY_WITHIN + max_frozen);
+    }
+
+    pub(crate) fn dumped(&mut self, attempt: &AttemptId, outcome: DumpOutcome) {
+        let place = self.tree_place(attempt, None);
+        let Some(outgoing) = self.sources.get_mut(attempt) else { return };
+        outgoing.dumping = false;
+        outgoing.stream = None;
+        outgoing.frozen_at = Some(outcome.frozen_at);
+        outgoing.figures.bytes = Bytes(outcome.bytes);
+        outgoing.figures.dumped_as_owner = outcome.as_owner;
+        outgoing.figures.dump = Millis(outcome.frozen_at.elapsed().as_millis() as u64);
+        let _ = place.sweep();
+        let spent = outcome.frozen_at.elapsed();
+        let left = Duration::from_millis(outgoing.record.order.max_frozen.0).saturating_sub(spent);
+        match outcome.result {
+            Ok(()) => {
+                self.arm_deadline(attempt, left);
+                self.step_source(attempt, SourceInput::Frozen);
+            }
+            Err(detail) => self.step_source(attempt, SourceInput::DumpFailed { detail }),
+        }
+    }
+
+    pub(crate) fn cancel_move(&mut self, attempt: &AttemptId) -> Result<Answer, Reason> {
+        let outgoing = self.sources.get_mut(attempt).ok_or_else(|| unknown(attempt))?;
+        let committed = !matches!(outgoing.machine.state, SourceState::Running | SourceState::Frozen);
+        if committed {
+            return Err(Reason::new(ReasonCode::Changed, "it is past the commit; use `grid offload recall`"));
+        }
+        outgoing.cancelled = true;
+        self.step_source(attempt, SourceInput::CancelRequested);
+        Ok(Answer::Done)
+    }
+
+    pub(crate) fn resolve_move(&mut self, attempt: &AttemptId, decision: Resolution) -> Result<Answer, Reason> {
+        let outgoing = self.sources.get_mut(attempt).ok_or_else(|| unknown(attempt))?;
+        if outgoing.machine.state == SourceState::Committed {
+            // A person's word that the destination is gone is the proof that lets the attempt be doubted.
+            self.step_source(attempt, SourceInput::DestinationGone { proof: GoneProof::Person });
+        }
+        self.step_source(attempt, SourceInput::Resolve(decision));
+        match self.sources.get(attempt).map(|s| s.machine.state) {
+            Some(SourceState::InDoubt | SourceState::Committed) => {
+                Err(Reason::new(ReasonCode::Doubt, "it could not be resolved; see `grid events`"))
+            }
+            _ => Ok(Answer::Done),
+        }
+    }
+
+    /// A message from the agent to which an attempt was sent.
+    pub(crate) fn heed_destination(&mut self, message: ToSource) {
+        let attempt = message.attempt().clone();
+        if !self.sources.contains_key(&attempt) {
+            for action in answer_unknown_at_source(&message) {
+                tracing_line(&format!("{action:?}"));
+            }
+            return;
+        }
+        if matches!(message, ToSource::Started { .. }) {
+            self.note_arrival(&attempt);
+        }
+        self.step_source(&attempt, SourceInput::Received(message));
+    }
+
+    /// The tree runs at the destination: figures are complete, and the signals that waited are read.
+    fn note_arrival(&mut self, attempt: &AttemptId) {
+        let Some(outgoing) = self.sources.get_mut(attempt) else { return };
+        if outgoing.machine.state != SourceState::Committed {
+            return;
+        }
+        if let Some(at) = outgoing.frozen_at {
+            outgoing.figures.downtime = Millis(at.elapsed().as_millis() as u64);
+        }
+        outgoing.figures.total = Millis(outgoing.begun.elapsed().as_millis() as u64);
+        let pending = outgoing.record.members.iter().flat_map(|m| pending_signals(m.pid)).collect::<Vec<_>>();
+        if !pending.is_empty() {
+            self.step_source(attempt, SourceInput::SignalsPending(pending));
+        }
+    }
+
+    pub(crate) fn step_source(&mut self, attempt: &AttemptId, input: SourceInput) {
+        let Some(outgoing) = self.sources.get_mut(attempt) else { return };
+        let actions = outgoing.machine.step(input);
+        self.do_source(attempt, actions);
+    }
+
+    /// Carries actions out in order. Where one fails that others rest on, the agent ends itself and recovers from the
+    /// ledger, as after a crash.
+    fn do_source(&mut self, attempt: &AttemptId, actions: Vec<SourceAction>) {
+        for action in actions {
+            if let Err(e) = self.do_one_source(attempt, action) {
+                tracing_line(&format!("attempt {attempt}: {e}; restarting to recover from the ledger"));
+                std::process::exit(1);
+            }
+        }
+    }
+
+    fn do_one_source(&mut self, attempt: &AttemptId, action: SourceAction) -> Result<(), String> {
+        let Some(outgoing) = self.sources.get_mut(attempt) else { return Ok(()) };
+        match action {
+            SourceAction::Persist(state) => {
+                self.ledger.put_source(attempt, state, &outgoing.record).map_err(|e| e.to_string())?;
+            }
+            SourceAction::KeepSignals(signals) => {
+                outgoing.record.signals = signals;
+                let state = outgoing.machine.state;
+                self.ledger.put_source(attempt, state, &outgoing.record).map_err(|e| e.to_string())?;
+            }
+            SourceAction::Send(message) => {
+                outgoing.last_word = Instant::now();
+                let staging = matches!(message, ToDestination::Stage { .. });
+                let stage = staging.then(|| Box::new(outgoing.record.stage.clone()));
+                let to = Party::Agent(outgoing.record.order.destination.clone());
+                self.say(to, Body::Down { message, stage });
+            }
+            SourceAction::CloseStream => {
+                if let Some(stream) = outgoing.stream.take() {
+                    let _ = stream.shutdown(std::net::Shutdown::Both);
+                }
+            }
+            SourceAction::Thaw => thaw_home(outgoing)?,
+            SourceAction::DiscardCopy => {
+                if outgoing.hold.exists() {
+                    outgoing.hold.kill(Duration::from_secs(5)).map_err(|e| e.to_string())?;
+                }
+                if !outgoing.holds_where_it_lives() {
+                    outgoing.hold.remove().map_err(|e| e.to_string())?;
+                }
+                if let Some(earlier) = outgoing.record.came_by.clone() {
+                    self.tree_left(&earlier);
+                }
+            }
+            SourceAction::Report(report) => self.report_source(attempt, report),
+        }
+        Ok(())
+    }
+}
+
+fn unknown(attempt: &AttemptId) -> Reason {
+    Reason::new(ReasonCode::Changed, format!("no attempt {attempt} leaves from here"))
+}

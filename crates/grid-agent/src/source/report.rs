@@ -1,0 +1,158 @@
+//! What becomes of attempts: reports, recovery after a restart, peers that come and go.
+
+use super::hold::{home_copy, pending_signals};
+use super::{Outgoing, Record};
+use crate::AgentError;
+use crate::agent::Agent;
+use crate::destination::wait_for_criu;
+use crate::link::tracing_line;
+use crate::tree::start_ticks;
+use grid_core::handover::{DestinationInput, GoneProof, HomeCopy, Source, SourceInput, SourceReport};
+use grid_os::cgroup::Controller;
+use grid_types::event::Resolution;
+use grid_types::handover::SourceState;
+use grid_types::reason::{Reason, ReasonCode};
+use grid_types::wire::{AttemptHolding, MoveReport, Notice};
+use grid_types::{AttemptId, NodeName};
+use std::time::Duration;
+
+impl Agent {
+    pub(super) fn report_source(&mut self, attempt: &AttemptId, report: SourceReport) {
+        let Some(outgoing) = self.sources.get_mut(attempt) else { return };
+        let failed = |code, detail: String| MoveReport::Failed { reason: Reason::new(code, detail) };
+        let report = match report {
+            SourceReport::Moved => MoveReport::Moved { figures: outgoing.figures.clone() },
+            SourceReport::Failed { .. } if outgoing.cancelled => {
+                failed(ReasonCode::Cancelled, "cancelled before the commit; it runs where it was".into())
+            }
+            SourceReport::Failed { detail } => failed(code_of(&detail), detail),
+            SourceReport::InDoubt { detail } => MoveReport::InDoubt { detail },
+            SourceReport::DiedFrozen { signal } => MoveReport::DiedFrozen { signal },
+            SourceReport::Lost { detail } => MoveReport::InDoubt { detail },
+            SourceReport::Unanswered { detail } | SourceReport::ResolveRefused { detail } => {
+                return tracing_line(&format!("attempt {attempt}: {detail}"));
+            }
+            SourceReport::Resolved(Resolution::AcceptRepeat) => {
+                failed(ReasonCode::Doubt, "resolved: the copy at home runs on; work may be repeated".into())
+            }
+            SourceReport::Resolved(Resolution::Drop)
+            | SourceReport::CancelTooLate
+            | SourceReport::UnknownAttempt(_) => {
+                return;
+            }
+        };
+        outgoing.record.report = Some(report.clone());
+        if let Err(e) = self.ledger.put_source(attempt, outgoing.machine.state, &outgoing.record) {
+            tracing_line(&e.to_string());
+        }
+        let offload = outgoing.record.order.offload.clone();
+        self.notice(Notice::Report { attempt: attempt.clone(), offload, report });
+    }
+
+    pub(crate) fn recover_sources(&mut self) -> Result<(), AgentError> {
+        for row in self.ledger.sources::<Record>()? {
+            let done = matches!(row.state, SourceState::Released | SourceState::Aborted);
+            let hold = self.hierarchies.group(&row.detail.hold, &[Controller::Freezer]);
+            if done && row.detail.report.is_some() && !(row.detail.came_by.is_none() && hold.exists()) {
+                continue;
+            }
+            wait_for_criu(&self.tree_place(&row.attempt, None));
+            let home = home_copy(&row.detail, &hold, &self.boot_id);
+            let mut signals = row.detail.signals.clone();
+            if home == HomeCopy::Frozen {
+                signals.extend(row.detail.members.iter().flat_map(|m| pending_signals(m.pid)));
+                signals.sort_unstable();
+                signals.dedup();
+            }
+            let (machine, actions) = Source::recover(row.attempt.clone(), row.state, home, signals);
+            self.sources.insert(row.attempt.clone(), Outgoing::new(machine, row.detail, hold));
+            self.do_source(&row.attempt, actions);
+            let _ = self.tree_place(&row.attempt, None).sweep();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn tick_sources(&mut self) {
+        let due: Vec<AttemptId> = self
+            .sources
+            .iter()
+            .filter(|(_, s)| {
+                matches!(s.machine.state, SourceState::Committed | SourceState::InDoubt | SourceState::Frozen)
+            })
+            .filter(|(_, s)| s.last_word.elapsed() >= Duration::from_secs(1))
+            .map(|(a, _)| a.clone())
+            .collect();
+        for attempt in due {
+            self.watch_frozen(&attempt);
+            self.step_source(&attempt, SourceInput::Tick);
+        }
+    }
+
+    /// The frozen copy can be killed from outside.
+    fn watch_frozen(&mut self, attempt: &AttemptId) {
+        let Some(outgoing) = self.sources.get(attempt) else { return };
+        let root = &outgoing.record.members[0];
+        if outgoing.machine.home == HomeCopy::Frozen && start_ticks(root.pid) != Some(root.start_ticks) {
+            self.step_source(attempt, SourceInput::FrozenCopyDied { signal: None });
+        }
+    }
+
+    /// A node's link is up (again); `rebooted` where its boot id is another than before.
+    pub(crate) fn peer_up(&mut self, node: &NodeName, rebooted: bool) {
+        let proof = GoneProof::BootChanged;
+        for attempt in self.sources_to(node) {
+            let staged_under = self.sources.get(&attempt).and_then(|s| s.record.destination_boot.clone());
+            let now = self.peer_boots.get(node).cloned();
+            if staged_under.is_some() && now.is_some() && staged_under != now {
+                self.step_source(&attempt, SourceInput::DestinationGone { proof });
+            }
+            self.step_source(&attempt, SourceInput::LinkUp);
+        }
+        for attempt in self.destinations_from(node) {
+            let input = if rebooted { DestinationInput::SourceRebooted } else { DestinationInput::LinkUp };
+            self.step_destination(&attempt, input);
+        }
+    }
+
+    pub(crate) fn peer_lost(&mut self, node: &NodeName) {
+        for attempt in self.sources_to(node) {
+            self.step_source(&attempt, SourceInput::LinkLost);
+        }
+        for attempt in self.destinations_from(node) {
+            self.step_destination(&attempt, DestinationInput::LinkLost);
+        }
+    }
+
+    /// Attempts to this node. A spoke's only link is to its hub, through which every node is reached.
+    fn sources_to(&self, node: &NodeName) -> Vec<AttemptId> {
+        let to = |s: &Outgoing| s.record.order.destination == *node || !self.is_hub();
+        self.sources.iter().filter(|(_, s)| to(s)).map(|(a, _)| a.clone()).collect()
+    }
+
+    pub(crate) fn attempt_holdings(&self) -> Vec<AttemptHolding> {
+        let Ok(rows) = self.ledger.sources::<Record>() else { return Vec::new() };
+        rows.into_iter()
+            .map(|row| AttemptHolding {
+                attempt: row.attempt,
+                offload: row.detail.order.offload.clone(),
+                destination: row.detail.order.destination.clone(),
+                state: row.state,
+                report: row.detail.report,
+            })
+            .collect()
+    }
+}
+
+/// The reason code of a failure that came back as text from the other end, or from CRIU.
+fn code_of(detail: &str) -> ReasonCode {
+    let known = detail.split_once(' ').map_or(detail, |(first, _)| first);
+    if let Some(code) = ReasonCode::ALL.iter().find(|c| c.as_str() == known) {
+        return *code;
+    }
+    match detail {
+        d if d.contains("gate") => ReasonCode::Gate,
+        d if d.contains("link") || d.contains("restarted") => ReasonCode::Link,
+        d if d.contains("longer than allowed") => ReasonCode::Frozen10,
+        _ => ReasonCode::Criu,
+    }
+}
