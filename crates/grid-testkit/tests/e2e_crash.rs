@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
 
-use grid_testkit::cluster::{Cluster, Guest, undisturbed};
+use grid_testkit::cluster::{Cluster, Guest, LIMIT, undisturbed};
 use grid_types::api::OffloadView;
 use grid_types::event::{ExitStatus, OffloadPhase};
 use grid_types::reason::ReasonCode;
@@ -160,4 +160,45 @@ fn the_lenders_agent_dies_while_a_process_goes_home() {
     cluster.bring_home(id);
     ends_right(&guest, LARGE);
     ended_with_0(&cluster, id);
+}
+
+/// The copy at home is frozen or about to be, the other is being restored: the commit may or may not come first. Either
+/// way there is one copy that goes on.
+fn an_agent_dies_around_the_commit(node: &str) {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let guest = Guest::reporting(&cluster, "prover", LARGE);
+    cluster.boost(BOOST);
+    let agent = cluster.agent_pid(node);
+    let (view, mut command) = cluster.begin_move(guest.pid());
+    cluster.wait("CRIU to restore on the lender", || cluster.criu_runs_on("gpu1"));
+    cluster.kill9(agent);
+    command.wait().unwrap();
+    cluster.wait_ready();
+    let settled = cluster.wait("the move to be over", || {
+        let view = cluster.offloads().into_iter().find(|o| o.record.id == view.record.id).ok_or("unknown")?;
+        match view.record.phase {
+            OffloadPhase::Away | OffloadPhase::Failed => Ok(view.record.phase),
+            _ => Err("it is under way"),
+        }
+    });
+    println!("{settled:?}");
+    match settled {
+        OffloadPhase::Failed => assert!(guest.process.exists()),
+        _ => guest.process.wait_gone(LIMIT).unwrap(),
+    }
+    guest.goes_on();
+    ends_right(&guest, LARGE);
+    if settled == OffloadPhase::Away {
+        ended_with_0(&cluster, view.record.id.as_str());
+    }
+}
+
+#[test]
+fn the_agent_at_home_dies_around_the_commit() {
+    an_agent_dies_around_the_commit("head");
+}
+
+#[test]
+fn the_lenders_agent_dies_around_the_commit() {
+    an_agent_dies_around_the_commit("gpu1");
 }

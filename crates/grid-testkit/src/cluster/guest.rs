@@ -77,8 +77,15 @@ impl Guest {
     }
 
     /// Waits for its last report.
+    ///
+    /// # Panics
+    /// Also where the report shows that something was done twice: it was written by two, or one went back.
     pub fn wait_done(&self) -> Line {
-        procs::wait_done(&self.report(), LIMIT).unwrap_or_else(|e| panic!("{e}"))
+        let last = procs::wait_done(&self.report(), LIMIT).unwrap_or_else(|e| panic!("{e}"));
+        let all = report::lines(&self.report()).unwrap_or_else(|e| panic!("{e}"));
+        let forward = all.is_sorted_by(|a, b| a.count <= b.count && a.mono_ns < b.mono_ns);
+        assert!(forward && all.iter().filter(|line| line.done).count() == 1, "done twice: {all:#?}");
+        last
     }
 
     /// Text of a file in its folder; empty where there is none.

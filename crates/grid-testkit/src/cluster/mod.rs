@@ -37,7 +37,7 @@ pub struct Cluster {
     group: String,
     marks: Marks,
     before: Snapshot,
-    supervisor: Option<(Child, BufReader<ChildStdout>)>,
+    supervisor: Option<(Child, Option<BufReader<ChildStdout>>)>,
     dir: Scratch,
 }
 
@@ -97,9 +97,11 @@ impl Cluster {
         let said = self.dir.join("up.err");
         command.stderr(std::fs::File::create(&said).unwrap_or_else(|e| panic!("{}: {e}", said.display())));
         let mut child = command.spawn().unwrap_or_else(|e| panic!("setpriv: {e}"));
-        let Some(out) = child.stdout.take() else { return };
-        let mut out = BufReader::new(out);
-        let ready = out.by_ref().lines().map_while(Result::ok).any(|line| line.starts_with("Next:"));
+        let mut out = child.stdout.take().map(BufReader::new);
+        let is_ready = |out: &mut BufReader<ChildStdout>| {
+            out.by_ref().lines().map_while(Result::ok).any(|line| line.starts_with("Next:"))
+        };
+        let ready = out.as_mut().is_some_and(is_ready);
         self.supervisor = Some((child, out));
         // The names that it chose, before anything can fail: the teardown goes by them.
         self.group = api::group_of(&self.state).unwrap_or_default();
