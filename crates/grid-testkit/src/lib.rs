@@ -9,7 +9,7 @@
 //! | [`criu`] | whether CRIU works here, and the `SKIPPED: ...` line where it does not |
 //! | [`local`] | the embedded cluster, driven by the `grid` program as a person drives it |
 //! | [`cost`] | what processes cost: memory and CPU time, sampled |
-//! | [`demo`], [`bench`] | `make demo`, and the measurements of `make bench` |
+//! | [`demo`], [`mod@bench`] | `make demo`, and the measurements of `make bench` |
 //! | [`scratch`] | temporary folders that an unprivileged program can reach |
 //! | [`report`] | the report files that the programs write and that tests read |
 //! | [`gaps`], [`pattern`], [`args`], [`clock`], [`raw`] | the insides of the programs in `src/bin` |
