@@ -134,6 +134,7 @@ impl Call {
                 status.away = Reader::of(self.uid).offloads(status.away);
                 respond(&Ok(status))
             }
+            ["metrics"] if get => text(h.inner.borrow().state.metrics.prometheus()),
             ["nodes"] if get => respond(&Ok(h.node_views())),
             ["boosts", ..] => self.boosts(&parts[1..], get).await,
             ["offloads", ..] => self.offloads(&parts[1..], get).await,
@@ -333,6 +334,13 @@ fn events(head: &Head, query: &str, reader: Reader) -> Response<Body> {
         }
     });
     Response::new(Body::Lines(rx))
+}
+
+fn text(text: String) -> Response<Body> {
+    let mut response = Response::new(Body::Whole(Full::new(text.into())));
+    let kind = hyper::header::HeaderValue::from_static("text/plain; version=0.0.4");
+    response.headers_mut().insert("content-type", kind);
+    response
 }
 
 fn respond<T: Serialize>(result: &Result<T, ApiError>) -> Response<Body> {

@@ -16,6 +16,7 @@
 //! | `GET /v1/plans`, `GET /v1/plans/ID` | | `[Plan]`, [`Plan`] |
 //! | `POST /v1/plans/ID/apply` | | `[OffloadView]` |
 //! | `GET /v1/events?after=N[&follow]` | | one [`EventRecord`](crate::event::EventRecord) a line |
+//! | `GET /v1/metrics` | | counters since the journal began, in Prometheus' text format |
 //! | `POST /v1/auto` | [`AutoAsk`] | [`AutoView`] |
 //!
 //! `ID` may be an unambiguous prefix, or `last`.

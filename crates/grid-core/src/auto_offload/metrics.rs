@@ -46,6 +46,45 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// The counters in Prometheus' text format.
+    pub fn prometheus(&self) -> String {
+        let seconds = |ms: Millis| format!("{:.3}", ms.0 as f64 / 1000.0);
+        let mut lines = Vec::new();
+        let mut counter = |name: &str, help: &str, values: Vec<(String, String)>| {
+            lines.push(format!("# HELP grid_{name} {help}\n# TYPE grid_{name} counter"));
+            lines.extend(values.into_iter().map(|(labels, value)| format!("grid_{name}{labels} {value}")));
+        };
+        let mut plain =
+            |name: &str, help: &str, value: u64| counter(name, help, vec![(String::new(), value.to_string())]);
+        plain("boosts_activated_total", "Boosts that became active.", self.activations);
+        plain("boosts_failed_total", "Boosts that failed after they were granted.", self.boosts_failed);
+        plain("boosts_refused_total", "Requests that no lender could hold.", self.boosts_refused);
+        plain("scanned_total", "Processes that plans of boosts and of pressure considered.", self.scanned);
+        plain("observed_total", "Moves that were only shown.", self.observed);
+        plain("offloaded_total", "Moves that reached their destination.", self.offloaded);
+        plain("recalled_total", "Processes that came home.", self.recalled);
+        plain("ended_away_total", "Processes that ended away.", self.ended_away);
+        plain("in_doubt_total", "Moves in doubt.", self.in_doubt);
+        plain("moved_bytes_total", "Memory that crossed, in bytes.", self.bytes.0);
+        let by_code = |map: &BTreeMap<ReasonCode, u64>| {
+            map.iter().map(|(code, n)| (format!("{{code=\"{code}\"}}"), n.to_string())).collect()
+        };
+        counter("offload_failed_total", "Moves that failed, by reason.", by_code(&self.failed));
+        counter(
+            "skipped_total",
+            "Processes that plans left where they were, by their first reason.",
+            by_code(&self.skipped),
+        );
+        let hooks = self.hooks.iter().map(|(outcome, n)| (format!("{{outcome=\"{outcome}\"}}"), n.to_string()));
+        counter("hooks_total", "Hooks that ran for boosts, by outcome.", hooks.collect());
+        let mut time =
+            |name: &str, help: &str, value: Millis| counter(name, help, vec![(String::new(), seconds(value))]);
+        time("hook_seconds_total", "Time that hooks took.", self.hook_time);
+        time("downtime_seconds_total", "Freezes in all.", self.downtime);
+        time("move_seconds_total", "Moves in all, from the request to the start.", self.move_time);
+        lines.join("\n") + "\n"
+    }
+
     pub(crate) fn plan(&mut self, plan: &Plan) {
         if !matches!(plan.trigger, Trigger::BoostActivated { .. } | Trigger::Pressure { .. }) {
             return;

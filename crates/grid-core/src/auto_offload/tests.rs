@@ -156,3 +156,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn o9_metrics_are_read_by_prometheus() {
+    let mut metrics = Metrics { activations: 2, ..Metrics::default() };
+    metrics.failed.insert(ReasonCode::Criu, 3);
+    metrics.downtime = Millis(1500);
+    let text = metrics.prometheus();
+    for line in [
+        "grid_boosts_activated_total 2",
+        "grid_offload_failed_total{code=\"E-CRIU\"} 3",
+        "grid_downtime_seconds_total 1.500",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+    }
+    assert!(text.lines().all(|l| l.starts_with("# ") || l.split(' ').count() == 2));
+}
