@@ -159,7 +159,9 @@ fn down_command(args: &DownArgs, state: &Path) -> Result<(), UpError> {
     }
     match up::living_on(state) {
         0 => println!("The cluster is down: no process, namespace, mount or control group of it is left."),
-        n => println!("The cluster is down. {n} processes that came home live on; the next grid up finds them."),
+        n => println!(
+            "The cluster is down. {n} that came home live on, each in namespaces of its own; the next grid up finds them."
+        ),
     }
     Ok(())
 }

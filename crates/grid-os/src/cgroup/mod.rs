@@ -199,11 +199,6 @@ impl Group {
         }
     }
 
-    /// Removes every empty group at and below this one and leaves those that hold processes. Returns how many are left.
-    pub fn remove_empty(&self) -> usize {
-        self.dirs().iter().map(|dir| prune(dir)).max().unwrap_or(0)
-    }
-
     /// Removes the group and the empty groups below it. Fails where a process is left in it.
     pub fn remove(&self) -> Result<(), CgroupError> {
         for dir in self.dirs() {
@@ -228,11 +223,6 @@ fn subdirs(dir: &Path) -> Vec<PathBuf> {
             it.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect::<Vec<_>>()
         })
         .unwrap_or_default()
-}
-
-fn prune(dir: &Path) -> usize {
-    let below: usize = subdirs(dir).iter().map(|child| prune(child)).sum();
-    if below == 0 && fs::remove_dir(dir).is_ok() || !dir.is_dir() { 0 } else { below + 1 }
 }
 
 /// `rmdir` from the leaves up. A group whose last member is still being torn down answers EBUSY for a moment.

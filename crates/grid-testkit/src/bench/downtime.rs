@@ -6,7 +6,7 @@ use crate::cost::{Extra, Sampler};
 use crate::procs::{self, Detached};
 use crate::scratch::Scratch;
 use grid_types::Bytes;
-use grid_types::api::{BoostView, OffloadView};
+use grid_types::api::{BoostReply, OffloadView};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -81,9 +81,8 @@ fn by_grid(cluster: &Cluster, memory: &str) -> Result<Move, String> {
     let local = &cluster.local;
     let bytes: Bytes = memory.parse().map_err(|e| format!("{memory}: {e}"))?;
     let room = format!("{}MiB", (bytes.0 >> 20) * 5 / 4 + 128);
-    local.say(&["boost", "request", "head", "--cpu", "1", "--memory", &room, "--duration", "5m"])?;
-    let boosts: Vec<BoostView> = local.ask(&["boost", "list"])?;
-    let boost = &boosts.last().ok_or("the boost is not in the list")?.boost;
+    let asked = ["boost", "request", "head", "--cpu", "1", "--memory", &room, "--duration", "5m"];
+    let boost = local.ask::<BoostReply>(&asked)?.boost.boost;
 
     let dir = Scratch::new().map_err(|e| e.to_string())?;
     let program = dir.join("stamper");

@@ -7,9 +7,11 @@ use crate::procs;
 use grid_types::{Bytes, MilliCpu, Resources};
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// What is there after this is left.
+const LEFT_WITHIN: Duration = Duration::from_secs(10);
 
 /// The limits of the control group at `path` below the mounted hierarchies, and the files that say so.
 pub(super) fn limits(path: &str) -> Result<(Resources, String), String> {
@@ -58,18 +60,18 @@ pub(super) fn lives_in(path: &str, argument: &Path) -> Option<i32> {
     })
 }
 
-/// Identities of the namespaces that these processes live in and we do not.
-pub(super) fn namespaces(pids: &[i32]) -> BTreeSet<u64> {
-    let own: BTreeSet<u64> = of_process("self").collect();
-    pids.iter()
-        .flat_map(|pid| of_process(&pid.to_string()).collect::<Vec<_>>())
-        .filter(|ns| !own.contains(ns))
-        .collect()
+/// A namespace, as `/proc/PID/ns` names it: `mnt:[4026532337]`.
+type Namespace = String;
+
+/// The namespaces that these processes live in and we do not.
+fn namespaces(pids: &[i32]) -> BTreeSet<Namespace> {
+    let own: BTreeSet<Namespace> = of_process("self").collect();
+    pids.iter().flat_map(|pid| of_process(&pid.to_string())).filter(|ns| !own.contains(ns)).collect()
 }
 
-fn of_process(pid: &str) -> impl Iterator<Item = u64> {
+fn of_process(pid: &str) -> impl Iterator<Item = Namespace> + use<> {
     let entries = fs::read_dir(format!("/proc/{pid}/ns")).into_iter().flatten().flatten();
-    entries.filter_map(|entry| fs::metadata(entry.path()).ok()).map(|m| m.ino())
+    entries.filter_map(|entry| Some(fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned()))
 }
 
 /// What is left of the cluster.
@@ -87,7 +89,7 @@ pub(super) struct Left {
 /// says nothing about the cluster's namespaces.
 pub(super) struct Trace {
     marks: Marks,
-    namespaces: BTreeSet<u64>,
+    namespaces: BTreeSet<Namespace>,
 }
 
 /// Processes at one moment, by number and start time.
@@ -114,12 +116,15 @@ impl Trace {
         self.namespaces.extend(namespaces(pids));
     }
 
-    /// Looks until nothing is left, or some seconds have passed. `before` are the processes before the cluster's end.
+    /// Looks until nothing is left, or some seconds have passed: the workers' first processes are the machine's init's
+    /// to reap, which may take its time. `before` are the processes before the cluster's end.
     pub(super) fn left(&self, before: &Census) -> Left {
-        let mut what = leaks::settle(&Snapshot::default(), &self.marks, Duration::from_secs(5)).0;
-        let old: Vec<i32> = census().intersection(before).map(|(pid, _)| *pid).collect();
-        let alive = namespaces(&old);
-        what.extend(self.namespaces.intersection(&alive).map(|ns| format!("namespace {ns}")));
+        let start = Instant::now();
+        let mut what = self.seen(before);
+        while !what.is_empty() && start.elapsed() < LEFT_WITHIN {
+            std::thread::sleep(Duration::from_millis(50));
+            what = self.seen(before);
+        }
         let count = |kinds: &[&str]| what.iter().filter(|w| kinds.iter().any(|kind| w.starts_with(kind))).count();
         let counts = [
             count(&["process "]),
@@ -129,6 +134,17 @@ impl Trace {
             count(&["network link "]),
         ];
         Left { what, counts }
+    }
+
+    fn seen(&self, before: &Census) -> Vec<String> {
+        let mut what = Snapshot::take(&self.marks).since(&Snapshot::default()).0;
+        for (pid, _) in census().intersection(before) {
+            let held = namespaces(&[*pid]);
+            let who = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            let held = held.intersection(&self.namespaces);
+            what.extend(held.map(|ns| format!("namespace {ns}, in which {pid} ({}) lives", who.trim())));
+        }
+        what
     }
 
     /// How many namespaces were noted.

@@ -9,7 +9,7 @@ use crate::procs::NOBODY;
 use grid_types::api::{BoostView, ExplainReply, NodeView, OffloadView};
 use grid_types::event::{Event, ExitStatus, HookOutcome, OffloadPhase};
 use grid_types::reason::ReasonCode;
-use grid_types::{Bytes, MilliCpu, NodeName, Resources};
+use grid_types::{Bytes, MilliCpu, Resources};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -246,11 +246,12 @@ fn finished(place: &Place, work: &Work, moves: &[Moved]) -> Result<(), String> {
 
 fn returned(place: &Place, work: &Work, lease: &Lease, trace: &Trace) -> Result<(), String> {
     let boost = &lease.view.boost;
+    let lent = lent(place)?;
     place.local.say(&["boost", "release", boost.id.as_str()])?;
-    let nodes: Vec<NodeView> = place.local.ask(&["node", "list"])?;
-    let lent: Vec<(&NodeName, Resources)> =
-        nodes.iter().map(|n| (&n.node, n.lent)).filter(|(_, r)| !r.is_zero()).collect();
-    expect("what is still lent", &vec![], &lent)?;
+    let still = self::lent(place)?;
+    expect("what is still lent", &Resources::default(), &still)?;
+    let back = lent.saturating_sub(&still);
+    expect("what was lent", &boost.amount, &lent)?;
     if kernel::limits(&lease.group).is_ok() {
         return Err(format!("the control group {} is still there", lease.group));
     }
@@ -259,11 +260,16 @@ fn returned(place: &Place, work: &Work, lease: &Lease, trace: &Trace) -> Result<
     place.take_down();
     let left = trace.left(&before);
     let [processes, namespaces, mounts, groups, links] = left.counts;
-    let amount = boost.amount;
     println!(
-        "6 returned  lent {amount}, back {amount}; left: {processes} processes, {namespaces} of {} namespaces, \
+        "6 returned  lent {lent}, back {back}; left: {processes} processes, {namespaces} of {} namespaces, \
          {mounts} mounts, {groups} cgroups, {links} links",
         trace.namespaces()
     );
     expect("what is left", &Vec::<String>::new(), &left.what)
+}
+
+/// What all nodes together have lent now, as the daemon says.
+fn lent(place: &Place) -> Result<Resources, String> {
+    let nodes: Vec<NodeView> = place.local.ask(&["node", "list"])?;
+    Ok(nodes.iter().fold(Resources::default(), |sum, n| sum.saturating_add(&n.lent)))
 }

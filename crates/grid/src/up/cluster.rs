@@ -301,7 +301,7 @@ fn not_started(what: &dyn std::fmt::Display, class: FaultClass, said: &str) -> U
     UpError::new(class, format!("{what} could not start: {}", last.unwrap_or(said.trim())))
 }
 
-/// Takes away what was made. What came home lives on, in its own group below the head's.
+/// Takes away what was made. What came home lives on.
 pub(crate) fn remove(plan: &Plan, nodes: &[Node], root: &Group) {
     let kill = |group: &Group| {
         if let Err(e) = group.kill(Duration::from_secs(5)) {
@@ -319,15 +319,15 @@ pub(crate) fn remove(plan: &Plan, nodes: &[Node], root: &Group) {
     if let Ok(daemons) = daemons(plan, root) {
         kill(&daemons);
     }
-    let deadline = Instant::now() + Duration::from_millis(500);
-    while root.remove_empty() > 0 && root.pids().is_empty() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(5));
+    // What came home lives on, without our groups; the next `grid up` finds it by its pid 1.
+    for pid in root.pids() {
+        let _ = root.sibling("").add(pid);
     }
+    if let Err(e) = root.remove() {
+        tell(&format!("grid: {e}"));
+    }
+    let _ = std::fs::remove_dir_all(plan.run_dir());
     for file in [plan.socket(), plan.agent_socket(), plan.state.join("up.pid"), plan.state.join("down")] {
         let _ = std::fs::remove_file(file);
-    }
-    if root.pids().is_empty() {
-        // What lives on at home keeps its files: the next `grid up` finds it by them.
-        let _ = std::fs::remove_dir_all(plan.run_dir());
     }
 }

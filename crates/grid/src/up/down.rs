@@ -102,18 +102,17 @@ pub async fn down(state: &Path, recall_first: bool, give_up: bool) -> Result<Vec
     Ok(said)
 }
 
-/// Processes that came home and live on in groups of a cluster that is down, each with the pid 1 of its namespaces.
+/// Trees that came home and live on though the cluster is down: each has a pid 1 of its own that names the cluster.
 pub fn living_on(state: &Path) -> usize {
     let json = std::fs::read_to_string(state.join("conf/plan.json")).unwrap_or_default();
-    let plan: Option<Plan> = serde_json::from_str(&json).ok();
-    let root = plan.and_then(|p| cluster::root_group(&p).ok());
-    root.map_or(0, |r| {
-        let is_init = |pid: &i32| {
-            let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            comm.trim() == grid_os::tree_init::COMM
-        };
-        r.pids().iter().filter(|pid| !is_init(pid)).count()
-    })
+    let Ok(plan) = serde_json::from_str::<Plan>(&json) else { return 0 };
+    let ours = plan.run_dir().to_string_lossy().into_owned();
+    let is_init = |entry: std::fs::DirEntry| {
+        let comm = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        let argv = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+        comm.trim() == grid_os::tree_init::COMM && argv.contains(&ours)
+    };
+    std::fs::read_dir("/proc").map_or(0, |dir| dir.flatten().map(is_init).filter(|is| *is).count())
 }
 
 /// A cluster whose supervisor was killed: its plan is in its state.
