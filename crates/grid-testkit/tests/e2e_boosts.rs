@@ -86,10 +86,18 @@ fn place(events: &[Event], what: &str, is_it: impl Fn(&Event) -> bool) -> usize 
     events.iter().position(is_it).unwrap_or_else(|| panic!("no {what} in {events:#?}"))
 }
 
+const UNTIL_TERM: &str = "
+import os, signal
+signal.signal(signal.SIGTERM, lambda *_: os._exit(4))
+open('ready', 'w').close()
+while True: signal.pause()
+";
+
 #[test]
 fn at_its_time_a_boost_sends_its_guests_home_and_ends() {
     let Some(cluster) = Cluster::start(1) else { return };
-    let guest = Guest::script(&cluster, "trap 'exit 4' TERM; while :; do sleep 0.1; done");
+    let guest = Guest::python(&cluster, UNTIL_TERM);
+    cluster.wait("its handler", || if guest.dir.join("ready").exists() { Ok(()) } else { Err("none") });
     let boost = cluster.boost("--cpu 1 --memory 256MiB --duration 3s");
     let moved = cluster.move_out(guest.pid());
     let events = until_ended(&cluster, boost.boost.id.as_str());

@@ -112,6 +112,7 @@ impl Cluster {
         }
         let said = std::fs::read_to_string(&said).unwrap_or_default();
         assert!(ready, "the cluster did not come up: {said}");
+        self.wait_lenders();
     }
 
     /// The test's folder, which anybody may enter.
@@ -261,6 +262,17 @@ impl Cluster {
             let status = self.status().map_err(|e| e.to_string())?;
             let late: Vec<_> = status.nodes.iter().filter(|n| n.state != "ready").map(|n| n.node.to_string()).collect();
             if late.is_empty() { Ok(()) } else { Err(late.join(", ")) }
+        });
+    }
+
+    /// Waits until each worker's use is measured (its second sample): before, it lends nothing.
+    fn wait_lenders(&self) {
+        self.wait("every lender to be measured", || {
+            let nodes = self.status().map_err(|e| e.to_string())?.nodes;
+            match nodes.into_iter().find(|n| !n.head && n.lendable.is_none()) {
+                Some(late) => Err(format!("{}: {:?}", late.node, late.why)),
+                None => Ok(()),
+            }
         });
     }
 
