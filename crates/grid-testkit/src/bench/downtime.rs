@@ -29,7 +29,10 @@ pub(super) fn run(memory: &[String]) -> Result<(), String> {
     let memory = if memory.is_empty() { vec!["64MiB".to_owned(), "1GiB".to_owned()] } else { memory.to_vec() };
     let runs: usize = std::env::var("RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(3).max(1);
     println!("== downtime: the longest gap that the moved program saw (median of {runs}, ms)");
-    println!("{:<8} {:>9} {:>9} {:>7}   stages inside the gap", "memory", "by grid", "by hand", "ratio");
+    println!(
+        "{:<8} {:>9} {:>9} {:>7}   stages of the median move (room is before the freeze)",
+        "memory", "by grid", "by hand", "ratio"
+    );
     let mut rows = Vec::new();
     for memory in &memory {
         let (hand, hand_stages) = by_hand(memory, runs)?;
