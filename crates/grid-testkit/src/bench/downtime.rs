@@ -7,6 +7,7 @@ use crate::procs::{self, Detached};
 use crate::scratch::Scratch;
 use grid_types::Bytes;
 use grid_types::api::{BoostReply, OffloadView};
+use grid_types::event::Event;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -29,7 +30,10 @@ pub(super) fn run(memory: &[String]) -> Result<(), String> {
     let memory = if memory.is_empty() { vec!["64MiB".to_owned(), "1GiB".to_owned()] } else { memory.to_vec() };
     let runs: usize = std::env::var("RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(3).max(1);
     println!("== downtime: the longest gap that the moved program saw (median of {runs}, ms)");
-    println!("{:<8} {:>9} {:>9} {:>7}   stages inside the gap", "memory", "by grid", "by hand", "ratio");
+    println!(
+        "{:<8} {:>9} {:>9} {:>7}   stages of the median move (room is before the freeze)",
+        "memory", "by grid", "by hand", "ratio"
+    );
     let mut rows = Vec::new();
     for memory in &memory {
         let (hand, hand_stages) = by_hand(memory, runs)?;
@@ -101,6 +105,11 @@ fn by_grid(cluster: &Cluster, memory: &str) -> Result<Move, String> {
     let log = local.state.join(format!("log/{}.log", boost.lender));
     let stages = stages(&std::fs::read_to_string(log).unwrap_or_default(), moved.record.id.as_str());
     let last = procs::wait_done(&report, LIMIT).map_err(|e| e.to_string())?;
+    // A release before that would recall what is ending.
+    local.await_event(0, LIMIT, "its end", |e| match &e.event {
+        Event::ProcessEnded { offload, .. } if *offload == moved.record.id => Some(()),
+        _ => None,
+    })?;
     local.say(&["boost", "release", boost.id.as_str()])?;
     Ok(Move {
         gap: last.gap.ns as f64 / 1e6,
