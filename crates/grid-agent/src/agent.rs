@@ -90,6 +90,13 @@ pub async fn run(cfg: AgentConfig) -> Result<(), AgentError> {
         }
     }
     tokio::spawn(async move {
+        // A second sample soon, so that the use of CPU is known from the start.
+        for pause in [0, 250] {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            if inputs.send(Input::Tick).is_err() {
+                return;
+            }
+        }
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {

@@ -5,7 +5,7 @@
 use crate::agent::Agent;
 use crate::{AgentConfig, AgentRole};
 use grid_types::AttemptId;
-use grid_types::wire::{Hello, PROTOCOL, Welcome};
+use grid_types::wire::{Hello, Manifest, PROTOCOL, Welcome};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -14,6 +14,7 @@ const READY: u8 = b'R';
 /// Nothing may stay silent for longer while data is expected.
 const SILENCE: Duration = Duration::from_secs(30);
 const BUFFER: usize = 1 << 18;
+const MAX_MANIFEST: usize = 4 << 20;
 
 /// How a spoke reaches its hub for data.
 pub(crate) struct Dial {
@@ -85,6 +86,26 @@ impl Write for DataStream<'_> {
     }
 }
 
+/// Sends what was frozen, behind the memory and before the images.
+pub(crate) fn send_manifest(to: &mut impl Write, manifest: &Manifest) -> io::Result<()> {
+    let json = serde_json::to_vec(manifest)?;
+    to.write_all(&(json.len() as u32).to_le_bytes())?;
+    to.write_all(&json)
+}
+
+/// Takes what [`send_manifest`] sends.
+pub(crate) fn receive_manifest(from: &mut impl Read) -> io::Result<Manifest> {
+    let mut len = [0u8; 4];
+    from.read_exact(&mut len)?;
+    let len = u32::from_le_bytes(len) as usize;
+    if len > MAX_MANIFEST {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a manifest of {len} bytes")));
+    }
+    let mut json = vec![0u8; len];
+    from.read_exact(&mut json)?;
+    Ok(serde_json::from_slice(&json)?)
+}
+
 /// Waits until the destination is ready.
 pub(crate) fn await_ready(mut stream: &TcpStream) -> io::Result<()> {
     stream.set_read_timeout(Some(SILENCE))?;
@@ -113,5 +134,19 @@ impl Agent {
     /// The data connection of an attempt, where it came early.
     pub(crate) fn take_data(&mut self, attempt: &AttemptId) -> Option<TcpStream> {
         self.early.remove(attempt)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_crosses_whole_and_a_huge_one_is_refused() {
+        let manifest = Manifest { processes: 2, executables: vec!["/bin/sh".into()] };
+        let mut stream = Vec::new();
+        send_manifest(&mut stream, &manifest).unwrap();
+        assert_eq!(receive_manifest(&mut stream.as_slice()).unwrap(), manifest);
+        assert!(receive_manifest(&mut u32::MAX.to_le_bytes().as_slice()).is_err());
     }
 }

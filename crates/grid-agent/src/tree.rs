@@ -9,7 +9,7 @@ use grid_types::{AttemptId, LeaseId};
 use nix::libc;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,6 +35,18 @@ impl InitProcess {
 pub(crate) fn start_ticks(pid: i32) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     text.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// It has ended and waits for its parent.
+pub(crate) fn is_zombie(pid: i32) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    text.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
+}
+
+/// What a process runs.
+pub(crate) fn executable(pid: i32) -> Option<String> {
+    let link = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    Some(link.to_string_lossy().into_owned())
 }
 
 /// Where everything of one staged tree is.
@@ -95,20 +107,22 @@ impl Agent {
 }
 
 impl TreePlace {
-    /// Makes the directories and groups and starts pid 1.
-    pub(crate) fn make(&self, program: &Path) -> io::Result<InitProcess> {
+    /// Makes the directories and groups and starts pid 1. It ends by itself where the lifeline is dropped, or this
+    /// agent dies, before the root's file is written.
+    pub(crate) fn make(&self, program: &Path) -> io::Result<(InitProcess, OwnedFd)> {
         std::fs::create_dir_all(&self.images)?;
         self.init_group.create().map_err(io::Error::other)?;
         self.group.create().map_err(io::Error::other)?;
         self.criu.create().map_err(io::Error::other)?;
-        let (rx, tx) = nix::unistd::pipe()?;
+        let (rx, tx) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+        let (watched, lifeline) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
         let argv =
             [program.to_string_lossy().into_owned(), "tree-init".to_owned(), self.dir.0.to_string_lossy().into_owned()];
         let place = Place {
             cgroup_procs: self.init_group.procs_files(),
             unshare: TREE_NAMESPACES,
             new_session: true,
-            inherit: vec![(tx.as_fd(), 3)],
+            inherit: vec![(tx.as_fd(), 3), (watched.as_fd(), 4)],
             ..Place::default()
         };
         let pid = spawn(&argv, &[], &place)?.pid;
@@ -116,7 +130,7 @@ impl TreePlace {
         let mut ready = [0u8; 1];
         std::fs::File::from(rx).read_exact(&mut ready)?;
         let start_ticks = start_ticks(pid).ok_or_else(|| io::Error::other("the tree's pid 1 ended at once"))?;
-        Ok(InitProcess { pid, start_ticks })
+        Ok((InitProcess { pid, start_ticks }, lifeline))
     }
 
     /// Ends everything of the tree and removes what was made for it.

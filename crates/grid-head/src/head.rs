@@ -83,6 +83,8 @@ pub(crate) struct Inner {
     /// Bytes per second of the last large move; none before the first.
     pub(crate) rate: Option<u64>,
     pub(crate) ending: std::collections::HashSet<BoostId>,
+    /// Overdue boosts: when to try again, and the pause before that.
+    pub(crate) retries: HashMap<BoostId, (u64, u64)>,
 }
 
 /// The head's daemon. A handle; clones are the same head.
@@ -125,6 +127,7 @@ impl Head {
             monitor: Monitor::new(),
             rate: None,
             ending: std::collections::HashSet::new(),
+            retries: HashMap::new(),
         };
         Ok(Self {
             inner: Rc::new(RefCell::new(inner)),

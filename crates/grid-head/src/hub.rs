@@ -30,9 +30,39 @@ struct Inner {
     next: u64,
 }
 
+/// An agent that was just restarted is waited for this long before it counts as silent.
+const BACK_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 impl Agents for Hub {
     async fn ask(&self, node: &NodeName, request: Request) -> Result<Answer, Reason> {
+        let deadline = tokio::time::Instant::now() + BACK_WITHIN;
+        loop {
+            match self.ask_once(node, request.clone()).await {
+                // It was not delivered, so it can be sent again; an agent comes back within a second.
+                Err(Undone::Undelivered(_)) if tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                Err(Undone::Undelivered(reason) | Undone::Refused(reason)) => return Err(reason),
+                Ok(answer) => return Ok(answer),
+            }
+        }
+    }
+}
+
+/// Why a request has no answer.
+enum Undone {
+    /// It reached nobody.
+    Undelivered(Reason),
+    /// It was refused, or its answer never came.
+    Refused(Reason),
+}
+
+impl Hub {
+    async fn ask_once(&self, node: &NodeName, request: Request) -> Result<Answer, Undone> {
         let silent = |why: &str| Reason::new(ReasonCode::Silent, format!("{node}: {why}"));
+        // It may have been heeded: whoever asked must not take it for a refusal.
+        let unknown = |why: &str| Undone::Refused(Reason::new(ReasonCode::Link, format!("{node}: {why}")));
         let (tx, rx) = oneshot::channel();
         let id = {
             let mut inner = self.0.borrow_mut();
@@ -42,17 +72,22 @@ impl Agents for Hub {
             let frame = Frame { from: Party::Daemon, to: Party::Agent(node.clone()), body };
             let sent = inner.link.as_ref().is_some_and(|link| link.send(frame).is_ok());
             if !sent {
-                return Err(silent("the head's agent does not answer"));
+                return Err(Undone::Undelivered(silent("the head's agent does not answer")));
             }
             inner.waiting.insert(id, tx);
             id
         };
         match tokio::time::timeout(ANSWER_WITHIN, rx).await {
-            Ok(Ok(answer)) => answer.map_err(|refusal| refusal.reason),
-            Ok(Err(_)) => Err(silent("the link broke before the answer")),
+            Ok(Ok(Ok(answer))) => Ok(answer),
+            // The hub's own word that there is no link.
+            Ok(Ok(Err(refusal))) if refusal.reason.code == ReasonCode::Silent => {
+                Err(Undone::Undelivered(refusal.reason))
+            }
+            Ok(Ok(Err(refusal))) => Err(Undone::Refused(refusal.reason)),
+            Ok(Err(_)) => Err(unknown("the link broke before the answer")),
             Err(_) => {
                 self.0.borrow_mut().waiting.remove(&id);
-                Err(silent("no answer within 15 s"))
+                Err(unknown("no answer within 15 s"))
             }
         }
     }

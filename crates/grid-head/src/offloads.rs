@@ -143,6 +143,10 @@ impl Head {
             step.needed.memory,
         );
         if let Err(reason) = self.hub().ask(&step.source, Request::StartMove { order: Box::new(order) }).await {
+            if reason.code == ReasonCode::Link {
+                // It may be under way: what the agent holds decides, when its link is back.
+                return Ok(offload);
+            }
             self.note(Event::OffloadFailed { offload, attempt, reason: reason.clone() });
             return Err(refused(&reason, &format!("{} {} was not moved; it runs on", step.process.pid, step.title)));
         }
@@ -200,6 +204,9 @@ impl Head {
         self.record(&actor, Event::RecallStarted { offload: id.clone(), attempt: attempt.clone() })?;
         let order = self.order(id, &attempt, process, &record.source, None, record.needed.memory);
         if let Err(reason) = self.hub().ask(&record.destination, Request::StartMove { order: Box::new(order) }).await {
+            if reason.code == ReasonCode::Link {
+                return Ok(());
+            }
             self.note(Event::RecallFailed { offload: id.clone(), attempt, reason: reason.clone() });
             return Err(refused(&reason, "it was not recalled; it runs on where it is"));
         }

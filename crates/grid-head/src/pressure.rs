@@ -5,10 +5,15 @@ use grid_core::auto_offload::Action;
 use grid_core::pressure::PressureKind;
 use grid_core::state::NodeState;
 use grid_os::clock::boot_ms;
+use grid_types::boost::{Boost, BoostState, EndReason};
 use grid_types::event::{Actor, Event};
 use grid_types::plan::Trigger;
-use grid_types::{Millis, NodeName};
+use grid_types::{BoostId, Millis, NodeName};
 use std::time::Duration;
+
+/// Pauses between tries to bring home what is overdue, in milliseconds: the first, and the longest.
+const RETRY_FIRST: u64 = 30_000;
+const RETRY_MOST: u64 = 600_000;
 
 impl Head {
     /// Looks once per `check_interval`, for ever.
@@ -17,6 +22,7 @@ impl Head {
             let pause = self.inner.borrow().cfg.config.policy.auto_offload.check_interval;
             tokio::time::sleep(Duration::from_millis(pause.0.max(500))).await;
             self.watch_nodes();
+            self.watch_overdue();
             self.watch_pressure().await;
         }
     }
@@ -26,6 +32,35 @@ impl Head {
         let names: Vec<NodeName> = self.inner.borrow().heard.keys().cloned().collect();
         for node in names.into_iter().filter(|n| self.silent_for(n).is_none_or(|age| age > stale)) {
             self.node_silent(&node);
+        }
+    }
+
+    /// What stayed beyond its boost's time is tried to be brought home again, ever more rarely.
+    fn watch_overdue(&self) {
+        let overdue: Vec<BoostId> = {
+            let mut inner = self.inner.borrow_mut();
+            let live: Vec<BoostId> = inner.state.live_boosts().map(|b| b.id.clone()).collect();
+            inner.retries.retain(|id, _| live.contains(id));
+            let is_overdue = |b: &&Boost| matches!(b.state, BoostState::Overdue { .. });
+            inner.state.live_boosts().filter(is_overdue).map(|b| b.id.clone()).collect()
+        };
+        let now = boot_ms();
+        for id in overdue {
+            let due = {
+                let mut inner = self.inner.borrow_mut();
+                let (next, pause) = inner.retries.entry(id.clone()).or_insert((now.0 + RETRY_FIRST, RETRY_FIRST));
+                let due = now.0 >= *next;
+                if due {
+                    *pause = (*pause * 2).min(RETRY_MOST);
+                    *next = now.0 + *pause;
+                }
+                due
+            };
+            let ending = Event::BoostEnding { boost: id.clone(), why: EndReason::Expired };
+            if due && self.record(&Actor::Daemon, ending).is_ok() {
+                let head = self.clone();
+                tokio::task::spawn_local(async move { head.end_boost(&id).await });
+            }
         }
     }
 

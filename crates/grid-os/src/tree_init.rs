@@ -57,8 +57,12 @@ pub fn write_durably(path: &Path, text: &str) -> io::Result<()> {
     fs::rename(&temporary, path)
 }
 
+/// Descriptor whose other end the agent holds while it stages.
+const LIFELINE: i32 = 4;
+
 /// The body of pid 1. Says it is ready by one byte on descriptor 3, then reaps until the root has ended and nothing
-/// is left of the tree.
+/// is left of the tree. An agent that dies before it named a root lets go of the lifeline (descriptor 4): then there is
+/// nothing to wait for, and everything in the namespace ends.
 ///
 /// # Errors
 /// What failed while the namespace was set up; afterwards it does not fail.
@@ -66,6 +70,7 @@ pub fn run(dir: &TreeDir) -> io::Result<()> {
     let mut waited = SigSet::empty();
     waited.add(Signal::SIGCHLD);
     waited.add(Signal::SIGTERM);
+    waited.add(Signal::SIGIO);
     waited.thread_block()?;
     nix::sys::prctl::set_name(c"grid-tree-init")?;
     let none: Option<&str> = None;
@@ -77,6 +82,7 @@ pub fn run(dir: &TreeDir) -> io::Result<()> {
     (&ready).write_all(b"r")?;
     drop(ready);
     nix::unistd::close(3)?;
+    watch_lifeline()?;
     reap(dir, &waited)
 }
 
@@ -85,8 +91,39 @@ fn keep_low_numbers_free() -> io::Result<()> {
     fs::write("/proc/sys/kernel/ns_last_pid", FIRST_HELPER_PID.min(max / 4 * 3).to_string())
 }
 
+/// The end of file of the lifeline becomes SIGIO.
+fn watch_lifeline() -> io::Result<()> {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    let lifeline = lifeline();
+    set_owner(LIFELINE)?;
+    fcntl(lifeline, FcntlArg::F_SETFL(OFlag::O_ASYNC | OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+#[allow(unsafe_code)]
+fn lifeline() -> std::os::fd::BorrowedFd<'static> {
+    // SAFETY: the agent started us with this descriptor, and nothing here closes it.
+    unsafe { std::os::fd::BorrowedFd::borrow_raw(LIFELINE) }
+}
+
+#[allow(unsafe_code)]
+fn set_owner(fd: i32) -> io::Result<()> {
+    // SAFETY: plain system calls.
+    let result = unsafe { libc::fcntl(fd, libc::F_SETOWN, libc::getpid()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The agent is gone and never named a root.
+fn abandoned(dir: &TreeDir) -> bool {
+    let gone = nix::unistd::read(lifeline(), &mut [0u8; 1]) == Ok(0);
+    gone && !dir.root_file().exists()
+}
+
 fn reap(dir: &TreeDir, waited: &SigSet) -> io::Result<()> {
     let mut root_ended = false;
+    if abandoned(dir) {
+        return Ok(());
+    }
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, code)) => root_ended |= record(dir, pid, &format!("code {code}")),
@@ -95,12 +132,14 @@ fn reap(dir: &TreeDir, waited: &SigSet) -> io::Result<()> {
             }
             // Without its directory (the cluster is down, the tree lived on at home) nobody waits for the exit status.
             Err(Errno::ECHILD) if root_ended || !dir.0.exists() => return Ok(()),
-            _ => {
-                if waited.wait()? == Signal::SIGTERM {
+            _ => match waited.wait()? {
+                Signal::SIGIO if !abandoned(dir) => {}
+                Signal::SIGTERM | Signal::SIGIO => {
                     let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
                     return Ok(());
                 }
-            }
+                _ => {}
+            },
         }
     }
 }

@@ -328,11 +328,18 @@ pub struct Stage {
     pub expected: Bytes,
     /// Memory that may arrive at most.
     pub admitted: Bytes,
-    /// Processes that will arrive.
+    /// Processes that will arrive, about: what was frozen is said by [`Manifest`].
     pub processes: u32,
     /// The tree's session leader is not in the tree.
     pub shell_job: bool,
-    /// Executables by the root's and its descendants' numbers, for the gate.
+}
+
+/// What the frozen tree consists of, sent behind its memory: the gate holds what was restored against it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Processes, those that have ended and wait for their parents not counted.
+    pub processes: u32,
+    /// Their executables.
     pub executables: Vec<String>,
 }
 

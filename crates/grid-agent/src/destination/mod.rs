@@ -513,7 +513,6 @@ fn nothing(from: NodeName, boot_id: &str) -> Record {
         admitted: Bytes(0),
         processes: 0,
         shell_job: false,
-        executables: Vec::new(),
     };
     let boot_id = boot_id.to_owned();
     Record { stage, from, from_boot: None, boot_id, init: None, root: None, exit: None, left: false }

@@ -1,7 +1,7 @@
 //! The thread that stages: namespaces, memory off the stream, CRIU's restore, the freeze, the gate.
 
 use super::{Root, StageOutcome};
-use crate::data::DataStream;
+use crate::data::{DataStream, receive_manifest};
 use crate::gate;
 use crate::link::tracing_line;
 use crate::tree::{InitProcess, TREE_NAMESPACES, TreePlace, start_ticks, wait_gone};
@@ -34,7 +34,9 @@ impl Staging {
 
     fn stage(&mut self) -> StageOutcome {
         let place = self.place.clone();
-        let init = place.make(&self.program).map_err(|e| format!("the tree's namespaces: {e}"))?;
+        let made = place.make(&self.program).map_err(|e| format!("the tree's namespaces: {e}"))?;
+        // Held until the root's file is written.
+        let (init, _lifeline) = made;
         let outcome = self.receive_and_restore(init);
         if outcome.is_err()
             && let Some(fd) = init.open()
@@ -55,6 +57,7 @@ impl Staging {
         data.say_ready().map_err(|e| format!("the page stream: {e}"))?;
         let pages = receive_pages(&mut data, &self.place.images, arena, self.stage.admitted.0).map_err(text)?;
         laps.lap("pages");
+        let manifest = receive_manifest(&mut data).map_err(|e| format!("the page stream: {e}"))?;
         receive_images(&self.place.images, &mut data).map_err(text)?;
         laps.lap("images");
         let init_fd = init.open().ok_or("the tree's pid 1 ended")?;
@@ -72,7 +75,7 @@ impl Staging {
         drop(pages);
         self.place.drop_images();
         let root = self.find_root(inside)?;
-        gate::inspect(&self.place.group, &self.stage)?;
+        gate::inspect(&self.place.group, &self.stage, &manifest)?;
         laps.lap("gate");
         tracing_line(&format!("staged {} of {}: {}", self.stage.title, self.stage.offload, laps.text()));
         let dir = &self.place.dir;

@@ -1,6 +1,7 @@
 //! The thread that dumps: CRIU down the stream, the tree frozen in its notification, the small images behind.
 
 use super::DumpOutcome;
+use super::hold::manifest;
 use crate::data;
 use crate::tree::{TREE_NAMESPACES, TreePlace};
 use grid_os::cgroup::Group;
@@ -72,6 +73,7 @@ impl Dump {
             }
             other => other.map_err(|e| e.to_string())?,
         }
+        data::send_manifest(&mut self.stream, &manifest(&self.hold)).map_err(|e| format!("the page stream: {e}"))?;
         send_images(&self.place.images, &mut self.stream).map(|_| ()).map_err(|e| e.to_string())
     }
 }

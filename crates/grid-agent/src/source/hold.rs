@@ -6,12 +6,11 @@ use grid_core::handover::HomeCopy;
 use grid_os::cgroup::Group;
 use grid_types::Bytes;
 use grid_types::facts::TreeFacts;
-use grid_types::wire::{MoveOrder, Stage};
+use grid_types::wire::{Manifest, MoveOrder, Stage};
 
 pub(super) fn stage_of(order: &MoveOrder, tree: &TreeFacts) -> Stage {
     let root = &tree.root;
     let session_inside = tree.all().any(|p| p.stat.id.pid == root.stat.sid);
-    let executables = tree.all().filter_map(|p| p.deep.as_ref()?.exe.clone()).collect();
     Stage {
         offload: order.offload.clone(),
         title: grid_core::detect::title(root, false),
@@ -23,13 +22,23 @@ pub(super) fn stage_of(order: &MoveOrder, tree: &TreeFacts) -> Stage {
         admitted: order.admitted,
         processes: tree.all().count() as u32,
         shell_job: !session_inside,
-        executables,
     }
 }
 
 pub(super) fn group_id(pid: i32) -> Option<u32> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|l| l.strip_prefix("Gid:"))?.split_whitespace().next()?.parse().ok()
+}
+
+/// What the held tree consists of now that it is frozen. Its executables are read from the kernel, as the other side
+/// will read them.
+pub(super) fn manifest(hold: &Group) -> Manifest {
+    let alive = hold.pids().into_iter().filter(|pid| !crate::tree::is_zombie(*pid));
+    let exes: Vec<Option<String>> = alive.map(crate::tree::executable).collect();
+    let mut executables: Vec<String> = exes.iter().flatten().cloned().collect();
+    executables.sort_unstable();
+    executables.dedup();
+    Manifest { processes: exes.len() as u32, executables }
 }
 
 /// Signals that wait in a frozen process, for itself or for its leader thread.

@@ -6,7 +6,7 @@ use super::supervise::Kept;
 use super::{UpError, down, failed, tell};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
 use grid_os::spawn::{Place, spawn};
-use grid_types::api::Status;
+use grid_types::api::{NodeView, Status};
 use grid_types::exit::FaultClass;
 use nix::libc;
 use nix::sys::signal::{SigSet, Signal};
@@ -274,9 +274,9 @@ async fn await_ready(plan: &Plan, nodes: &[Node], agent: &mut Kept, daemon: &mut
             made.ended(plan, node).map_or(Ok(()), Err)?;
         }
         let missing = match down::status(plan).await {
-            Ok(status) => match status.nodes.iter().find(|n| n.state != "ready") {
+            Ok(status) => match status.nodes.iter().find(|n| !measured(n)) {
                 None => return Ok(status),
-                Some(node) => format!("{} is {}", node.node, node.state),
+                Some(node) => format!("{} is {}, its use not measured yet", node.node, node.state),
             },
             Err(e) => e,
         };
@@ -287,6 +287,11 @@ async fn await_ready(plan: &Plan, nodes: &[Node], agent: &mut Kept, daemon: &mut
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// It was heard of, and its use is known: it can lend.
+fn measured(node: &NodeView) -> bool {
+    node.state == "ready" && node.facts.as_ref().is_some_and(|f| f.cpu_used.is_some())
 }
 
 /// An error where this program has ended already: with its class, and what it said.
