@@ -83,6 +83,8 @@ pub(crate) struct Inner {
     /// Bytes per second of the last large move; none before the first.
     pub(crate) rate: Option<u64>,
     pub(crate) ending: std::collections::HashSet<BoostId>,
+    /// Attempts whose order is on its way to its agent.
+    pub(crate) ordering: std::collections::HashSet<grid_types::AttemptId>,
     /// Overdue boosts: when to try again, and the pause before that.
     pub(crate) retries: HashMap<BoostId, (u64, u64)>,
 }
@@ -127,6 +129,7 @@ impl Head {
             monitor: Monitor::new(),
             rate: None,
             ending: std::collections::HashSet::new(),
+            ordering: std::collections::HashSet::new(),
             retries: HashMap::new(),
         };
         Ok(Self {

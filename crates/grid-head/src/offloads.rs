@@ -142,15 +142,30 @@ impl Head {
             Some(step.lease.clone()),
             step.needed.memory,
         );
-        if let Err(reason) = self.hub().ask(&step.source, Request::StartMove { order: Box::new(order) }).await {
-            if reason.code == ReasonCode::Link {
-                // It may be under way: what the agent holds decides, when its link is back.
-                return Ok(offload);
+        match self.send_order(&step.source, order).await {
+            Ok(()) => Ok(offload),
+            Err(reason) => {
+                self.note(Event::OffloadFailed { offload, attempt, reason: reason.clone() });
+                Err(refused(&reason, &format!("{} {} was not moved; it runs on", step.process.pid, step.title)))
             }
-            self.note(Event::OffloadFailed { offload, attempt, reason: reason.clone() });
-            return Err(refused(&reason, &format!("{} {} was not moved; it runs on", step.process.pid, step.title)));
         }
-        Ok(offload)
+    }
+
+    /// Hands an order to the agent of the source. An error means that it was refused. Where the link broke before the
+    /// answer, the order may be under way: what the agent holds decides, as soon as it can be asked.
+    async fn send_order(&self, source: &NodeName, order: MoveOrder) -> Result<(), Reason> {
+        let attempt = order.attempt.clone();
+        self.inner.borrow_mut().ordering.insert(attempt.clone());
+        let sent = self.hub().ask(source, Request::StartMove { order: Box::new(order) }).await;
+        self.inner.borrow_mut().ordering.remove(&attempt);
+        match sent {
+            Err(reason) if reason.code == ReasonCode::Link => {
+                let (head, source) = (self.clone(), source.clone());
+                tokio::task::spawn_local(async move { head.reconcile(&source).await });
+                Ok(())
+            }
+            other => other.map(|_| ()),
+        }
     }
 
     fn order(
@@ -203,10 +218,7 @@ impl Head {
         let attempt = AttemptId::new(format!("{id}.{}", record.attempts + 1));
         self.record(&actor, Event::RecallStarted { offload: id.clone(), attempt: attempt.clone() })?;
         let order = self.order(id, &attempt, process, &record.source, None, record.needed.memory);
-        if let Err(reason) = self.hub().ask(&record.destination, Request::StartMove { order: Box::new(order) }).await {
-            if reason.code == ReasonCode::Link {
-                return Ok(());
-            }
+        if let Err(reason) = self.send_order(&record.destination, order).await {
             self.note(Event::RecallFailed { offload: id.clone(), attempt, reason: reason.clone() });
             return Err(refused(&reason, "it was not recalled; it runs on where it is"));
         }

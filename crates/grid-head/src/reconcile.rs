@@ -97,7 +97,7 @@ impl Head {
     }
 
     /// Compares the journal with what an agent holds, and records what happened meanwhile.
-    async fn reconcile(&self, node: &NodeName) {
+    pub(crate) async fn reconcile(&self, node: &NodeName) {
         let holdings = match self.hub().ask(node, Request::Holdings).await {
             Ok(Answer::Holdings { leases, trees, attempts }) => (leases, trees, attempts),
             Ok(_) => return,
@@ -123,7 +123,9 @@ impl Head {
                 OffloadPhase::Returning => o.destination == *node,
                 _ => false,
             };
-            let unknown = |o: &&grid_types::event::OffloadRecord| !attempts.iter().any(|a| a.attempt == o.attempt);
+            let unknown = |o: &&grid_types::event::OffloadRecord| {
+                !attempts.iter().any(|a| a.attempt == o.attempt) && !inner.ordering.contains(&o.attempt)
+            };
             inner
                 .state
                 .offloads
