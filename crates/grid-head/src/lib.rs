@@ -10,6 +10,7 @@
 //! it are one step. The daemon is needed neither to finish nor to undo a handover: it can die at any moment and picks
 //! up from the journal and from what the agents hold.
 
+mod auto;
 mod boosts;
 mod head;
 mod hooks;
