@@ -85,3 +85,20 @@ fn a_family_of_processes_keeps_all_it_has_and_its_exit_status() {
     assert_eq!(ended.record.exit, Some(ExitStatus::Code(7)), "{}", guest.process.stderr().unwrap());
     release(&cluster, &boost);
 }
+
+#[test]
+fn the_freezer_of_cgroup_v2_holds_as_well() {
+    let Some(cluster) = Cluster::frozen_by_v2(1) else { return };
+    let args = "--memory 64MiB --steps 6000";
+    let guest = Guest::reporting(&cluster, "prover", args);
+    let boost = cluster.boost("--cpu 1 --memory 1GiB --duration 2m");
+    let out = cluster.move_out(guest.pid());
+    guest.goes_on();
+    let home = cluster.bring_home(out.record.id.as_str());
+    let pid = home.record.home_pid.unwrap();
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    assert!(groups.lines().any(|l| l.starts_with("0::/grid-")), "it is in a group of v2: {groups}");
+    let last = guest.wait_done();
+    assert_eq!(last.digest, undisturbed(args).digest);
+    release(&cluster, &boost);
+}

@@ -39,6 +39,8 @@ pub struct Cluster {
     before: Snapshot,
     supervisor: Option<(Child, Option<BufReader<ChildStdout>>)>,
     dir: Scratch,
+    /// Held by cgroup v2's freezer also where v1 has one.
+    freezer_v2: bool,
 }
 
 /// What a command said.
@@ -58,12 +60,17 @@ impl Cluster {
     /// # Panics
     /// Where the cluster does not come up.
     pub fn start(workers: u32) -> Option<Self> {
-        Self::up(|_| vec!["--local".into(), workers.to_string()])
+        Self::up(false, |_| vec!["--local".into(), workers.to_string()])
+    }
+
+    /// As [`Cluster::start`], with everything held by cgroup v2's freezer, also where v1 has one.
+    pub fn frozen_by_v2(workers: u32) -> Option<Self> {
+        Self::up(true, |_| vec!["--local".into(), workers.to_string()])
     }
 
     /// As [`Cluster::start`], with a configuration file of this text. `DIR` in it becomes the test's folder.
     pub fn configured(yaml: &str) -> Option<Self> {
-        Self::up(|dir| {
+        Self::up(false, |dir| {
             let file = dir.join("cluster.yaml");
             let text = yaml.replace("DIR", &dir.to_string_lossy());
             std::fs::write(&file, text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
@@ -71,7 +78,7 @@ impl Cluster {
         })
     }
 
-    fn up(words: impl FnOnce(&Path) -> Vec<String>) -> Option<Self> {
+    fn up(freezer_v2: bool, words: impl FnOnce(&Path) -> Vec<String>) -> Option<Self> {
         if !criu::usable_or_skip() {
             return None;
         }
@@ -80,7 +87,7 @@ impl Cluster {
         let words = words(&dir);
         let (state, marks) = (dir.join("state"), Marks::tagged(&dir.to_string_lossy()));
         let before = Snapshot::default();
-        let mut cluster = Self { state, grid, group: String::new(), marks, before, supervisor: None, dir };
+        let mut cluster = Self { state, grid, group: String::new(), marks, before, supervisor: None, dir, freezer_v2 };
         cluster.up_again(&words.iter().map(String::as_str).collect::<Vec<_>>());
         Some(cluster)
     }
@@ -94,6 +101,9 @@ impl Cluster {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "TERM", "--"]).arg(&self.grid).arg("--state").arg(&self.state).arg("up");
         command.args(words).env("GRID_CRIU", criu::path()).stdin(Stdio::null()).stdout(Stdio::piped());
+        if self.freezer_v2 {
+            command.env("GRID_FREEZER", "v2");
+        }
         let said = self.dir.join("up.err");
         command.stderr(std::fs::File::create(&said).unwrap_or_else(|e| panic!("{}: {e}", said.display())));
         let mut child = command.spawn().unwrap_or_else(|e| panic!("setpriv: {e}"));

@@ -168,7 +168,8 @@ fn make_node(plan: &Plan, node: &NodePlan, root: &Group) -> Result<Node, UpError
     let text = |p: &Path| p.to_string_lossy().into_owned();
     let config = plan.state.join(format!("conf/{}.json", node.name));
     let argv = [text(&plan.program), "node-init".to_owned(), node.name.to_string(), text(&config)];
-    let env = [("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())];
+    let mut env = vec![("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())];
+    env.extend(std::env::var("GRID_FREEZER").map(|v| ("GRID_FREEZER".to_owned(), v)));
     let place = Place {
         cgroup_procs: agent.procs_files(),
         unshare: NODE_NAMESPACES,
