@@ -190,6 +190,12 @@ pub(super) async fn explain_pid(client: &Client, pid: i32) -> Result<Printed, Fa
     if pid < 1 {
         return Err(Failure::usage(format!("{pid} is not the number of a process")));
     }
+    // What is away has nothing left at home to explain but where it went.
+    let offloads: Answer<Vec<OffloadView>> = client.get("/v1/offloads").await?;
+    let away = offloads.ok.iter().find(|o| o.record.process.pid == pid && o.record.phase == OffloadPhase::Away);
+    if let Some(away) = away {
+        return offload::show(client, away.record.id.as_str()).await;
+    }
     let answer: Answer<ExplainReply> = client.get(&format!("/v1/explain/{pid}")).await?;
     let owner = render::owner(answer.ok.verdict.uid);
     Ok(printed(answer, |e| render::explain(e, &owner), |e| render::explain_word(e).to_owned()))
