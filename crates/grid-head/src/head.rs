@@ -85,6 +85,8 @@ pub(crate) struct Inner {
     pub(crate) ending: std::collections::HashSet<BoostId>,
     /// Attempts whose order is on its way to its agent.
     pub(crate) ordering: std::collections::HashSet<grid_types::AttemptId>,
+    /// Offloads in doubt about which a person's decision is being carried out: it is recorded as theirs, not as a report.
+    pub(crate) resolving: std::collections::HashSet<OffloadId>,
     /// Overdue boosts: when to try again, and the pause before that.
     pub(crate) retries: HashMap<BoostId, (u64, u64)>,
 }
@@ -130,6 +132,7 @@ impl Head {
             rate: None,
             ending: std::collections::HashSet::new(),
             ordering: std::collections::HashSet::new(),
+            resolving: std::collections::HashSet::new(),
             retries: HashMap::new(),
         };
         Ok(Self {

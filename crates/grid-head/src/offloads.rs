@@ -252,11 +252,15 @@ impl Head {
             Direction::Back => record.destination,
         };
         let request = Request::ResolveMove { attempt: record.attempt, decision };
-        match self.hub().ask(&holder, request).await {
+        self.inner.borrow_mut().resolving.insert(id.clone());
+        let answer = self.hub().ask(&holder, request).await;
+        let recorded = match answer {
             Ok(Answer::Done) => self.record(&actor, Event::OffloadResolved { offload: id.clone(), decision }),
             Ok(other) => Err(fault(FaultClass::Internal, format!("{holder} answered {other:?}"))),
             Err(reason) => Err(refused(&reason, "it was not resolved")),
-        }
+        };
+        self.inner.borrow_mut().resolving.remove(id);
+        recorded
     }
 
     /// Waits until nothing is under way for this offload.

@@ -53,7 +53,7 @@ impl Head {
     /// The end of an attempt. Which event it is hangs on the way that the attempt went.
     fn reported(&self, attempt: &AttemptId, offload: &OffloadId, report: MoveReport) {
         let Ok(record) = self.offload_record(offload) else { return };
-        if record.attempt != *attempt {
+        if record.attempt != *attempt || self.inner.borrow().resolving.contains(offload) {
             return;
         }
         let (offload, attempt) = (offload.clone(), attempt.clone());

@@ -78,7 +78,7 @@ pub fn moved(v: &OffloadView) -> String {
         }
         OffloadPhase::Ended => format!("{} {} ended: {}\n", r.id, who(r), exit(r.exit)),
         OffloadPhase::InDoubt => format!(
-            "{} {} is IN DOUBT: {why}\nBoth copies are held. Decide: grid offload resolve {0} --accept-repeat  (work may be done twice)\n   or:   grid offload resolve {0} --drop           (the copy at home goes)\n",
+            "{} {} is IN DOUBT: {why}\nThe copy at home is held. Decide: grid offload resolve {0} --accept-repeat  (work may be done twice)\n   or:   grid offload resolve {0} --drop           (the copy at home goes)\n",
             r.id,
             who(r)
         ),
