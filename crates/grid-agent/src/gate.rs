@@ -3,7 +3,7 @@
 //! Restoring is a privilege boundary: what arrived decides what the processes are. Nothing of it is believed. It is
 //! quick, because the tree waits frozen meanwhile: a few small files for each process.
 
-use crate::tree::{executable, is_zombie};
+use crate::tree::{executable, has_ended};
 use grid_os::cgroup::{Controller, Group};
 use grid_types::wire::{Manifest, Stage};
 use std::os::unix::fs::FileTypeExt;
@@ -17,7 +17,7 @@ const CAPABILITY_SETS: [&str; 3] = ["CapEff", "CapPrm", "CapAmb"];
 pub(crate) fn inspect(group: &Group, stage: &Stage, manifest: &Manifest) -> Result<(), String> {
     // CRIU has left the freezer's group; on v1 it may still end in the others.
     let members = group.with(&[Controller::Freezer]).pids();
-    let pids: Vec<i32> = members.into_iter().filter(|pid| !is_zombie(*pid)).collect();
+    let pids: Vec<i32> = members.into_iter().filter(|pid| !has_ended(*pid)).collect();
     if pids.len() != manifest.processes as usize {
         let names = pids.iter().map(|pid| name(*pid)).collect::<Vec<_>>().join(", ");
         let (arrived, announced) = (pids.len(), manifest.processes);

@@ -147,7 +147,6 @@ impl Agent {
             self.root_ended(guest, 0);
         }
         group.kill(KILL_WITHIN).map_err(failed)?;
-        self.incoming.values_mut().filter(|t| t.stage_lease() == Some(id)).for_each(Incoming::forget_group);
         group.remove().map_err(failed)?;
         self.ledger.drop_lease(id).map_err(failed)?;
         self.leases.remove(id);
@@ -166,8 +165,6 @@ impl Agent {
         self.leases.iter().map(holding).collect()
     }
 }
-
-use crate::destination::Incoming;
 
 pub(crate) fn no_lease(id: &LeaseId) -> Reason {
     Reason::new(ReasonCode::Expired, format!("{id} is not held here"))

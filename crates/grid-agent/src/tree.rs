@@ -3,6 +3,7 @@
 use crate::agent::{Agent, BOUNDED, Input};
 use grid_os::cgroup::{Controller, Group};
 use grid_os::pidfd::PidFd;
+pub(crate) use grid_os::proc::{has_ended, start_ticks};
 use grid_os::spawn::{Place, spawn};
 use grid_os::tree_init::TreeDir;
 use grid_types::{AttemptId, LeaseId};
@@ -29,18 +30,6 @@ impl InitProcess {
         let fd = PidFd::open(self.pid).ok()?;
         (start_ticks(self.pid) == Some(self.start_ticks)).then_some(fd)
     }
-}
-
-/// Field 22 of `/proc/PID/stat`.
-pub(crate) fn start_ticks(pid: i32) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    text.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
-}
-
-/// It has ended and waits for its parent.
-pub(crate) fn is_zombie(pid: i32) -> bool {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    text.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
 }
 
 /// What a process runs.

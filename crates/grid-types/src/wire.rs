@@ -269,8 +269,6 @@ pub struct TreeHolding {
     pub process: Option<ProcId>,
     /// How it ended.
     pub exit: Option<ExitStatus>,
-    /// Figures, where it arrived.
-    pub figures: Option<MoveFigures>,
 }
 
 /// An attempt that left, or tried to leave, a node.

@@ -121,6 +121,5 @@ fn holding(attempt: &AttemptId, state: DestinationState, record: &Record) -> Tre
             .process()
             .filter(|_| state == DestinationState::Running && !record.left && record.exit.is_none()),
         exit: record.exit,
-        figures: None,
     }
 }

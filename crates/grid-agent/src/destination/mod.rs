@@ -34,7 +34,6 @@ const FENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Record {
     pub(crate) stage: Stage,
     from: NodeName,
-    from_boot: Option<String>,
     boot_id: String,
     pub(crate) init: Option<InitProcess>,
     /// The root's number in the tree's own PID namespace, and here.
@@ -95,15 +94,6 @@ impl Incoming {
         }
     }
 
-    pub(crate) fn stage_lease(&self) -> Option<&LeaseId> {
-        self.record.stage.lease.as_ref()
-    }
-
-    /// The lease took its groups along.
-    pub(crate) fn forget_group(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.place.images);
-    }
-
     /// The root of a tree that runs here now.
     pub(crate) fn living_root(&self) -> Option<i32> {
         let here = self.machine.state == DestinationState::Running && !self.record.left && self.root_lives();
@@ -118,9 +108,8 @@ impl Incoming {
 impl Agent {
     fn incoming_of(&self, attempt: &AttemptId, from: NodeName, stage: Stage) -> Incoming {
         let place = self.tree_place(attempt, stage.lease.as_ref());
-        let from_boot = self.peer_boots.get(&from).cloned();
         let boot_id = self.boot_id.clone();
-        let record = Record { stage, from, from_boot, boot_id, init: None, root: None, exit: None, left: false };
+        let record = Record { stage, from, boot_id, init: None, root: None, exit: None, left: false };
         Incoming {
             machine: Destination::new(attempt.clone()),
             record,
@@ -403,7 +392,7 @@ fn nothing(from: NodeName, boot_id: &str) -> Record {
         shell_job: false,
     };
     let boot_id = boot_id.to_owned();
-    Record { stage, from, from_boot: None, boot_id, init: None, root: None, exit: None, left: false }
+    Record { stage, from, boot_id, init: None, root: None, exit: None, left: false }
 }
 
 /// After a restart nothing is decided before CRIU, which is never signalled, has ended by itself.

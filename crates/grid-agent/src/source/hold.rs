@@ -33,7 +33,7 @@ pub(super) fn group_id(pid: i32) -> Option<u32> {
 /// What the held tree consists of now that it is frozen. Its executables are read from the kernel, as the other side
 /// will read them.
 pub(super) fn manifest(hold: &Group) -> Manifest {
-    let alive = hold.pids().into_iter().filter(|pid| !crate::tree::is_zombie(*pid));
+    let alive = hold.pids().into_iter().filter(|pid| !crate::tree::has_ended(*pid));
     let exes: Vec<Option<String>> = alive.map(crate::tree::executable).collect();
     let mut executables: Vec<String> = exes.iter().flatten().cloned().collect();
     executables.sort_unstable();

@@ -68,6 +68,27 @@ pub enum ProcError {
     Clock(#[from] clock::ClockError),
 }
 
+/// State letter and start time (ticks after boot, field 22) out of the text of a `/proc/PID/stat`.
+fn state_and_start(stat: &str) -> Option<(char, u64)> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
+}
+
+fn live_state_and_start(pid: i32) -> Option<(char, u64)> {
+    state_and_start(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Start time of a process of this machine, in ticks after boot; also of one that has ended and was not reaped.
+pub fn start_ticks(pid: i32) -> Option<u64> {
+    live_state_and_start(pid).map(|(_, start)| start)
+}
+
+/// A process of this machine has ended: it is gone, or waits to be reaped.
+pub fn has_ended(pid: i32) -> bool {
+    live_state_and_start(pid).is_none_or(|(state, _)| matches!(state, 'Z' | 'X'))
+}
+
 /// A `/proc` to read: the kernel's, or a saved one.
 #[derive(Debug)]
 pub struct ProcRoot {

@@ -63,7 +63,7 @@ impl ProcRoot {
     }
 
     fn start_ticks(&self, pid: i32) -> Option<u64> {
-        self.text(&format!("{pid}/stat")).ok()?.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+        super::state_and_start(&self.text(&format!("{pid}/stat")).ok()?).map(|(_, start)| start)
     }
 
     /// Looks for holders among all processes outside; gives those whose descriptors could not be listed.

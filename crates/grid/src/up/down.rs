@@ -30,10 +30,8 @@ pub(crate) fn write_pid(state: &Path) -> std::io::Result<()> {
 
 /// Start time of a process that runs; a zombie does not.
 fn start_ticks(pid: i32) -> Option<String> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?;
-    (state != "Z").then(|| fields.nth(18).map(str::to_owned)).flatten()
+    let start = grid_os::proc::start_ticks(pid).filter(|_| !grid_os::proc::has_ended(pid))?;
+    Some(start.to_string())
 }
 
 /// The daemon's view of everything.
