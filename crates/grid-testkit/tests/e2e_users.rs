@@ -11,6 +11,8 @@ use grid_types::event::{Actor, Event, ExitStatus, OffloadPhase};
 use grid_types::exit::FaultClass;
 use grid_types::reason::ReasonCode;
 use grid_types::wire::{Hello, PROTOCOL, Welcome};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::os::unix::fs::{MetadataExt, lchown};
 use std::process::Command;
 
@@ -107,6 +109,25 @@ fn agents_hold_no_more_than_their_table_says_and_a_trees_pid_1_less() {
     let node_init = Rights::of(cluster.node_pid("gpu1")).unwrap();
     assert_eq!((node_init.permitted, node_init.handed_on, node_init.bounding & !allowed), (0, 0, 0));
 
+    // `doctor` says the same, to anybody.
+    let said = cluster.grid_as(BOB, &[], &["-o", "json", "doctor"]);
+    let found: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    let told: Vec<(&str, usize, bool)> = found["ok"]["running"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{said:?}"))
+        .iter()
+        .map(|r| (r["program"].as_str().unwrap(), r["keeps"].as_array().unwrap().len(), r["for_good"] == true))
+        .collect();
+    let held = |node: &str| names(Rights::of(cluster.agent_pid(node)).unwrap().permitted).len();
+    for program in [
+        ("the head's daemon", 0, true),
+        ("agent of the head", held("head"), true),
+        ("agent of gpu1", held("gpu1"), true),
+        ("pid 1 of gpu1", 0, false),
+    ] {
+        assert!(told.contains(&program), "{program:?}: {told:?}");
+    }
+
     let guest = Guest::reporting(&cluster, "prover", "--memory 16MiB --steps 4000");
     cluster.boost("--cpu 1 --memory 1GiB --duration 2m");
     cluster.move_out(guest.pid());
@@ -115,6 +136,49 @@ fn agents_hold_no_more_than_their_table_says_and_a_trees_pid_1_less() {
     let init = Rights::of(inits[0]).unwrap();
     assert_eq!((init.permitted | init.bounding | init.handed_on) & !set_of(&TREE_INIT), 0, "{init:?}");
     assert_eq!(guest.wait_done().digest, undisturbed("--memory 16MiB --steps 4000").digest);
+}
+
+/// What only root can give a process, or its files, is given again with what an agent keeps.
+#[test]
+fn a_nice_value_of_roots_and_a_deleted_private_file_go_along() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let guest = Guest::python(
+        &cluster,
+        "
+import os, time
+kept = open('kept', 'w+')
+os.fchmod(kept.fileno(), 0o600)
+kept.write('as it was')
+kept.flush()
+os.unlink('kept')
+count = 0
+while True:
+    count += 1
+    kept.seek(0)
+    mode = oct(os.fstat(kept.fileno()).st_mode & 0o777)
+    with open('says.new', 'w') as says: says.write(f'{count} {os.getpriority(0, 0)} {mode} {kept.read()}')
+    os.rename('says.new', 'says')
+    time.sleep(0.01)",
+    );
+    let count = |text: &str| text.split(' ').next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+    let says = || {
+        let now = count(&guest.read("says"));
+        let text = guest.wait_text("says", |text| count(text) > now + 3);
+        text.split_once(' ').unwrap().1.to_owned()
+    };
+    let niced = Command::new("renice").args(["-n", "-5", "-p", &guest.pid().to_string()]).output().unwrap();
+    assert!(niced.status.success(), "{niced:?}");
+    assert_eq!(says(), "-5 0o600 as it was");
+    cluster.boost("--cpu 1 --memory 1GiB --duration 2m");
+    let moved = cluster.move_out(guest.pid());
+    assert_eq!(says(), "-5 0o600 as it was");
+    let home = cluster.bring_home(moved.record.id.as_str());
+    assert_eq!(says(), "-5 0o600 as it was");
+    // It came home without what no agent has: no program that it starts can have that again.
+    let rights = Rights::of(home.record.home_pid.unwrap()).unwrap();
+    assert_eq!((rights.uid, rights.permitted, rights.bounding & !set_of(&AGENT)), (ALICE, 0, 0));
+    kill(Pid::from_raw(home.record.home_pid.unwrap()), Signal::SIGKILL).unwrap();
+    cluster.wait_phase(moved.record.id.as_str(), OffloadPhase::Home);
 }
 
 fn is_tree_init(cluster: &Cluster, pid: i32) -> bool {

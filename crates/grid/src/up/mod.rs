@@ -21,7 +21,7 @@ pub use cluster::up;
 pub use detach::detached;
 pub use down::{down, living_on};
 pub use node::node_init;
-pub use plan::{LocalSize, Plan};
+pub use plan::{LocalSize, Plan, run_dir};
 
 use grid_types::exit::FaultClass;
 

@@ -155,7 +155,7 @@ impl Plan {
 
     /// Volatile state of the head's agent; each worker has a `/run` of its own.
     pub fn run_dir(&self) -> PathBuf {
-        Path::new("/run").join(&self.cgroup)
+        run_dir(&self.state)
     }
 
     /// How the head's daemon is started.
@@ -196,6 +196,11 @@ impl Plan {
             program: self.program.clone(),
         }
     }
+}
+
+/// Volatile state of the cluster of this state.
+pub fn run_dir(state: &Path) -> PathBuf {
+    Path::new("/run").join(format!("grid-{:04x}", tag(state)))
 }
 
 /// Sixteen bits that tell clusters on one machine apart, from the path of their state (FNV-1a, folded).
