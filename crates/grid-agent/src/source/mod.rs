@@ -12,7 +12,7 @@ use crate::agent::{Agent, Input};
 use crate::data::Dial;
 use crate::faults;
 use crate::link::tracing_line;
-use grid_core::handover::{GoneProof, Source, SourceAction, SourceInput, answer_unknown_at_source};
+use grid_core::handover::{GoneProof, Source, SourceAction, SourceInput};
 use grid_os::cgroup::{Controller, Group};
 use grid_types::event::{MoveFigures, Resolution};
 use grid_types::facts::TreeFacts;
@@ -271,10 +271,7 @@ impl Agent {
     pub(crate) fn heed_destination(&mut self, message: ToSource) {
         let attempt = message.attempt().clone();
         if !self.sources.contains_key(&attempt) {
-            for action in answer_unknown_at_source(&message) {
-                tracing_line(&format!("{action:?}"));
-            }
-            return;
+            return self.answer_from_source_ledger(&attempt, message);
         }
         if matches!(message, ToSource::Started { .. }) {
             self.note_arrival(&attempt);

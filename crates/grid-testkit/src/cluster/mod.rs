@@ -9,6 +9,7 @@ mod guest;
 mod teardown;
 
 pub use fault::Armed;
+use fault::SmallDisk;
 pub use guest::Guest;
 
 use crate::leaks::{Marks, Snapshot};
@@ -45,6 +46,8 @@ pub struct Cluster {
     freezer_v2: bool,
     /// Its agents look for faults.
     faulty: bool,
+    /// A disk of its own for the state of one node.
+    disk: Option<SmallDisk>,
 }
 
 /// How a cluster is started.
@@ -52,6 +55,8 @@ pub struct Cluster {
 struct How {
     freezer_v2: bool,
     faulty: bool,
+    /// The state of this node is on a disk of a few MiB.
+    small_disk_of: Option<&'static str>,
 }
 
 /// What a command said.
@@ -89,6 +94,12 @@ impl Cluster {
         Self::up(How { faulty: true, ..How::default() }, |dir| config_file(dir, yaml))
     }
 
+    /// As [`Cluster::faulty`], with the state of this node on a disk of a few MiB ([`Cluster::fill_disk`]).
+    pub fn with_small_disk(yaml: &str, node: &'static str) -> Option<Self> {
+        let how = How { faulty: true, small_disk_of: Some(node), ..How::default() };
+        Self::up(how, |dir| config_file(dir, yaml))
+    }
+
     fn up(how: How, words: impl FnOnce(&Path) -> Vec<String>) -> Option<Self> {
         if !criu::usable_or_skip() {
             return None;
@@ -97,9 +108,10 @@ impl Cluster {
         let grid = program("grid").unwrap_or_else(|e| panic!("{e}"));
         let words = words(&dir);
         let (state, marks) = (dir.join("state"), Marks::tagged(&dir.to_string_lossy()));
-        let (before, How { freezer_v2, faulty }) = (Snapshot::default(), how);
+        let (before, How { freezer_v2, faulty, small_disk_of }) = (Snapshot::default(), how);
+        let disk = small_disk_of.map(|node| SmallDisk::mount(&state.join("nodes").join(node)));
         let (group, supervisor) = (String::new(), None);
-        let mut cluster = Self { state, grid, group, marks, before, supervisor, dir, freezer_v2, faulty };
+        let mut cluster = Self { state, grid, group, marks, before, supervisor, dir, freezer_v2, faulty, disk };
         cluster.up_again(&words.iter().map(String::as_str).collect::<Vec<_>>());
         Some(cluster)
     }

@@ -15,8 +15,8 @@ const LONG: std::time::Duration = std::time::Duration::from_millis(3200);
 const CONFIG: &str = "
 name: faults
 nodes:
-  - {name: head, role: head}
-  - {name: gpu1, role: worker, cpu_count: 4, memory_gb: 4}
+  - {name: head, role: head, resource_sharing: {can_share: false}}
+  - {name: gpu1, role: worker, resource_sharing: {can_share: true, max_share_cpu: 8, max_share_memory_gb: 2}}
 limits:
   max_frozen: 2s
 ";
@@ -144,10 +144,11 @@ impl Stage {
             Reach::Fence => self.with(FaultPoint::PersistReleased, Effect::Hang, begin, || std::thread::sleep(LONG)),
             Reach::Asked => self.with(FaultPoint::StartRestore, Effect::Hang, begin, || std::thread::sleep(LONG)),
             Reach::Doubt => self.with(FaultPoint::SendStarted, Effect::Hang, begin, || {
-                self.copies(guest).iter().filter(|c| !c.frozen).for_each(|c| {
-                    kill(Pid::from_raw(c.pid), Signal::SIGKILL).unwrap();
-                });
+                // The agent first, and then the tree's pid 1: nobody sees the end of the copy.
                 self.cluster.kill9(self.cluster.agent_pid("gpu1"));
+                self.copies(guest).iter().filter(|c| !c.frozen).for_each(|c| {
+                    kill(Pid::from_raw(parent(c.pid)), Signal::SIGKILL).unwrap();
+                });
             }),
             Reach::End => {
                 let command = begin();
@@ -173,7 +174,7 @@ impl Stage {
             Damage::KillSource => agent("head"),
             Damage::KillDestination => agent("gpu1"),
             Damage::KillDaemon => self.cluster.kill9(self.cluster.daemon_pid()),
-            Damage::KillWorker => self.cluster.kill9(self.cluster.node_pid("gpu1")),
+            Damage::KillWorker => self.cluster.cut_power("gpu1"),
             Damage::KillAll => {
                 agent("gpu1");
                 agent("head");
@@ -244,6 +245,10 @@ impl Stage {
             let over = |p: &OffloadPhase| matches!(p, OffloadPhase::Ended | OffloadPhase::Lost);
             self.cluster.wait("its end to be known", || self.phase(guest).filter(over).ok_or("away"));
         }
+        self.cluster.wait("nothing to be left of it", || match self.cluster.attempt_groups() {
+            left if left.is_empty() => Ok(()),
+            left => Err(left),
+        });
     }
 
     /// Every process that runs this guest's program, on whichever node.
@@ -259,6 +264,11 @@ impl Stage {
 struct Copy {
     pid: i32,
     frozen: bool,
+}
+
+fn parent(pid: i32) -> i32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find_map(|l| l.strip_prefix("PPid:")).unwrap().trim().parse().unwrap()
 }
 
 /// It was sent, and not yet delivered.
