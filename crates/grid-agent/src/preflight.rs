@@ -19,6 +19,7 @@ impl Agent {
         if !self.reaches(&order.destination) {
             return Err(Reason::new(ReasonCode::Silent, format!("no link to {}", order.destination)));
         }
+        self.has_room()?;
         let moving = |pid: i32| self.sources.values().any(|s| s.is_moving() && s.holds(pid));
         if let Some(pid) = tree.all().map(|p| p.stat.id.pid).find(|pid| moving(*pid)) {
             return Err(Reason::new(ReasonCode::Away, format!("process {pid} is being moved already")));
@@ -36,6 +37,13 @@ impl Agent {
             Some(reason) => Err(reason),
             None => Ok(tree),
         }
+    }
+}
+
+impl Agent {
+    /// What begins here can be written down to its end.
+    pub(crate) fn has_room(&self) -> Result<(), Reason> {
+        self.ledger.hold_room().map_err(|e| Reason::new(ReasonCode::Disk, format!("{}: {e}", self.cfg.node)))
     }
 }
 

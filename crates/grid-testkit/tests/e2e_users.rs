@@ -352,6 +352,29 @@ fn two_peoples_moves_at_once_do_not_see_each_other() {
     }
 }
 
+/// What keeps a boost is its owner's to see: anybody sees the boost, and that something keeps it.
+#[test]
+fn a_boost_that_anothers_process_keeps_names_no_process() {
+    let Some(cluster) = Cluster::configured(CONFIG) else { return };
+    let boost = cluster.boost("--cpu 1 --memory 1GiB --duration 5m --at-end stay").boost.id.to_string();
+    let alice = Person::of(&cluster, ALICE, "alices-own");
+    cluster.move_out(alice.guest.pid());
+    let said = cluster.grid(&["boost", "release", &boost]);
+    cluster.wait("the boost to be overdue", || {
+        let status = cluster.status().map_err(|e| e.to_string())?;
+        let told = status.warnings.iter().any(|w| w.contains("overdue") && w.contains("alices-own"));
+        if told { Ok(()) } else { Err(format!("{said:?} {:?}", status.warnings)) }
+    });
+    for words in [["status"].as_slice(), &["boost", "list"], &["boost", "show", &boost], &["events"]] {
+        for form in ["human", "json"] {
+            let said = cluster.grid_as(BOB, &[], &[&["-o", form], words].concat());
+            assert!(said.code == 0 && said.out.contains(&boost), "{words:?}: {said:?}");
+            assert!(!said.out.contains("alices-own") && !said.err.contains("alices-own"), "{words:?}: {said:?}");
+        }
+    }
+    assert_eq!(alice.guest.wait_done().digest, undisturbed(ARGS).digest);
+}
+
 #[test]
 fn a_plan_with_a_process_of_anothers_is_roots_to_apply() {
     let Some(cluster) = Cluster::configured(CONFIG) else { return };

@@ -7,18 +7,21 @@ use crate::agent::Agent;
 use crate::destination::wait_for_criu;
 use crate::link::tracing_line;
 use crate::tree::start_ticks;
-use grid_core::handover::{DestinationInput, GoneProof, HomeCopy, Source, SourceInput, SourceReport};
+use grid_core::handover::{
+    DestinationInput, GoneProof, HomeCopy, Source, SourceInput, SourceReport, answer_unknown_at_source,
+};
 use grid_os::cgroup::Controller;
 use grid_types::event::Resolution;
-use grid_types::handover::SourceState;
+use grid_types::handover::{SourceState, ToSource};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::{AttemptHolding, MoveReport, Notice};
 use grid_types::{AttemptId, NodeName};
 use std::time::Duration;
 
 impl Agent {
-    pub(super) fn report_source(&mut self, attempt: &AttemptId, report: SourceReport) {
-        let Some(outgoing) = self.sources.get_mut(attempt) else { return };
+    /// Writes down what became of an attempt, and returns what the head is to be told.
+    pub(super) fn report_source(&mut self, attempt: &AttemptId, report: SourceReport) -> Option<Notice> {
+        let outgoing = self.sources.get_mut(attempt)?;
         let failed = |code, detail: String| MoveReport::Failed { reason: Reason::new(code, detail) };
         let report = match report {
             SourceReport::Moved => MoveReport::Moved { figures: outgoing.figures.clone() },
@@ -30,23 +33,22 @@ impl Agent {
             SourceReport::DiedFrozen { signal } => MoveReport::DiedFrozen { signal },
             SourceReport::Lost { detail } => MoveReport::InDoubt { detail },
             SourceReport::Unanswered { detail } | SourceReport::ResolveRefused { detail } => {
-                return tracing_line(&format!("attempt {attempt}: {detail}"));
+                tracing_line(&format!("attempt {attempt}: {detail}"));
+                return None;
             }
             SourceReport::Resolved(Resolution::AcceptRepeat) => {
                 failed(ReasonCode::Doubt, "resolved: the copy at home runs on; work may be repeated".into())
             }
             SourceReport::Resolved(Resolution::Drop)
             | SourceReport::CancelTooLate
-            | SourceReport::UnknownAttempt(_) => {
-                return;
-            }
+            | SourceReport::UnknownAttempt(_) => return None,
         };
         outgoing.record.report = Some(report.clone());
         if let Err(e) = self.ledger.put_source(attempt, outgoing.machine.state, &outgoing.record) {
             tracing_line(&e.to_string());
         }
         let offload = outgoing.record.order.offload.clone();
-        self.notice(Notice::Report { attempt: attempt.clone(), offload, report });
+        Some(Notice::Report { attempt: attempt.clone(), offload, report })
     }
 
     pub(crate) fn recover_sources(&mut self) -> Result<(), AgentError> {
@@ -70,6 +72,25 @@ impl Agent {
             let _ = self.tree_place(&row.attempt, None).sweep();
         }
         Ok(())
+    }
+
+    /// An attempt that is over is in the ledger alone; its machine is made again for as long as it takes to answer. (A
+    /// destination that never heard of the abort holds a staged copy until it does.)
+    pub(super) fn answer_from_source_ledger(&mut self, attempt: &AttemptId, message: ToSource) {
+        let row = match self.ledger.source::<Record>(attempt) {
+            Ok(Some(row)) => row,
+            Ok(None) => {
+                return answer_unknown_at_source(&message).iter().for_each(|a| tracing_line(&format!("{a:?}")));
+            }
+            // What cannot be read must not be answered as if it were unknown.
+            Err(e) => return tracing_line(&e.to_string()),
+        };
+        let hold = self.hierarchies.group(&row.detail.hold, &[Controller::Freezer]);
+        let signals = row.detail.signals.clone();
+        let (machine, _) = Source::recover(attempt.clone(), row.state, HomeCopy::Gone, signals);
+        self.sources.insert(attempt.clone(), Outgoing::new(machine, row.detail, hold));
+        self.step_source(attempt, SourceInput::Received(message));
+        self.sources.remove(attempt);
     }
 
     pub(crate) fn tick_sources(&mut self) {

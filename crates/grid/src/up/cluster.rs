@@ -5,6 +5,7 @@ use super::plan::{NodePlan, Plan};
 use super::supervise::Kept;
 use super::{Account, UpError, account, down, failed, tell};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
+use grid_os::pidfd::PidFd;
 use grid_os::spawn::{Place, spawn};
 use grid_types::api::{NodeView, Status};
 use grid_types::exit::FaultClass;
@@ -24,7 +25,11 @@ const BOUNDED: [Controller; 5] =
 /// The cluster answers within this, or it is said why not.
 const READY_WITHIN: Duration = Duration::from_secs(15);
 
+/// How often it is looked whether a worker's pid 1 is about to end.
+const LOOK_AT_NODE: Duration = Duration::from_secs(2);
+
 /// A worker that was made.
+#[derive(Clone)]
 pub(crate) struct Node {
     init: i32,
 }
@@ -32,12 +37,54 @@ pub(crate) struct Node {
 impl Node {
     /// The error where its pid 1 has ended already: only an agent that cannot use its state makes it do so.
     fn ended(&self, plan: &Plan, node: &NodePlan) -> Option<UpError> {
-        // Not of its directory: that stays until init reaps it.
-        if Path::new(&format!("/proc/{}/ns/net", self.init)).exists() {
+        if self.lives() {
             return None;
         }
         let said = std::fs::read_to_string(plan.state.join(format!("log/{}.log", node.name))).unwrap_or_default();
         Some(not_started(&node.name, FaultClass::State, &said))
+    }
+}
+
+impl Node {
+    /// Its pid 1 is there. (Not its directory tells: that stays until it is reaped.)
+    fn lives(&self) -> bool {
+        Path::new(&format!("/proc/{}/ns/net", self.init)).exists()
+    }
+
+    /// Tells of the end of its pid 1, by its place in the plan. The kernel lets a pid 1 end only behind everything of its
+    /// PID namespace, and what is frozen there does not end: so it is also looked at.
+    fn watch(&self, place: usize, ends: &tokio::sync::mpsc::UnboundedSender<usize>) {
+        let (ends, node) = (ends.clone(), self.clone());
+        tokio::spawn(async move {
+            let ended = async {
+                match PidFd::open(node.init) {
+                    Ok(fd) => drop(grid_os::wait::readable(fd.into()).await),
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            };
+            let dying = async {
+                while node.lives() {
+                    tokio::time::sleep(LOOK_AT_NODE).await;
+                }
+            };
+            tokio::select! { () = ended => {}, () = dying => {} }
+            let _ = ends.send(place);
+        });
+    }
+}
+
+/// A worker whose pid 1 was killed comes back as a machine that rebooted: nothing that lived there is left.
+async fn make_again(plan: &Plan, node: &NodePlan, root: &Group) -> Node {
+    loop {
+        // One that cannot live is not made in a hurry.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let group = root.child(node.name.as_str());
+        let emptied = group.kill(Duration::from_secs(5)).and_then(|()| group.remove()).map_err(|e| e.to_string());
+        let _ = run("ip", &["link", "del", &node.veth_head]);
+        match emptied.and_then(|()| make_node(plan, node, root).map_err(|e| e.to_string())) {
+            Ok(made) => return made,
+            Err(e) => tell(&format!("grid: {} cannot be made again: {e}", node.name)),
+        }
     }
 }
 
@@ -64,7 +111,7 @@ pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration, &Status)) ->
         }
     }
     let outcome = match made {
-        Ok(()) => keep(&plan, &root, &nodes, |status| ready(&plan, start.elapsed(), status)).await,
+        Ok(()) => keep(&plan, &root, &mut nodes, |status| ready(&plan, start.elapsed(), status)).await,
         Err(e) => Err(e),
     };
     remove(&plan, &nodes, &root);
@@ -179,7 +226,9 @@ fn make_node(plan: &Plan, node: &NodePlan, root: &Group) -> Result<Node, UpError
     let config = plan.state.join(format!("conf/{}.json", node.name));
     let argv = [text(&plan.program), "node-init".to_owned(), node.name.to_string(), text(&config)];
     let mut env = vec![("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())];
-    env.extend(std::env::var("GRID_FREEZER").map(|v| ("GRID_FREEZER".to_owned(), v)));
+    for name in ["GRID_FREEZER", grid_types::fault::VARIABLE] {
+        env.extend(std::env::var(name).map(|v| (name.to_owned(), v)));
+    }
     let place = Place {
         cgroup_procs: agent.procs_files(),
         unshare: NODE_NAMESPACES,
@@ -225,8 +274,8 @@ fn wire(node: &NodePlan, init: i32) -> std::io::Result<()> {
     inside(&["link", "set", &node.veth_node, "up"])
 }
 
-/// Runs the head's agent and daemon until somebody ends the cluster.
-async fn keep(plan: &Plan, root: &Group, nodes: &[Node], ready: impl FnOnce(&Status)) -> Result<(), UpError> {
+/// Runs the head's agent and daemon, and the workers, until somebody ends the cluster.
+async fn keep(plan: &Plan, root: &Group, nodes: &mut [Node], ready: impl FnOnce(&Status)) -> Result<(), UpError> {
     let conf = |name: &str| plan.state.join("conf").join(name).to_string_lossy().into_owned();
     let log = |name: &str| plan.state.join("log").join(name);
     let (hub, head) = (conf("hub.json"), conf("head.json"));
@@ -242,10 +291,17 @@ async fn keep(plan: &Plan, root: &Group, nodes: &[Node], ready: impl FnOnce(&Sta
     let outcome = match await_ready(plan, nodes, &mut agent, &mut daemon).await {
         Ok(status) => {
             ready(&status);
+            let (ends, mut ended) = tokio::sync::mpsc::unbounded_channel();
+            nodes.iter().enumerate().for_each(|(i, node)| node.watch(i, &ends));
             loop {
                 tokio::select! {
                     () = agent.keep() => {}
                     () = daemon.keep() => {}
+                    Some(i) = ended.recv() => {
+                        tell(&format!("grid: {} ended; it is made again, as after a reboot", plan.nodes[i].name));
+                        nodes[i] = make_again(plan, &plan.nodes[i], root).await;
+                        nodes[i].watch(i, &ends);
+                    }
                     () = signals.next() => {
                         if down::may_end(plan).await {
                             break;
