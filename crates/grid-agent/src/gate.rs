@@ -85,6 +85,7 @@ mod tests {
             title: String::new(),
             uid,
             gid,
+            groups: Vec::new(),
             lease: None,
             expected: grid_types::Bytes(0),
             admitted: grid_types::Bytes(0),

@@ -11,6 +11,7 @@ use nix::libc;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -100,6 +101,8 @@ impl TreePlace {
     /// agent dies, before the root's file is written.
     pub(crate) fn make(&self, program: &Path) -> io::Result<(InitProcess, OwnedFd)> {
         std::fs::create_dir_all(&self.images)?;
+        // CRIU, which runs as the tree's owner, is put into the images; no other of that owner's comes to them.
+        std::fs::set_permissions(&self.dir.0, std::fs::Permissions::from_mode(0o700))?;
         self.init_group.create().map_err(io::Error::other)?;
         self.group.create().map_err(io::Error::other)?;
         self.criu.create().map_err(io::Error::other)?;

@@ -320,6 +320,8 @@ pub struct Stage {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// The owner's supplementary groups, as the kernel orders them.
+    pub groups: Vec<u32>,
     /// Into this lease; none = home.
     pub lease: Option<LeaseId>,
     /// Memory that will arrive, about.

@@ -7,6 +7,7 @@ use crate::link::tracing_line;
 use crate::tree::{InitProcess, TREE_NAMESPACES, TreePlace, start_ticks, wait_gone};
 use grid_os::cgroup::Controller;
 use grid_os::criu::{Arena, Criu, RestoreJob, Where, receive_images, receive_pages};
+use grid_os::spawn::Owner;
 use grid_types::wire::Stage;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
@@ -63,6 +64,8 @@ impl Staging {
         let init_fd = init.open().ok_or("the tree's pid 1 ended")?;
         let job = RestoreJob {
             images: &self.place.images,
+            owner: Owner { uid: self.stage.uid, gid: self.stage.gid },
+            groups: &self.stage.groups,
             shell_job: self.stage.shell_job,
             place: Where {
                 cgroup_procs: self.place.group.procs_files(),

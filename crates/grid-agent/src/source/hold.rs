@@ -16,6 +16,7 @@ pub(super) fn stage_of(order: &MoveOrder, tree: &TreeFacts) -> Stage {
         title: grid_core::detect::title(root, false),
         uid: root.stat.uid,
         gid: group_id(root.stat.id.pid).unwrap_or(root.stat.uid),
+        groups: groups(root.stat.id.pid),
         lease: order.lease.clone(),
         // Copy-on-write sharing between members does not survive the move: each brings its own pages.
         expected: Bytes(tree.all().map(|p| p.stat.rss.0).sum()),
@@ -28,6 +29,12 @@ pub(super) fn stage_of(order: &MoveOrder, tree: &TreeFacts) -> Stage {
 pub(super) fn group_id(pid: i32) -> Option<u32> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|l| l.strip_prefix("Gid:"))?.split_whitespace().next()?.parse().ok()
+}
+
+fn groups(pid: i32) -> Vec<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("Groups:")).unwrap_or_default();
+    line.split_whitespace().filter_map(|g| g.parse().ok()).collect()
 }
 
 /// What the held tree consists of now that it is frozen. Its executables are read from the kernel, as the other side

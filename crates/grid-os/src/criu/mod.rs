@@ -16,6 +16,7 @@ mod images;
 mod pages;
 mod rpc;
 mod session;
+mod timens;
 mod uffd;
 
 pub use arena::Arena;
