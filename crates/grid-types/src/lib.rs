@@ -8,6 +8,7 @@ pub mod boost;
 pub mod event;
 pub mod exit;
 pub mod facts;
+pub mod gate;
 pub mod handover;
 pub mod ids;
 pub mod plan;
