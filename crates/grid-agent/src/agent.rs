@@ -1,6 +1,7 @@
 //! The agent's one task: takes inputs in order, owns all state, answers requests.
 
 use crate::destination::{Incoming, StageOutcome};
+use crate::faults::Faults;
 use crate::lease::Lease;
 use crate::ledger::Ledger;
 use crate::link::{Greeter, Outbox, bind_unix, keep_dialling, serve_tcp, serve_unix, tracing_line};
@@ -48,6 +49,7 @@ pub(crate) struct Agent {
     pub(crate) hierarchies: Hierarchies,
     pub(crate) criu: Criu,
     pub(crate) ledger: Ledger,
+    pub(crate) faults: Faults,
     pub(crate) proc: ProcRoot,
     sample: Option<Sample>,
     node: NodeReader,
@@ -129,6 +131,7 @@ impl Agent {
         let ledger = Ledger::open(&cfg.state_dir.join("ledger.db"))?;
         let group = hierarchies.group(&cfg.cgroup, &BOUNDED);
         let bounds = cfg.node_is_group.then(|| node_cgroup(&group)).flatten();
+        let faults = Faults::of(&cfg.state_dir);
         let node = NodeReader::new(bounds).map_err(|e| clock(std::io::Error::other(e)))?;
         Ok(Self {
             proc: ProcRoot::new("/proc"),
@@ -145,6 +148,7 @@ impl Agent {
             hierarchies,
             criu,
             ledger,
+            faults,
             node,
             inputs,
         })

@@ -12,6 +12,7 @@
 mod agent;
 mod data;
 mod destination;
+mod faults;
 mod gate;
 mod lease;
 mod ledger;

@@ -39,6 +39,11 @@ pub(crate) fn executable(pid: i32) -> Option<String> {
     Some(link.to_string_lossy().into_owned())
 }
 
+/// Its threads.
+pub(crate) fn threads(pid: i32) -> u32 {
+    std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, |tasks| tasks.count() as u32)
+}
+
 /// Where everything of one staged tree is.
 #[derive(Clone, Debug)]
 pub(crate) struct TreePlace {
@@ -97,9 +102,9 @@ impl Agent {
 }
 
 impl TreePlace {
-    /// Makes the directories and groups and starts pid 1. It ends by itself where the lifeline is dropped, or this
+    /// Makes the directories and groups and starts pid 1. A guest's mounts make nobody another user. It ends by itself where the lifeline is dropped, or this
     /// agent dies, before the root's file is written.
-    pub(crate) fn make(&self, program: &Path) -> io::Result<(InitProcess, OwnedFd)> {
+    pub(crate) fn make(&self, program: &Path, guest: bool) -> io::Result<(InitProcess, OwnedFd)> {
         std::fs::create_dir_all(&self.images)?;
         // CRIU, which runs as the tree's owner, is put into the images; no other of that owner's comes to them.
         std::fs::set_permissions(&self.dir.0, std::fs::Permissions::from_mode(0o700))?;
@@ -108,8 +113,9 @@ impl TreePlace {
         self.criu.create().map_err(io::Error::other)?;
         let (rx, tx) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
         let (watched, lifeline) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-        let argv =
-            [program.to_string_lossy().into_owned(), "tree-init".to_owned(), self.dir.0.to_string_lossy().into_owned()];
+        let dir = self.dir.0.to_string_lossy().into_owned();
+        let mut argv = vec![program.to_string_lossy().into_owned(), "tree-init".to_owned(), dir];
+        argv.extend(guest.then(|| "--guest".to_owned()));
         let place = Place {
             cgroup_procs: self.init_group.procs_files(),
             unshare: TREE_NAMESPACES,

@@ -45,6 +45,7 @@ pub async fn serve(head: Head) -> Result<(), HeadError> {
     tokio::task::spawn_local(keep_link(head.clone(), agent));
     tokio::task::spawn_local(head.clone().keep_deadlines());
     tokio::task::spawn_local(head.clone().keep_watch());
+    tokio::task::spawn_local(head.clone().keep_asking());
     let listener = bind(&socket)?;
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };

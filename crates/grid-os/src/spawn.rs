@@ -226,6 +226,8 @@ fn child_steps(place: &Place<'_>, prepared: &Prepared) -> Result<Never, i32> {
         write_word(c"/proc/self/timens_offsets", offsets)?;
     }
     if place.no_login {
+        // An agent may be kept from the kernel's killer; those that it restores are not.
+        let _ = write_word(c"/proc/self/oom_score_adj", c"0");
         // Where the kernel keeps no login sessions, or forbids leaving one, nothing is lost.
         let _ = write_word(c"/proc/self/loginuid", c"4294967295");
     }
@@ -355,6 +357,19 @@ fn exec(prepared: &Prepared) -> Result<Never, i32> {
     // SAFETY: NUL-terminated arrays of NUL-terminated strings that outlive the call.
     unsafe { libc::execve(argv[0], argv.as_ptr(), envp.as_ptr()) };
     Err(check(-1).err().unwrap_or(libc::ENOEXEC))
+}
+
+/// Hard resource limits of this process, in the kernel's order (`RLIMIT_CPU` = 0): nobody that it starts has higher ones.
+pub fn hard_limits() -> Vec<u64> {
+    /// `RLIM_NLIMITS`.
+    const COUNT: libc::c_int = 16;
+    let one = |number: libc::c_int| {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: fills a live local.
+        let result = unsafe { libc::getrlimit(number as _, &raw mut limit) };
+        if result == 0 { limit.rlim_max } else { 0 }
+    };
+    (0..COUNT).map(one).collect()
 }
 
 #[cfg(test)]

@@ -32,6 +32,8 @@ pub struct OpenFile {
     pub target: String,
     /// Number of the mount it is on, where that is known.
     pub mount: Option<i32>,
+    /// How a descriptor was opened (`O_*`).
+    pub flags: u32,
     /// Major and minor of a device file.
     pub device: Option<(u32, u32)>,
 }

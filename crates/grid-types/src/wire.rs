@@ -339,6 +339,8 @@ pub struct Stage {
 pub struct Manifest {
     /// Processes, those that have ended and wait for their parents not counted.
     pub processes: u32,
+    /// Their threads, in all.
+    pub threads: u32,
     /// Their executables.
     pub executables: Vec<String>,
 }

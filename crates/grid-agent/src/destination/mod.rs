@@ -11,13 +11,15 @@ use self::staging::Staging;
 use crate::AgentError;
 use crate::agent::{Agent, Input};
 use crate::data;
+use crate::faults;
 use crate::lease::no_lease;
 use crate::link::tracing_line;
 use crate::tree::{InitProcess, TreePlace, start_ticks, wait_gone};
-use grid_core::handover::{Destination, DestinationAction, DestinationInput, answer_unknown};
+use grid_core::handover::{Destination, DestinationAction, DestinationInput, TreeCopy, answer_unknown};
 use grid_os::cgroup::Controller;
 use grid_os::pidfd::PidFd;
 use grid_types::event::ExitStatus;
+use grid_types::fault::FaultPoint;
 use grid_types::handover::{DestinationState, ToDestination};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::{Body, Party, Stage};
@@ -131,8 +133,15 @@ impl Agent {
             wait_for_criu(&incoming.place);
             let same_boot = incoming.record.boot_id == self.boot_id;
             let alive = same_boot && incoming.record.init.is_some_and(|i| i.open().is_some());
-            let frozen = alive && incoming.place.group.is_frozen().unwrap_or(false);
-            let (machine, actions) = Destination::recover(row.attempt.clone(), row.state, row.released, alive, frozen);
+            let copy = match alive {
+                true if incoming.place.group.is_frozen().unwrap_or(false) => TreeCopy::Frozen,
+                true => TreeCopy::Runs,
+                false => {
+                    incoming.record.exit = incoming.record.exit.or_else(|| incoming.place.dir.exit());
+                    if incoming.record.exit.is_some() { TreeCopy::Ended } else { TreeCopy::Gone }
+                }
+            };
+            let (machine, actions) = Destination::recover(row.attempt.clone(), row.state, row.released, copy);
             incoming.machine = machine;
             if let (true, Some(init)) = (alive, incoming.record.init) {
                 self.watch_init(&row.attempt, init);
@@ -196,7 +205,7 @@ impl Agent {
         };
         let mut incoming = self.incoming_of(attempt, row.detail.from.clone(), row.detail.stage.clone());
         incoming.record = row.detail;
-        (incoming.machine, _) = Destination::recover(attempt.clone(), row.state, row.released, false, false);
+        (incoming.machine, _) = Destination::recover(attempt.clone(), row.state, row.released, TreeCopy::Gone);
         self.incoming.insert(attempt.clone(), incoming);
         self.step_destination(attempt, DestinationInput::Received(message.clone()));
         self.incoming.remove(attempt);
@@ -239,8 +248,11 @@ impl Agent {
     /// Starts the thread that stages; `stream` is there already where the source dialled.
     pub(crate) fn start_staging(&mut self, attempt: &AttemptId, stream: Option<TcpStream>) {
         let dial = data::Dial::of(&self.cfg);
+        let own = self.own();
         let Some(incoming) = self.incoming.get_mut(attempt) else { return };
-        let stream = match stream.map(Ok).or_else(|| dial.map(|d| d.connect(attempt))) {
+        let opened = self.faults.at(FaultPoint::OpenStream).map_err(std::io::Error::other);
+        let open = |dial: data::Dial| opened.and_then(|()| dial.connect(attempt));
+        let stream = match stream.map(Ok).or_else(|| dial.map(open)) {
             Some(Ok(stream)) => stream,
             Some(Err(e)) => {
                 incoming.staging = false;
@@ -252,9 +264,11 @@ impl Agent {
         incoming.stream = stream.try_clone().ok();
         let work = Staging {
             criu: self.criu.clone(),
+            faults: self.faults.clone(),
             place: incoming.place.clone(),
             stage: incoming.record.stage.clone(),
             program: self.cfg.program.clone(),
+            own,
             stream,
         };
         let (inputs, attempt) = (self.inputs.clone(), attempt.clone());
@@ -330,6 +344,11 @@ impl Agent {
     }
 
     fn do_one(&mut self, attempt: &AttemptId, action: DestinationAction) -> Result<(), String> {
+        if let Err(fault) = self.faults.at(faults::of_destination(&action)) {
+            // What is said can get lost; what is done cannot.
+            let said = matches!(action, DestinationAction::Send(_) | DestinationAction::Report(_));
+            return if said { Ok(()) } else { Err(fault) };
+        }
         let Some(incoming) = self.incoming.get_mut(attempt) else { return Ok(()) };
         let released = incoming.machine.released;
         match action {

@@ -40,12 +40,13 @@ fn groups(pid: i32) -> Vec<u32> {
 /// What the held tree consists of now that it is frozen. Its executables are read from the kernel, as the other side
 /// will read them.
 pub(super) fn manifest(hold: &Group) -> Manifest {
-    let alive = hold.pids().into_iter().filter(|pid| !crate::tree::has_ended(*pid));
-    let exes: Vec<Option<String>> = alive.map(crate::tree::executable).collect();
+    let alive: Vec<i32> = hold.pids().into_iter().filter(|pid| !crate::tree::has_ended(*pid)).collect();
+    let threads = alive.iter().map(|pid| crate::tree::threads(*pid)).sum();
+    let exes: Vec<Option<String>> = alive.into_iter().map(crate::tree::executable).collect();
     let mut executables: Vec<String> = exes.iter().flatten().cloned().collect();
     executables.sort_unstable();
     executables.dedup();
-    Manifest { processes: exes.len() as u32, executables }
+    Manifest { processes: exes.len() as u32, threads, executables }
 }
 
 /// Signals that wait in a frozen process, for itself or for its leader thread.

@@ -10,11 +10,13 @@ use self::hold::{pending_signals, stage_of, take_hold, thaw_home};
 
 use crate::agent::{Agent, Input};
 use crate::data::Dial;
+use crate::faults;
 use crate::link::tracing_line;
 use grid_core::handover::{GoneProof, Source, SourceAction, SourceInput, answer_unknown_at_source};
 use grid_os::cgroup::{Controller, Group};
 use grid_types::event::{MoveFigures, Resolution};
 use grid_types::facts::TreeFacts;
+use grid_types::fault::FaultPoint;
 use grid_types::handover::{SourceState, ToDestination, ToSource};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::{Answer, Body, MoveOrder, MoveReport, Party, Stage};
@@ -192,7 +194,12 @@ impl Agent {
         if outgoing.machine.state != SourceState::Running || outgoing.dumping {
             return;
         }
-        let prepared = take_hold(outgoing).and_then(|()| prepare_images(&place, &outgoing.record.stage));
+        let faults = &self.faults;
+        let prepared = faults
+            .at(FaultPoint::TakeHold)
+            .and_then(|()| take_hold(outgoing))
+            .and_then(|()| faults.at(FaultPoint::PrepareImages))
+            .and_then(|()| prepare_images(&place, &outgoing.record.stage));
         if let Err(detail) = prepared {
             return self.step_source(attempt, SourceInput::DumpFailed { detail });
         }
@@ -203,7 +210,8 @@ impl Agent {
         let max_frozen = Duration::from_millis(outgoing.record.order.max_frozen.0);
         let root = outgoing.record.members[0].pid;
         let inside = came_by.and_then(|a| self.incoming.get(&a)).and_then(|i| i.tree().1).map(|r| r.inside);
-        let work = Dump { criu: self.criu.clone(), place, hold, stage, root, inside, stream, as_owner: true };
+        let (criu, faults) = (self.criu.clone(), self.faults.clone());
+        let work = Dump { criu, faults, place, hold, stage, root, inside, stream, as_owner: true };
         let (inputs, id) = (self.inputs.clone(), attempt.clone());
         std::thread::spawn(move || {
             let outcome = work.run();
@@ -308,6 +316,13 @@ impl Agent {
     }
 
     fn do_one_source(&mut self, attempt: &AttemptId, action: SourceAction) -> Result<(), String> {
+        // What is said can get lost; what is done cannot.
+        let lost = match (self.faults.at(faults::of_source(&action)), &action) {
+            (Err(_), SourceAction::Send(_)) => return Ok(()),
+            (Err(_), SourceAction::Report(_)) => true,
+            (Err(fault), _) => return Err(fault),
+            (Ok(()), _) => false,
+        };
         let Some(outgoing) = self.sources.get_mut(attempt) else { return Ok(()) };
         match action {
             SourceAction::Persist(state) => {
@@ -342,7 +357,11 @@ impl Agent {
                     self.tree_left(&earlier);
                 }
             }
-            SourceAction::Report(report) => self.report_source(attempt, report),
+            SourceAction::Report(report) => {
+                if let Some(notice) = self.report_source(attempt, report).filter(|_| !lost) {
+                    self.notice(notice);
+                }
+            }
         }
         Ok(())
     }

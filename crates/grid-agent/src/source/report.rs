@@ -17,8 +17,9 @@ use grid_types::{AttemptId, NodeName};
 use std::time::Duration;
 
 impl Agent {
-    pub(super) fn report_source(&mut self, attempt: &AttemptId, report: SourceReport) {
-        let Some(outgoing) = self.sources.get_mut(attempt) else { return };
+    /// Writes down what became of an attempt, and returns what the head is to be told.
+    pub(super) fn report_source(&mut self, attempt: &AttemptId, report: SourceReport) -> Option<Notice> {
+        let outgoing = self.sources.get_mut(attempt)?;
         let failed = |code, detail: String| MoveReport::Failed { reason: Reason::new(code, detail) };
         let report = match report {
             SourceReport::Moved => MoveReport::Moved { figures: outgoing.figures.clone() },
@@ -30,23 +31,22 @@ impl Agent {
             SourceReport::DiedFrozen { signal } => MoveReport::DiedFrozen { signal },
             SourceReport::Lost { detail } => MoveReport::InDoubt { detail },
             SourceReport::Unanswered { detail } | SourceReport::ResolveRefused { detail } => {
-                return tracing_line(&format!("attempt {attempt}: {detail}"));
+                tracing_line(&format!("attempt {attempt}: {detail}"));
+                return None;
             }
             SourceReport::Resolved(Resolution::AcceptRepeat) => {
                 failed(ReasonCode::Doubt, "resolved: the copy at home runs on; work may be repeated".into())
             }
             SourceReport::Resolved(Resolution::Drop)
             | SourceReport::CancelTooLate
-            | SourceReport::UnknownAttempt(_) => {
-                return;
-            }
+            | SourceReport::UnknownAttempt(_) => return None,
         };
         outgoing.record.report = Some(report.clone());
         if let Err(e) = self.ledger.put_source(attempt, outgoing.machine.state, &outgoing.record) {
             tracing_line(&e.to_string());
         }
         let offload = outgoing.record.order.offload.clone();
-        self.notice(Notice::Report { attempt: attempt.clone(), offload, report });
+        Some(Notice::Report { attempt: attempt.clone(), offload, report })
     }
 
     pub(crate) fn recover_sources(&mut self) -> Result<(), AgentError> {
@@ -150,7 +150,7 @@ fn code_of(detail: &str) -> ReasonCode {
         return *code;
     }
     match detail {
-        d if d.contains("gate") => ReasonCode::Gate,
+        d if d.starts_with(crate::gate::SIGN) => ReasonCode::Gate,
         d if d.contains("link") || d.contains("restarted") => ReasonCode::Link,
         d if d.contains("longer than allowed") => ReasonCode::Frozen10,
         _ => ReasonCode::Criu,

@@ -8,7 +8,7 @@ fn mount(id: i32, point: &str, fstype: &str, options: &str) -> Mount {
 }
 
 fn open(what: &str, target: &str) -> OpenFile {
-    OpenFile { what: what.into(), target: target.into(), mount: None, device: None }
+    OpenFile { what: what.into(), target: target.into(), mount: None, flags: 0, device: None }
 }
 
 fn map<V: Clone>(pairs: &[(&str, V)]) -> BTreeMap<String, V> {
@@ -85,24 +85,64 @@ fn each_thing_that_a_guest_may_not_be_is_refused_by_name() {
         (|g| g.threads[0].gids[3] = 0, "has gids"),
         (|g| g.threads[0].groups = vec![0, 8, 9], "has the groups [0, 8, 9]"),
         (|g| g.threads[0].groups = vec![8], "has the groups [8]"),
-        (|g| { g.threads[0].capabilities.insert("CapInh".into(), 2); }, "CapInh 2"),
-        (|g| { g.threads[0].capabilities.insert("CapPrm".into(), 2); }, "CapPrm 2"),
-        (|g| { g.threads[0].capabilities.insert("CapEff".into(), 0x20); }, "CapEff 20"),
-        (|g| { g.threads[0].capabilities.insert("CapAmb".into(), 2); }, "CapAmb 2"),
-        (|g| { g.threads[0].capabilities.remove("CapAmb"); }, "shows no CapAmb"),
+        (
+            |g| {
+                g.threads[0].capabilities.insert("CapInh".into(), 2);
+            },
+            "CapInh 2",
+        ),
+        (
+            |g| {
+                g.threads[0].capabilities.insert("CapPrm".into(), 2);
+            },
+            "CapPrm 2",
+        ),
+        (
+            |g| {
+                g.threads[0].capabilities.insert("CapEff".into(), 0x20);
+            },
+            "CapEff 20",
+        ),
+        (
+            |g| {
+                g.threads[0].capabilities.insert("CapAmb".into(), 2);
+            },
+            "CapAmb 2",
+        ),
+        (
+            |g| {
+                g.threads[0].capabilities.remove("CapAmb");
+            },
+            "shows no CapAmb",
+        ),
         (|g| g.threads[0].tracer = 9, "is traced by 9"),
         (|g| g.threads[0].session = 0, "a session from outside"),
         (|g| g.threads[0].group = 0, "a process group from outside"),
-        (|g| { g.limits.insert("Max open files".into(), Some(11)); }, "a higher Max open files"),
-        (|g| { g.limits.insert("Max open files".into(), None); }, "a higher Max open files"),
+        (
+            |g| {
+                g.limits.insert("Max open files".into(), Some(11));
+            },
+            "a higher Max open files",
+        ),
+        (
+            |g| {
+                g.limits.insert("Max open files".into(), None);
+            },
+            "a higher Max open files",
+        ),
         (|g| g.limits.clear(), "shows no Max"),
         (|g| g.oom_score_adj = -1, "oom_score_adj -1"),
         (|g| g.nice = -1, "nice -1"),
         (|g| g.policy = 1, "scheduling policy 1"),
-        (|g| { g.namespaces.insert("pid".into()); }, "pid:[9]".into())), \"lives in pid:[9], the tree's is pid:[1]"),
-        (|g| { g.namespaces.remove("pid"); }, "shows no pid namespace"),
+        (|g| drop(g.namespaces.insert("pid".into(), "pid:[9]".into())), "lives in pid:[9], the tree's is pid:[1]"),
+        (|g| drop(g.namespaces.remove("pid")), "shows no pid namespace"),
         (|g| g.cgroups[1] = "memory:/".into(), "the control group memory:/"),
-        (|g| { g.cgroups.pop(); }, "not in all of its control groups"),
+        (
+            |g| {
+                g.cgroups.pop();
+            },
+            "not in all of its control groups",
+        ),
         (|g| g.root = "/jail".into(), "its root at /jail"),
         (|g| g.exe = "/bin/su".into(), "runs /bin/su, which was not announced"),
         (|g| g.open[0].mount = Some(99), "on a mount of another tree"),

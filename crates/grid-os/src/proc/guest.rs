@@ -76,6 +76,8 @@ impl ProcRoot {
             let mount = info.lines().find_map(|l| l.strip_prefix("mnt_id:")?.trim().parse().ok());
             let mut file = self.one_open(format!("fd {fd}"), &format!("{pid}/fd/{fd}"), mount)?;
             // Pipes, sockets and anonymous inodes live on mounts of the kernel's own.
+            let octal = info.lines().find_map(|l| l.strip_prefix("flags:"));
+            file.flags = octal.and_then(|f| u32::from_str_radix(f.trim(), 8).ok()).unwrap_or(0);
             file.mount = file.mount.filter(|_| has_a_place(&file.target));
             open.push(file);
         }
@@ -87,6 +89,7 @@ impl ProcRoot {
             what: "a mapping".into(),
             target: path.to_owned(),
             mount: None,
+            flags: 0,
             device: device_by_name(path),
         }));
         Ok(open)
@@ -95,7 +98,7 @@ impl ProcRoot {
     fn one_open(&self, what: String, link: &str, mount: Option<i32>) -> Result<OpenFile, ProcError> {
         let target = self.link(link)?;
         let device = if self.live && has_a_place(&target) { device(&self.path(link)) } else { None };
-        Ok(OpenFile { what, target, mount, device })
+        Ok(OpenFile { what, target, mount, flags: 0, device })
     }
 
     fn names(&self, relative: &str) -> Result<Vec<String>, ProcError> {

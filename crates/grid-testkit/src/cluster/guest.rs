@@ -82,10 +82,20 @@ impl Guest {
     /// Also where the report shows that something was done twice: it was written by two, or one went back.
     pub fn wait_done(&self) -> Line {
         let last = procs::wait_done(&self.report(), LIMIT).unwrap_or_else(|e| panic!("{e}"));
+        self.never_went_back();
         let all = report::lines(&self.report()).unwrap_or_else(|e| panic!("{e}"));
-        let forward = all.is_sorted_by(|a, b| a.count <= b.count && a.mono_ns < b.mono_ns);
-        assert!(forward && all.iter().filter(|line| line.done).count() == 1, "done twice: {all:#?}");
+        assert_eq!(all.iter().filter(|line| line.done).count(), 1, "done twice: {all:#?}");
         last
+    }
+
+    /// Its report goes forward only: nothing was done by two, and no older copy came after a newer one.
+    ///
+    /// # Panics
+    /// Where it went back.
+    pub fn never_went_back(&self) {
+        let all = report::lines(&self.report()).unwrap_or_else(|e| panic!("{e}"));
+        let back = all.windows(2).find(|w| w[0].count > w[1].count || w[0].mono_ns >= w[1].mono_ns);
+        assert!(back.is_none(), "it went back: {back:#?}");
     }
 
     /// Text of a file in its folder; empty where there is none.

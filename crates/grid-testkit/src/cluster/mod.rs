@@ -4,9 +4,11 @@
 //! Owns the cluster's life. Every wait has a deadline and an error that says what was seen last.
 
 mod api;
+mod fault;
 mod guest;
 mod teardown;
 
+pub use fault::Armed;
 pub use guest::Guest;
 
 use crate::leaks::{Marks, Snapshot};
@@ -41,6 +43,15 @@ pub struct Cluster {
     dir: Scratch,
     /// Held by cgroup v2's freezer also where v1 has one.
     freezer_v2: bool,
+    /// Its agents look for faults.
+    faulty: bool,
+}
+
+/// How a cluster is started.
+#[derive(Clone, Copy, Debug, Default)]
+struct How {
+    freezer_v2: bool,
+    faulty: bool,
 }
 
 /// What a command said.
@@ -60,25 +71,25 @@ impl Cluster {
     /// # Panics
     /// Where the cluster does not come up.
     pub fn start(workers: u32) -> Option<Self> {
-        Self::up(false, |_| vec!["--local".into(), workers.to_string()])
+        Self::up(How::default(), |_| vec!["--local".into(), workers.to_string()])
     }
 
     /// As [`Cluster::start`], with everything held by cgroup v2's freezer, also where v1 has one.
     pub fn frozen_by_v2(workers: u32) -> Option<Self> {
-        Self::up(true, |_| vec!["--local".into(), workers.to_string()])
+        Self::up(How { freezer_v2: true, ..How::default() }, |_| vec!["--local".into(), workers.to_string()])
     }
 
     /// As [`Cluster::start`], with a configuration file of this text. `DIR` in it becomes the test's folder.
     pub fn configured(yaml: &str) -> Option<Self> {
-        Self::up(false, |dir| {
-            let file = dir.join("cluster.yaml");
-            let text = yaml.replace("DIR", &dir.to_string_lossy());
-            std::fs::write(&file, text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-            vec!["--config".into(), file.to_string_lossy().into_owned()]
-        })
+        Self::up(How::default(), |dir| config_file(dir, yaml))
     }
 
-    fn up(freezer_v2: bool, words: impl FnOnce(&Path) -> Vec<String>) -> Option<Self> {
+    /// As [`Cluster::configured`], with agents that look for faults ([`Cluster::arm`]).
+    pub fn faulty(yaml: &str) -> Option<Self> {
+        Self::up(How { faulty: true, ..How::default() }, |dir| config_file(dir, yaml))
+    }
+
+    fn up(how: How, words: impl FnOnce(&Path) -> Vec<String>) -> Option<Self> {
         if !criu::usable_or_skip() {
             return None;
         }
@@ -86,8 +97,9 @@ impl Cluster {
         let grid = program("grid").unwrap_or_else(|e| panic!("{e}"));
         let words = words(&dir);
         let (state, marks) = (dir.join("state"), Marks::tagged(&dir.to_string_lossy()));
-        let before = Snapshot::default();
-        let mut cluster = Self { state, grid, group: String::new(), marks, before, supervisor: None, dir, freezer_v2 };
+        let (before, How { freezer_v2, faulty }) = (Snapshot::default(), how);
+        let (group, supervisor) = (String::new(), None);
+        let mut cluster = Self { state, grid, group, marks, before, supervisor, dir, freezer_v2, faulty };
         cluster.up_again(&words.iter().map(String::as_str).collect::<Vec<_>>());
         Some(cluster)
     }
@@ -103,6 +115,9 @@ impl Cluster {
         command.args(words).env("GRID_CRIU", criu::path()).stdin(Stdio::null()).stdout(Stdio::piped());
         if self.freezer_v2 {
             command.env("GRID_FREEZER", "v2");
+        }
+        if self.faulty {
+            command.env(grid_types::fault::VARIABLE, "1");
         }
         let said = self.dir.join("up.err");
         command.stderr(std::fs::File::create(&said).unwrap_or_else(|e| panic!("{}: {e}", said.display())));
@@ -345,6 +360,14 @@ impl Cluster {
         }
         text
     }
+}
+
+/// Writes the configuration, and says how `grid up` is told of it.
+fn config_file(dir: &Path, yaml: &str) -> Vec<String> {
+    let file = dir.join("cluster.yaml");
+    let text = yaml.replace("DIR", &dir.to_string_lossy());
+    std::fs::write(&file, text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    vec!["--config".into(), file.to_string_lossy().into_owned()]
 }
 
 fn refusal(said: &Said, words: &[&str]) -> (i32, ApiError) {

@@ -5,6 +5,7 @@ use super::plan::{NodePlan, Plan};
 use super::supervise::Kept;
 use super::{UpError, down, failed, tell};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
+use grid_os::pidfd::PidFd;
 use grid_os::spawn::{Place, spawn};
 use grid_types::api::{NodeView, Status};
 use grid_types::exit::FaultClass;
@@ -41,6 +42,34 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Tells of the end of its pid 1, by its place in the plan.
+    fn watch(&self, place: usize, ends: &tokio::sync::mpsc::UnboundedSender<usize>) {
+        let (ends, fd) = (ends.clone(), PidFd::open(self.init));
+        tokio::spawn(async move {
+            if let Ok(fd) = fd {
+                let _ = grid_os::wait::readable(fd.into()).await;
+            }
+            let _ = ends.send(place);
+        });
+    }
+}
+
+/// A worker whose pid 1 was killed comes back as a machine that rebooted: nothing that lived there is left.
+async fn make_again(plan: &Plan, node: &NodePlan, root: &Group) -> Node {
+    loop {
+        // One that cannot live is not made in a hurry.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let group = root.child(node.name.as_str());
+        let emptied = group.kill(Duration::from_secs(5)).and_then(|()| group.remove()).map_err(|e| e.to_string());
+        let _ = run("ip", &["link", "del", &node.veth_head]);
+        match emptied.and_then(|()| make_node(plan, node, root).map_err(|e| e.to_string())) {
+            Ok(made) => return made,
+            Err(e) => tell(&format!("grid: {} cannot be made again: {e}", node.name)),
+        }
+    }
+}
+
 /// Starts the cluster, calls `ready` when it answers, and keeps it until it is told to end.
 pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration, &Status)) -> Result<(), UpError> {
     let start = Instant::now();
@@ -61,7 +90,7 @@ pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration, &Status)) ->
         }
     }
     let outcome = match made {
-        Ok(()) => keep(&plan, &root, &nodes, |status| ready(&plan, start.elapsed(), status)).await,
+        Ok(()) => keep(&plan, &root, &mut nodes, |status| ready(&plan, start.elapsed(), status)).await,
         Err(e) => Err(e),
     };
     remove(&plan, &nodes, &root);
@@ -169,7 +198,9 @@ fn make_node(plan: &Plan, node: &NodePlan, root: &Group) -> Result<Node, UpError
     let config = plan.state.join(format!("conf/{}.json", node.name));
     let argv = [text(&plan.program), "node-init".to_owned(), node.name.to_string(), text(&config)];
     let mut env = vec![("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())];
-    env.extend(std::env::var("GRID_FREEZER").map(|v| ("GRID_FREEZER".to_owned(), v)));
+    for name in ["GRID_FREEZER", grid_types::fault::VARIABLE] {
+        env.extend(std::env::var(name).map(|v| (name.to_owned(), v)));
+    }
     let place = Place {
         cgroup_procs: agent.procs_files(),
         unshare: NODE_NAMESPACES,
@@ -215,8 +246,8 @@ fn wire(node: &NodePlan, init: i32) -> std::io::Result<()> {
     inside(&["link", "set", &node.veth_node, "up"])
 }
 
-/// Runs the head's agent and daemon until somebody ends the cluster.
-async fn keep(plan: &Plan, root: &Group, nodes: &[Node], ready: impl FnOnce(&Status)) -> Result<(), UpError> {
+/// Runs the head's agent and daemon, and the workers, until somebody ends the cluster.
+async fn keep(plan: &Plan, root: &Group, nodes: &mut [Node], ready: impl FnOnce(&Status)) -> Result<(), UpError> {
     let conf = |name: &str| plan.state.join("conf").join(name).to_string_lossy().into_owned();
     let log = |name: &str| plan.state.join("log").join(name);
     let (hub, head) = (conf("hub.json"), conf("head.json"));
@@ -230,10 +261,17 @@ async fn keep(plan: &Plan, root: &Group, nodes: &[Node], ready: impl FnOnce(&Sta
     let outcome = match await_ready(plan, nodes, &mut agent, &mut daemon).await {
         Ok(status) => {
             ready(&status);
+            let (ends, mut ended) = tokio::sync::mpsc::unbounded_channel();
+            nodes.iter().enumerate().for_each(|(i, node)| node.watch(i, &ends));
             loop {
                 tokio::select! {
                     () = agent.keep() => {}
                     () = daemon.keep() => {}
+                    Some(i) = ended.recv() => {
+                        tell(&format!("grid: {} ended; it is made again, as after a reboot", plan.nodes[i].name));
+                        nodes[i] = make_again(plan, &plan.nodes[i], root).await;
+                        nodes[i].watch(i, &ends);
+                    }
                     () = signals.next() => {
                         if down::may_end(plan).await {
                             break;
