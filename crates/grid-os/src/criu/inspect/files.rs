@@ -5,6 +5,7 @@ use super::{Announced, Images};
 use crate::access::{EXECUTE, WRITE, allowed, as_owner, find, wanted_by};
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::stat::fstat;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 
@@ -14,6 +15,9 @@ const UNIX: i32 = 5;
 const KINDS: [i32; 11] = [REGULAR, 2, 3, 4, UNIX, 6, 7, 8, 9, 17, 18];
 /// `remap_type`: a link that the dump made, a deleted file that comes along.
 const REMAPS: [i32; 2] = [0, 1];
+
+/// `null`, `zero`, `full`, `random`, `urandom`.
+const HARMLESS: [(u32, u32); 5] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9)];
 
 pub(super) struct Files {
     regular: BTreeMap<u32, RegFile>,
@@ -78,12 +82,24 @@ impl Files {
             let want = wanted_by(file.flags);
             (file.name.as_str(), want, if want & WRITE != 0 { "open for writing" } else { "open" })
         };
-        match find(announced.root, path).and_then(|found| allowed(found.as_fd(), want)) {
+        let looked = find(announced.root, path).and_then(|found| {
+            allowed(found.as_fd(), want)?;
+            fstat(&found)
+        });
+        match looked {
+            Ok(found) if is_odd_device(found.st_mode, found.st_rdev) => Err(format!("device {path}")),
             // CRIU itself says what is missing.
-            Ok(()) | Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(()),
+            Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(()),
             Err(e) => Err(format!("{path}, which uid {uid} may not {doing} ({})", e.desc())),
         }
     }
+}
+
+/// Neither a file nor one of the devices that hold nothing.
+fn is_odd_device(mode: u32, device: u64) -> bool {
+    let kind = mode & libc::S_IFMT;
+    let harmless = HARMLESS.contains(&(libc::major(device), libc::minor(device)));
+    kind == libc::S_IFBLK || kind == libc::S_IFCHR && !harmless
 }
 
 /// A deleted file is made anew: as a plain one of the owner's.

@@ -97,7 +97,7 @@ fn check_task(pid: u32, task: &TaskCore, announced: &Announced<'_>) -> Result<()
     }
     let limits = task.rlimits.as_ref().map(|r| r.rlimits.as_slice()).unwrap_or_default();
     for (number, (asked, own)) in limits.iter().zip(announced.limits).enumerate() {
-        if asked.max > *own || asked.cur > asked.max {
+        if asked.max > *own {
             return Err(format!(
                 "process {pid} would have resource limit {number} at {}, {own} is this node's",
                 asked.max
