@@ -127,7 +127,6 @@ impl Agent {
             source,
         })?;
         let criu = Criu::find(&cfg.criu)?;
-        criu.refresh_kernel_facts().map_err(grid_os::criu::CriuError::Start)?;
         let ledger = Ledger::open(&cfg.state_dir.join("ledger.db"))?;
         let group = hierarchies.group(&cfg.cgroup, &BOUNDED);
         let bounds = cfg.node_is_group.then(|| node_cgroup(&group)).flatten();

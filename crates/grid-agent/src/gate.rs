@@ -17,7 +17,7 @@ use grid_types::wire::{Manifest, Stage};
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, User};
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Each refusal of the gate begins so; the other end knows it by that.
 pub(crate) const SIGN: &str = "the lender's gate";
@@ -100,37 +100,36 @@ impl<'a> Gate<'a> {
         let unread = |e| refusal(format!("a process could not be inspected: {e}"));
         let tree: Vec<Guest> = alive.map(|pid| self.proc.guest(pid)).collect::<Result<_, _>>().map_err(unread)?;
         let mounts = self.proc.mount_table(self.init).map_err(unread)?;
-        judge(&tree, &mounts, &terms).and_then(|()| self.check_rights(&tree)).map_err(refusal)
+        judge(&tree, &mounts, &terms).and_then(|()| check_rights(&tree, &terms, self.root.as_fd())).map_err(refusal)
     }
+}
 
-    /// Everything that they hold open is the owner's to open, whoever opened it.
-    fn check_rights(&self, tree: &[Guest]) -> Result<(), String> {
-        let look = || {
-            tree.iter().try_for_each(|guest| guest.open.iter().try_for_each(|file| self.check_file(guest.pid, file)))
-        };
-        as_owner(self.owner, &self.terms.groups, look)
-            .map_err(|e| format!("the rights to its files could not be looked at: {e}"))?
+/// Everything that they hold open is the owner's to open, whoever opened it; asked below `root`.
+pub(crate) fn check_rights(tree: &[Guest], terms: &Terms, root: BorrowedFd<'_>) -> Result<(), String> {
+    let one = |guest: &Guest| {
+        let check = |file| check_file(file, terms.uid, root).map_err(|what| format!("process {} {what}", guest.pid));
+        guest.open.iter().try_for_each(check)
+    };
+    as_owner(Owner { uid: terms.uid, gid: terms.gid }, &terms.groups, || tree.iter().try_for_each(one))
+        .map_err(|e| format!("the rights to its files could not be looked at: {e}"))?
+}
+
+/// On the owner's thread. A file without a name comes along, and CRIU makes it as the owner. CRIU opens an executable
+/// and a directory to read, too.
+fn check_file(file: &OpenFile, uid: u32, root: BorrowedFd<'_>) -> Result<(), String> {
+    let path = file.target.as_str();
+    let nameless = !path.starts_with('/') || path.ends_with(" (deleted)") || path.starts_with("/memfd:");
+    if nameless || path.starts_with("/SYSV") {
+        return Ok(());
     }
-
-    /// On the owner's thread. A file without a name came along, and CRIU made it as the owner.
-    fn check_file(&self, pid: i32, file: &OpenFile) -> Result<(), String> {
-        let path = file.target.as_str();
-        let nameless = !path.starts_with('/') || path.ends_with(" (deleted)") || path.starts_with("/memfd:");
-        if nameless || path.starts_with("/SYSV") {
-            return Ok(());
-        }
-        let want = match file.what.as_str() {
-            "the working directory" | "its executable" => EXECUTE,
-            "a mapping" => READ,
-            _ => wanted_by(file.flags),
-        };
-        match find(self.root.as_fd(), path).and_then(|found| allowed(found.as_fd(), want)) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            Err(e) => {
-                let uid = self.owner.uid;
-                Err(format!("process {pid} holds {}: {path}, which uid {uid} may not open ({})", file.what, e.desc()))
-            }
-        }
+    let want = match file.what.as_str() {
+        "the working directory" | "its executable" => READ | EXECUTE,
+        "a mapping" => READ,
+        _ => wanted_by(file.flags),
+    };
+    match find(root, path).and_then(|found| allowed(found.as_fd(), want)) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(e) => Err(format!("holds {}: {path}, which uid {uid} may not open ({})", file.what, e.desc())),
     }
 }
 

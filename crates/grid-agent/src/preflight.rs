@@ -1,10 +1,16 @@
 //! The last look before a freeze: what the plan assumed is checked against the tree as it is now.
 
 use crate::agent::Agent;
+use crate::gate;
 use grid_core::detect::{DetectContext, judge};
+use grid_core::gate as judge;
+use grid_os::access::hold;
+use grid_os::proc::ProcRoot;
 use grid_types::facts::TreeFacts;
+use grid_types::gate::{Guest, Terms};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::MoveOrder;
+use std::os::fd::AsFd;
 
 impl Agent {
     /// The tree as it is now, where it may be moved by this order.
@@ -34,9 +40,29 @@ impl Agent {
         let verdict = judge(&tree, &ctx, &order.detector);
         match verdict.cannot.unwrap_or_default().into_iter().next() {
             Some(reason) => Err(reason),
-            None => Ok(tree),
+            None => {
+                foresee(&tree).map_err(|what| Reason::new(ReasonCode::Gate, what))?;
+                Ok(tree)
+            }
         }
     }
+}
+
+/// What the gate there would refuse is refused here, where nothing is frozen yet.
+fn foresee(tree: &TreeFacts) -> Result<(), String> {
+    let proc = ProcRoot::new("/proc");
+    let pids: Vec<i32> = tree.all().map(|p| p.stat.id.pid).collect();
+    let gone = |e| format!("a process could not be inspected: {e}");
+    let guests: Vec<Guest> = pids.iter().map(|pid| proc.guest(*pid)).collect::<Result<_, _>>().map_err(gone)?;
+    let root = guests.first().and_then(|g| g.threads.first()).ok_or("it has no threads")?;
+    let (uid, gid) = (tree.root.stat.uid, root.gids.first().copied().unwrap_or(0));
+    let terms = Terms { uid, gid, groups: root.groups.clone(), ..Terms::default() };
+    for guest in &guests {
+        judge::foresee(guest, &terms).map_err(|what| format!("process {} {what}", guest.pid))?;
+    }
+    let place =
+        hold(&format!("/proc/{}/root", tree.root.stat.id.pid)).map_err(|e| format!("its root directory: {e}"))?;
+    gate::check_rights(&guests, &terms, place.as_fd())
 }
 
 fn gone(order: &MoveOrder) -> Reason {

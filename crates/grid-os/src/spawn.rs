@@ -42,8 +42,8 @@ pub struct Place<'a> {
     pub capabilities: &'static [u32],
     /// Live in a time namespace of one's own with these offsets.
     pub clocks: Option<Clocks>,
-    /// Belong to no login session (`/proc/self/loginuid`), so that a restored process may be given its own.
-    pub no_login: bool,
+    /// The kernel's killer may choose it as any other, also where this process is kept from that.
+    pub killable: bool,
     /// Working directory, entered while still root and within the namespaces that were joined.
     pub cwd: Option<PathBuf>,
     /// Lead a new session.
@@ -225,11 +225,9 @@ fn child_steps(place: &Place<'_>, prepared: &Prepared) -> Result<Never, i32> {
         check(unsafe { libc::unshare(libc::CLONE_NEWTIME) }.into())?;
         write_word(c"/proc/self/timens_offsets", offsets)?;
     }
-    if place.no_login {
-        // An agent may be kept from the kernel's killer; those that it restores are not.
+    if place.killable {
+        // Where it is not protected there is nothing to take back.
         let _ = write_word(c"/proc/self/oom_score_adj", c"0");
-        // Where the kernel keeps no login sessions, or forbids leaving one, nothing is lost.
-        let _ = write_word(c"/proc/self/loginuid", c"4294967295");
     }
     let mut new_pid_namespace = place.unshare & libc::CLONE_NEWPID != 0;
     if let Some((pidfd, namespaces)) = &place.join {

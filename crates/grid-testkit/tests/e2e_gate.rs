@@ -47,6 +47,10 @@ impl Target {
         self.core(&[THREAD, CREDS, field], value);
     }
 
+    fn replace(&self, name: &str, by: &str) {
+        std::fs::copy(self.path(by), self.path(name)).unwrap();
+    }
+
     /// The number of the file with this name.
     fn file_id(&self, name: &str) -> u64 {
         let files = Image::read(&self.path("files.img")).unwrap().messages;
@@ -201,7 +205,7 @@ const ATTACKS: &[Attack] = &[
     ),
     (
         "another kind's magic",
-        |t| drop(std::fs::copy(t.path("pstree.img"), t.path("files.img")).unwrap()),
+        |t| t.replace("files.img", "pstree.img"),
         "files.img does not begin as an image of its kind",
     ),
     (
@@ -271,4 +275,26 @@ fn hostile_images_are_refused_before_go_and_the_program_goes_on_at_home() {
     // And what was not tampered with goes.
     cluster.move_out(guest.pid());
     guest.goes_on();
+    let log = std::fs::read_to_string(cluster.state().join("log/gpu1.log")).unwrap();
+    println!("{}", log.lines().rfind(|line| line.contains("staged")).unwrap());
+}
+
+#[test]
+fn a_file_that_its_owner_may_not_open_is_refused_before_anything_is_frozen() {
+    let Some(cluster) = Cluster::faulty(YAML) else { return };
+    let guest = Guest::reporting(&cluster, "prover", "--memory 4MiB --steps 1000000");
+    cluster.boost("--cpu 1 --memory 1GiB --duration 2m");
+    // As where root's shell opened it for the user.
+    let held = guest.dir.join("stdout");
+    std::os::unix::fs::chown(&held, Some(0), Some(0)).unwrap();
+    let held_text = held.display().to_string();
+    let armed = cluster.arm("head", FaultPoint::TakeHold, Effect::Fail);
+    let (_, error) = cluster.refused(&["offload", "execute", &guest.pid().to_string()]);
+    assert_eq!(error.code, Some(ReasonCode::Gate), "{error:?}");
+    assert!(error.message.contains(&format!("holds fd 1: {held_text}, which uid 65534 may not open")), "{error:?}");
+    assert!(armed.is_hit().is_err(), "it was never held");
+    guest.goes_on();
+    drop(armed);
+    std::os::unix::fs::chown(&held, Some(65534), Some(65534)).unwrap();
+    cluster.move_out(guest.pid());
 }

@@ -73,7 +73,7 @@ reason_codes! {
     Limit "E-LIMIT" "a limit of the policy is reached" "wait, or raise the limit";
     Frozen10 "E-MAXFROZEN" "the predicted freeze is longer than max_frozen" "raise max_frozen, or free memory in the process";
     Criu "E-CRIU" "CRIU refused or failed" "grid doctor";
-    Gate "E-GATE" "the lender's gate refused the staged tree" "see the reason; nothing ran";
+    Gate "E-GATE" "the lender's gate refused the tree, or would" "see the reason; nothing ran there";
     Cancelled "E-CANCELLED" "it was cancelled before the commit" "none; it runs at home";
     Link "E-LINK" "the link to the other node was lost" "grid node list";
     Doubt "E-DOUBT" "nobody can know whether the destination ran it" "grid offload resolve";

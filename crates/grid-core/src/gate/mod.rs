@@ -31,6 +31,14 @@ pub fn judge(tree: &[Guest], mounts: &[Mount], terms: &Terms) -> Result<(), Stri
     Ok(())
 }
 
+/// What the gate would say of a process that still runs at home, as far as that can be known there: its rights.
+///
+/// # Errors
+/// What was wrong, for people.
+pub fn foresee(guest: &Guest, terms: &Terms) -> Result<(), String> {
+    rights::check(guest, terms)
+}
+
 fn number(tree: &[Guest], terms: &Terms) -> Result<(), String> {
     let threads: usize = tree.iter().map(|guest| guest.threads.len()).sum();
     if tree.len() != terms.processes as usize {

@@ -17,8 +17,6 @@ const RPC_FD: i32 = 3;
 const PAGES_FD: i32 = 4;
 /// CRIU's working directory within the images: its log and the socket of the lazy pages.
 const WORK: &str = "work";
-/// Where a privileged CRIU notes what the kernel can do (`KDAT_RUNDIR`).
-const KERNEL_FACTS_DIR: &str = "/run";
 
 /// A CRIU that was found usable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,9 +100,7 @@ impl Criu {
         inherit.extend(pages.map(|p| (p, PAGES_FD)));
         let place =
             Place { cgroup_procs: job.cgroup_procs.clone(), join: job.join, new_session: true, inherit, ..place };
-        // What CRIU knows of the kernel is read from there, also by a CRIU that may not find it out by itself.
-        let env = [("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("XDG_RUNTIME_DIR", KERNEL_FACTS_DIR)];
-        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let env = [("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())];
         let started = spawn(&argv, &env, &place).map_err(CriuError::Start)?;
         Ok((ours, started))
     }
@@ -152,8 +148,8 @@ impl Criu {
         staged: &mut dyn FnMut() -> Result<(), String>,
     ) -> Result<i32, CriuError> {
         let io = |e| CriuError::Images(job.images.to_owned(), e);
-        self.learn_kernel()?;
         let clocks = timens::clocks(job.images).map_err(io)?;
+        readable(job.images).map_err(io)?;
         let work = job.images.join(WORK);
         let (uid, gid) = (Some(job.owner.uid), Some(job.owner.gid));
         fs::create_dir(&work).and_then(|()| chown(&work, uid, gid)).map_err(io)?;
@@ -165,7 +161,7 @@ impl Criu {
             groups: job.groups.to_vec(),
             capabilities: RESTORE_CAPS,
             clocks,
-            no_login: true,
+            killable: true,
             cwd: Some(job.images.to_owned()),
             ..Place::default()
         };
@@ -204,25 +200,6 @@ impl Criu {
                 .ok_or_else(|| CriuError::Lost(io::Error::other("it restored and named no process")))
         })
     }
-
-    /// CRIU notes what this kernel can do, as root: one that runs as an owner cannot find out everything (whether there
-    /// is userfaultfd, say) and goes by the note. Done by the agent when it starts; here only where the note is gone.
-    fn learn_kernel(&self) -> Result<(), CriuError> {
-        if Path::new(KERNEL_FACTS_DIR).join("criu.kdat").exists() {
-            return Ok(());
-        }
-        self.refresh_kernel_facts().map_err(CriuError::Start)
-    }
-
-    /// Makes that note, or makes it anew where it is of another CRIU's. Must be called by root.
-    ///
-    /// # Errors
-    /// Where CRIU cannot be started.
-    pub fn refresh_kernel_facts(&self) -> io::Result<()> {
-        let mut command = std::process::Command::new(&self.path);
-        // Its answer does not matter: it has looked at the kernel before it gives one.
-        command.args(["check", "--feature", "uffd-noncoop"]).stdin(std::process::Stdio::null()).output().map(|_| ())
-    }
 }
 
 /// CRIU corks the page stream for good, so the last bytes of each exchange (a request that waits for its answer) lie
@@ -246,6 +223,15 @@ fn pushing<T>(pages: BorrowedFd<'_>, work: impl FnOnce() -> T) -> T {
         let _ = super::uncork(pages);
         result
     })
+}
+
+/// Lets the owner read the images, whatever this agent's umask took; that nobody else comes to them is the folder's above.
+fn readable(images: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    for entry in fs::read_dir(images)? {
+        fs::set_permissions(entry?.path(), fs::Permissions::from_mode(0o644))?;
+    }
+    fs::set_permissions(images, fs::Permissions::from_mode(0o755))
 }
 
 /// A restore that failed before it connected leaves the filler waiting in `accept`: connect and leave.

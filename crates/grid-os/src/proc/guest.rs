@@ -205,14 +205,19 @@ mod tests {
 
     #[test]
     fn a_process_is_read_as_it_is() {
-        let mut child =
-            std::process::Command::new("sleep").arg("60").stdin(std::process::Stdio::null()).spawn().unwrap();
+        use std::io::{Read, Write};
+        use std::process::{Command, Stdio};
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // It has become the program once it answers.
+        child.stdin.as_ref().unwrap().write_all(b"x").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         let read = ProcRoot::new("/proc").guest(child.id() as i32).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!((read.nice, read.policy, read.root.as_str(), read.threads.len()), (0, 0, "/", 1));
         assert!(read.threads[0].uids.len() == 4 && !read.limits.is_empty());
         assert!(read.open.iter().any(|f| f.what == "a mapping" && f.target.starts_with('/')), "{:?}", read.open);
-        assert_eq!(read.open.iter().find(|f| f.what == "fd 0").unwrap().device, Some((1, 3)));
+        assert!(read.open.iter().any(|f| f.what == "fd 0" && f.target.starts_with("pipe:[")), "{:?}", read.open);
+        assert_eq!(device(std::path::Path::new("/dev/null")), Some((1, 3)));
     }
 }
