@@ -261,6 +261,11 @@ impl Agent {
         let Some(incoming) = self.incoming.get_mut(attempt) else { return };
         let actions = incoming.machine.step(input);
         self.do_destination(attempt, actions);
+        // What was refused is in the ledger, which answers for it.
+        let over = |i: &Incoming| i.machine.state == DestinationState::Refused && !i.staging;
+        if self.incoming.get(attempt).is_some_and(over) {
+            self.incoming.remove(attempt);
+        }
     }
 
     /// Carries actions out in order. Where one fails that others rest on, the rest is not done: the agent ends itself

@@ -18,6 +18,9 @@ use grid_types::wire::{AttemptHolding, MoveReport, Notice};
 use grid_types::{AttemptId, NodeName};
 use std::time::Duration;
 
+/// So many of the newest attempts are told to a daemon that comes back: those that can still be open there.
+const HOLDINGS: u32 = 500;
+
 impl Agent {
     /// Writes down what became of an attempt, and returns what the head is to be told.
     pub(super) fn report_source(&mut self, attempt: &AttemptId, report: SourceReport) -> Option<Notice> {
@@ -69,6 +72,7 @@ impl Agent {
             let (machine, actions) = Source::recover(row.attempt.clone(), row.state, home, signals);
             self.sources.insert(row.attempt.clone(), Outgoing::new(machine, row.detail, hold));
             self.do_source(&row.attempt, actions);
+            self.forget_if_over(&row.attempt);
             let _ = self.tree_place(&row.attempt, None).sweep();
         }
         Ok(())
@@ -151,7 +155,7 @@ impl Agent {
     }
 
     pub(crate) fn attempt_holdings(&self) -> Vec<AttemptHolding> {
-        let Ok(rows) = self.ledger.sources::<Record>() else { return Vec::new() };
+        let Ok(rows) = self.ledger.newest_sources::<Record>(HOLDINGS) else { return Vec::new() };
         rows.into_iter()
             .map(|row| AttemptHolding {
                 attempt: row.attempt,

@@ -2,6 +2,7 @@
 //! worker that loses its power.
 
 use super::Cluster;
+use crate::procs;
 use grid_types::fault::{Effect, FaultPoint};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
@@ -122,6 +123,19 @@ impl Cluster {
             let now = self.node_pid(node);
             if now == before { Err(format!("{now} is there")) } else { Ok(()) }
         });
+    }
+
+    /// How many namespaces the cluster's processes live in.
+    pub fn namespaces(&self) -> usize {
+        let group = format!("/{}", self.group);
+        let own =
+            |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| text.contains(&group));
+        let of = |pid: i32| {
+            let dir = std::fs::read_dir(format!("/proc/{pid}/ns")).into_iter().flatten().flatten();
+            dir.filter_map(|e| std::fs::read_link(e.path()).ok()).collect::<Vec<_>>()
+        };
+        let all: std::collections::BTreeSet<_> = procs::all().into_iter().filter(own).flat_map(of).collect();
+        all.len()
     }
 
     /// Control groups of attempts that are not over, or were not tidied up.
