@@ -25,6 +25,7 @@ impl Agent {
         if !self.reaches(&order.destination) {
             return Err(Reason::new(ReasonCode::Silent, format!("no link to {}", order.destination)));
         }
+        self.has_room()?;
         let moving = |pid: i32| self.sources.values().any(|s| s.is_moving() && s.holds(pid));
         if let Some(pid) = tree.all().map(|p| p.stat.id.pid).find(|pid| moving(*pid)) {
             return Err(Reason::new(ReasonCode::Away, format!("process {pid} is being moved already")));
@@ -51,10 +52,10 @@ impl Agent {
 /// What the gate there would refuse is refused here, where nothing is frozen yet.
 fn foresee(tree: &TreeFacts) -> Result<(), String> {
     let proc = ProcRoot::new("/proc");
-    let pids: Vec<i32> = tree.all().map(|p| p.stat.id.pid).collect();
-    let gone = |e| format!("a process could not be inspected: {e}");
-    let guests: Vec<Guest> = pids.iter().map(|pid| proc.guest(*pid)).collect::<Result<_, _>>().map_err(gone)?;
-    let root = guests.first().and_then(|g| g.threads.first()).ok_or("it has no threads")?;
+    // They run: what one opens and closes meanwhile cannot be read at once. What cannot be foreseen the gate sees.
+    let look = |pid: i32| (0..3).find_map(|_| proc.guest(pid).ok());
+    let guests: Vec<Guest> = tree.all().filter_map(|p| look(p.stat.id.pid)).collect();
+    let Some(root) = guests.first().and_then(|g| g.threads.first()) else { return Ok(()) };
     let (uid, gid) = (tree.root.stat.uid, root.gids.first().copied().unwrap_or(0));
     let terms = Terms { uid, gid, groups: root.groups.clone(), ..Terms::default() };
     for guest in &guests {
@@ -63,6 +64,13 @@ fn foresee(tree: &TreeFacts) -> Result<(), String> {
     let place =
         hold(&format!("/proc/{}/root", tree.root.stat.id.pid)).map_err(|e| format!("its root directory: {e}"))?;
     gate::check_rights(&guests, &terms, place.as_fd())
+}
+
+impl Agent {
+    /// What begins here can be written down to its end.
+    pub(crate) fn has_room(&self) -> Result<(), Reason> {
+        self.ledger.hold_room().map_err(|e| Reason::new(ReasonCode::Disk, format!("{}: {e}", self.cfg.node)))
+    }
 }
 
 fn gone(order: &MoveOrder) -> Reason {

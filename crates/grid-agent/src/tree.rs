@@ -141,6 +141,11 @@ impl TreePlace {
         self.sweep()
     }
 
+    /// Something of it is there.
+    pub(crate) fn is_there(&self) -> bool {
+        self.group.exists() || self.criu.exists() || self.dir.0.exists()
+    }
+
     /// Removes the empty groups and the files.
     pub(crate) fn sweep(&self) -> Result<(), String> {
         let removed = self.group.remove().and_then(|()| self.criu.remove()).map_err(|e| e.to_string());

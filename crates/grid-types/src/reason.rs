@@ -72,6 +72,7 @@ reason_codes! {
     Changed "E-CHANGED" "the world changed since the plan was made" "grid offload scan";
     Limit "E-LIMIT" "a limit of the policy is reached" "wait, or raise the limit";
     Frozen10 "E-MAXFROZEN" "the predicted freeze is longer than max_frozen" "raise max_frozen, or free memory in the process";
+    Disk "E-DISK" "the disk with grid's own state is full: how a move ends could not be written down" "free some space where grid keeps its state (grid doctor names it)";
     Criu "E-CRIU" "CRIU refused or failed" "grid doctor";
     Gate "E-GATE" "the lender's gate refused the tree, or would" "see the reason; nothing ran there";
     Cancelled "E-CANCELLED" "it was cancelled before the commit" "none; it runs at home";

@@ -4,18 +4,20 @@
 //! Staging runs on a thread of its own and comes back as one input. Everything else is one short action each.
 
 mod ends;
+mod recover;
 mod staging;
+
+pub(crate) use self::recover::wait_for_criu;
 
 use self::staging::Staging;
 
-use crate::AgentError;
 use crate::agent::{Agent, Input};
 use crate::data;
 use crate::faults;
 use crate::lease::no_lease;
 use crate::link::tracing_line;
 use crate::tree::{InitProcess, TreePlace, start_ticks, wait_gone};
-use grid_core::handover::{Destination, DestinationAction, DestinationInput, TreeCopy, answer_unknown};
+use grid_core::handover::{Destination, DestinationAction, DestinationInput, TreeCopy};
 use grid_os::cgroup::Controller;
 use grid_os::pidfd::PidFd;
 use grid_types::event::ExitStatus;
@@ -123,36 +125,6 @@ impl Agent {
         }
     }
 
-    pub(crate) fn recover_destinations(&mut self) -> Result<(), AgentError> {
-        for row in self.ledger.destinations::<Record>()? {
-            if row.state == DestinationState::Ended {
-                continue;
-            }
-            let mut incoming = self.incoming_of(&row.attempt, row.detail.from.clone(), row.detail.stage.clone());
-            incoming.record = row.detail;
-            wait_for_criu(&incoming.place);
-            let same_boot = incoming.record.boot_id == self.boot_id;
-            let alive = same_boot && incoming.record.init.is_some_and(|i| i.open().is_some());
-            let copy = match alive {
-                true if incoming.place.group.is_frozen().unwrap_or(false) => TreeCopy::Frozen,
-                true => TreeCopy::Runs,
-                false => {
-                    incoming.record.exit = incoming.record.exit.or_else(|| incoming.place.dir.exit());
-                    if incoming.record.exit.is_some() { TreeCopy::Ended } else { TreeCopy::Gone }
-                }
-            };
-            let (machine, actions) = Destination::recover(row.attempt.clone(), row.state, row.released, copy);
-            incoming.machine = machine;
-            if let (true, Some(init)) = (alive, incoming.record.init) {
-                self.watch_init(&row.attempt, init);
-                incoming.record.root.iter().for_each(|root| self.watch_root(&row.attempt, root.pid));
-            }
-            self.incoming.insert(row.attempt.clone(), incoming);
-            self.do_destination(&row.attempt, actions);
-        }
-        Ok(())
-    }
-
     /// A message from the agent that owns the attempt.
     pub(crate) fn heed_source(&mut self, from: NodeName, message: ToDestination, stage: Option<Stage>) {
         let attempt = message.attempt().clone();
@@ -169,52 +141,13 @@ impl Agent {
         }
         match (message, stage) {
             (ToDestination::Stage { .. }, Some(stage)) => self.begin_staging(attempt, from, stage),
-            (message, _) => {
-                for action in answer_unknown(&message) {
-                    match action {
-                        DestinationAction::Persist(state) => {
-                            if let Err(e) = self.ledger.put_destination(
-                                &attempt,
-                                state,
-                                false,
-                                &nothing(from.clone(), &self.boot_id),
-                            ) {
-                                return tracing_line(&e.to_string());
-                            }
-                        }
-                        DestinationAction::Send(word) => {
-                            self.say(Party::Agent(from.clone()), Body::Up { message: word });
-                        }
-                        _ => {}
-                    }
-                }
-            }
+            (message, _) => self.answer_as_unknown(&attempt, &from, &message),
         }
-    }
-
-    /// An attempt that is over is in the ledger alone; its machine is made again for as long as it takes to answer.
-    fn answer_from_ledger(&mut self, attempt: &AttemptId, message: &ToDestination) -> bool {
-        let row = match self.ledger.destination::<Record>(attempt) {
-            Ok(Some(row)) => row,
-            Ok(None) => return false,
-            Err(e) => {
-                // What cannot be read must not be answered as if it were unknown.
-                tracing_line(&e.to_string());
-                return true;
-            }
-        };
-        let mut incoming = self.incoming_of(attempt, row.detail.from.clone(), row.detail.stage.clone());
-        incoming.record = row.detail;
-        (incoming.machine, _) = Destination::recover(attempt.clone(), row.state, row.released, TreeCopy::Gone);
-        self.incoming.insert(attempt.clone(), incoming);
-        self.step_destination(attempt, DestinationInput::Received(message.clone()));
-        self.incoming.remove(attempt);
-        true
     }
 
     fn begin_staging(&mut self, attempt: AttemptId, from: NodeName, stage: Stage) {
         let mut incoming = self.incoming_of(&attempt, from, stage);
-        let room = self.admit(&incoming.record.from, &incoming.record.stage);
+        let room = self.has_room().and_then(|()| self.admit(&incoming.record.from, &incoming.record.stage));
         incoming.staging = room.is_ok();
         self.incoming.insert(attempt.clone(), incoming);
         self.step_destination(&attempt, DestinationInput::StageRequested);
@@ -334,6 +267,11 @@ impl Agent {
         let Some(incoming) = self.incoming.get_mut(attempt) else { return };
         let actions = incoming.machine.step(input);
         self.do_destination(attempt, actions);
+        // What was refused is in the ledger, which answers for it.
+        let over = |i: &Incoming| i.machine.state == DestinationState::Refused && !i.staging;
+        if self.incoming.get(attempt).is_some_and(over) {
+            self.incoming.remove(attempt);
+        }
     }
 
     /// Carries actions out in order. Where one fails that others rest on, the rest is not done: the agent ends itself
@@ -398,31 +336,5 @@ impl Agent {
         {
             tracing_line(&format!("attempt {attempt}: {e}"));
         }
-    }
-}
-
-/// The record of an attempt of which only its number is known.
-fn nothing(from: NodeName, boot_id: &str) -> Record {
-    let stage = Stage {
-        offload: "-".into(),
-        title: String::new(),
-        uid: 0,
-        gid: 0,
-        groups: Vec::new(),
-        lease: None,
-        expected: Bytes(0),
-        admitted: Bytes(0),
-        processes: 0,
-        shell_job: false,
-    };
-    let boot_id = boot_id.to_owned();
-    Record { stage, from, boot_id, init: None, root: None, exit: None, left: false }
-}
-
-/// After a restart nothing is decided before CRIU, which is never signalled, has ended by itself.
-pub(crate) fn wait_for_criu(place: &TreePlace) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !place.criu.pids().is_empty() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -12,7 +12,7 @@ use crate::agent::{Agent, Input};
 use crate::data::Dial;
 use crate::faults;
 use crate::link::tracing_line;
-use grid_core::handover::{GoneProof, Source, SourceAction, SourceInput, answer_unknown_at_source};
+use grid_core::handover::{GoneProof, Source, SourceAction, SourceInput};
 use grid_os::cgroup::{Controller, Group};
 use grid_types::event::{MoveFigures, Resolution};
 use grid_types::facts::TreeFacts;
@@ -105,6 +105,11 @@ impl Outgoing {
                 self.machine.state,
                 SourceState::Running | SourceState::Frozen | SourceState::Committed | SourceState::InDoubt
             )
+    }
+
+    /// Nothing is left to be done for it, and what became of it is written down.
+    fn is_over(&self) -> bool {
+        !self.is_moving() && self.record.report.is_some()
     }
 
     pub(crate) fn holds(&self, pid: i32) -> bool {
@@ -271,10 +276,7 @@ impl Agent {
     pub(crate) fn heed_destination(&mut self, message: ToSource) {
         let attempt = message.attempt().clone();
         if !self.sources.contains_key(&attempt) {
-            for action in answer_unknown_at_source(&message) {
-                tracing_line(&format!("{action:?}"));
-            }
-            return;
+            return self.answer_from_source_ledger(&attempt, message);
         }
         if matches!(message, ToSource::Started { .. }) {
             self.note_arrival(&attempt);
@@ -302,6 +304,14 @@ impl Agent {
         let Some(outgoing) = self.sources.get_mut(attempt) else { return };
         let actions = outgoing.machine.step(input);
         self.do_source(attempt, actions);
+        self.forget_if_over(attempt);
+    }
+
+    /// What is over is in the ledger, which answers for it.
+    fn forget_if_over(&mut self, attempt: &AttemptId) {
+        if self.sources.get(attempt).is_some_and(Outgoing::is_over) {
+            self.sources.remove(attempt);
+        }
     }
 
     /// Carries actions out in order. Where one fails that others rest on, the agent ends itself and recovers from the

@@ -7,14 +7,19 @@ use crate::agent::Agent;
 use crate::destination::wait_for_criu;
 use crate::link::tracing_line;
 use crate::tree::start_ticks;
-use grid_core::handover::{DestinationInput, GoneProof, HomeCopy, Source, SourceInput, SourceReport};
+use grid_core::handover::{
+    DestinationInput, GoneProof, HomeCopy, Source, SourceInput, SourceReport, answer_unknown_at_source,
+};
 use grid_os::cgroup::Controller;
 use grid_types::event::Resolution;
-use grid_types::handover::SourceState;
+use grid_types::handover::{SourceState, ToSource};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::{AttemptHolding, MoveReport, Notice, Stage};
 use grid_types::{AttemptId, NodeName};
 use std::time::Duration;
+
+/// So many of the newest attempts are told to a daemon that comes back: those that can still be open there.
+const HOLDINGS: u32 = 500;
 
 impl Agent {
     /// Writes down what became of an attempt, and returns what the head is to be told.
@@ -76,9 +81,29 @@ impl Agent {
             let (machine, actions) = Source::recover(row.attempt.clone(), row.state, home, signals);
             self.sources.insert(row.attempt.clone(), Outgoing::new(machine, row.detail, hold));
             self.do_source(&row.attempt, actions);
+            self.forget_if_over(&row.attempt);
             let _ = self.tree_place(&row.attempt, None).sweep();
         }
         Ok(())
+    }
+
+    /// An attempt that is over is in the ledger alone; its machine is made again for as long as it takes to answer. (A
+    /// destination that never heard of the abort holds a staged copy until it does.)
+    pub(super) fn answer_from_source_ledger(&mut self, attempt: &AttemptId, message: ToSource) {
+        let row = match self.ledger.source::<Record>(attempt) {
+            Ok(Some(row)) => row,
+            Ok(None) => {
+                return answer_unknown_at_source(&message).iter().for_each(|a| tracing_line(&format!("{a:?}")));
+            }
+            // What cannot be read must not be answered as if it were unknown.
+            Err(e) => return tracing_line(&e.to_string()),
+        };
+        let hold = self.hierarchies.group(&row.detail.hold, &[Controller::Freezer]);
+        let signals = row.detail.signals.clone();
+        let (machine, _) = Source::recover(attempt.clone(), row.state, HomeCopy::Gone, signals);
+        self.sources.insert(attempt.clone(), Outgoing::new(machine, row.detail, hold));
+        self.step_source(attempt, SourceInput::Received(message));
+        self.sources.remove(attempt);
     }
 
     pub(crate) fn tick_sources(&mut self) {
@@ -139,7 +164,7 @@ impl Agent {
     }
 
     pub(crate) fn attempt_holdings(&self) -> Vec<AttemptHolding> {
-        let Ok(rows) = self.ledger.sources::<Record>() else { return Vec::new() };
+        let Ok(rows) = self.ledger.newest_sources::<Record>(HOLDINGS) else { return Vec::new() };
         rows.into_iter()
             .map(|row| AttemptHolding {
                 attempt: row.attempt,

@@ -2,8 +2,11 @@
 //! worker that loses its power.
 
 use super::Cluster;
+use crate::procs;
 use grid_types::fault::{Effect, FaultPoint};
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -46,7 +49,53 @@ impl Drop for Armed {
     }
 }
 
+/// A disk that is soon full.
+#[derive(Debug)]
+pub(super) struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    pub(super) fn mount(at: &Path) -> Self {
+        use nix::mount::{MsFlags, mount};
+        std::fs::create_dir_all(at).unwrap_or_else(|e| panic!("{}: {e}", at.display()));
+        let options = Some("size=4m,mode=700");
+        mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, options)
+            .unwrap_or_else(|e| panic!("a tmpfs on {}: {e}", at.display()));
+        Self(at.to_owned())
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.0.join("filler")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount(&self.0);
+    }
+}
+
 impl Cluster {
+    /// Takes all the room that is left on the small disk.
+    pub fn fill_disk(&self) {
+        let disk = self.disk.as_ref().unwrap_or_else(|| panic!("Cluster::with_small_disk has one"));
+        let mut file = File::create(disk.filler()).unwrap_or_else(|e| panic!("{e}"));
+        for size in [1 << 16, 1 << 12, 1] {
+            while std::io::Write::write_all(&mut file, &vec![0; size]).is_ok() {}
+        }
+    }
+
+    /// Gives that room back.
+    pub fn empty_disk(&self) {
+        let disk = self.disk.as_ref().unwrap_or_else(|| panic!("Cluster::with_small_disk has one"));
+        std::fs::remove_file(disk.filler()).unwrap_or_else(|e| panic!("{e}"));
+    }
+
+    /// Limits the memory of a lease below what was granted: the kernel enforces it at once.
+    pub fn squeeze(&self, node: &str, lease: &str, bytes: u64) {
+        let file = format!("/sys/fs/cgroup/memory/{}/{node}/{lease}/memory.limit_in_bytes", self.group);
+        std::fs::write(&file, bytes.to_string()).unwrap_or_else(|e| panic!("{file}: {e}"));
+    }
+
     /// Makes a step of this node's agent fail or hang, once.
     ///
     /// # Panics
@@ -75,6 +124,44 @@ impl Cluster {
         let veth = plan["nodes"][0]["veth_head"].as_str().unwrap_or_default();
         let done = Command::new("ip").args(["link", "set", veth, if up { "up" } else { "down" }]).status();
         assert!(done.is_ok_and(|s| s.success()), "ip link set {veth}");
+    }
+
+    /// Ends a worker with all that lives there, and waits until it was started again.
+    pub fn cut_power(&self, node: &str) {
+        let before = self.node_pid(node);
+        kill(Pid::from_raw(before), Signal::SIGKILL).unwrap_or_else(|e| panic!("kill -9 {before}: {e}"));
+        self.wait("the worker to come back", || {
+            let now = self.node_pid(node);
+            if now == before { Err(format!("{now} is there")) } else { Ok(()) }
+        });
+    }
+
+    /// How many namespaces the cluster's processes live in.
+    pub fn namespaces(&self) -> usize {
+        let group = format!("/{}", self.group);
+        let own =
+            |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| text.contains(&group));
+        let of = |pid: i32| {
+            let dir = std::fs::read_dir(format!("/proc/{pid}/ns")).into_iter().flatten().flatten();
+            dir.filter_map(|e| std::fs::read_link(e.path()).ok()).collect::<Vec<_>>()
+        };
+        let all: std::collections::BTreeSet<_> = procs::all().into_iter().filter(own).flat_map(of).collect();
+        all.len()
+    }
+
+    /// Control groups of attempts that are not over, or were not tidied up.
+    pub fn attempt_groups(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut open = vec![PathBuf::from(format!("/sys/fs/cgroup/freezer/{}", self.group))];
+        while let Some(dir) = open.pop() {
+            let below = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+            open.extend(below.map(|e| e.path()).filter(|p| p.is_dir()));
+            let name = dir.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("o-") && name.contains('.') {
+                found.push(dir.display().to_string());
+            }
+        }
+        found
     }
 
     /// Puts everything of a worker to sleep, or wakes it; its clocks run on.

@@ -9,13 +9,14 @@ mod guest;
 mod teardown;
 
 pub use fault::Armed;
+use fault::SmallDisk;
 pub use guest::Guest;
 
 use crate::leaks::{Marks, Snapshot};
 use crate::procs::{program, start_ticks};
 use crate::scratch::Scratch;
 use crate::{criu, procs};
-use grid_types::api::{ApiError, BoostReply, BoostView, OffloadView, Reply, Status};
+use grid_types::api::{ApiError, BoostReply, BoostView, NodeView, OffloadView, Reply, Status};
 use grid_types::event::{EventRecord, OffloadPhase};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -45,6 +46,8 @@ pub struct Cluster {
     freezer_v2: bool,
     /// Its agents look for faults.
     faulty: bool,
+    /// A disk of its own for the state of one node.
+    disk: Option<SmallDisk>,
 }
 
 /// How a cluster is started.
@@ -52,6 +55,8 @@ pub struct Cluster {
 struct How {
     freezer_v2: bool,
     faulty: bool,
+    /// The state of this node is on a disk of a few MiB.
+    small_disk_of: Option<&'static str>,
 }
 
 /// What a command said.
@@ -89,6 +94,12 @@ impl Cluster {
         Self::up(How { faulty: true, ..How::default() }, |dir| config_file(dir, yaml))
     }
 
+    /// As [`Cluster::faulty`], with the state of this node on a disk of a few MiB ([`Cluster::fill_disk`]).
+    pub fn with_small_disk(yaml: &str, node: &'static str) -> Option<Self> {
+        let how = How { faulty: true, small_disk_of: Some(node), ..How::default() };
+        Self::up(how, |dir| config_file(dir, yaml))
+    }
+
     fn up(how: How, words: impl FnOnce(&Path) -> Vec<String>) -> Option<Self> {
         if !criu::usable_or_skip() {
             return None;
@@ -97,9 +108,10 @@ impl Cluster {
         let grid = program("grid").unwrap_or_else(|e| panic!("{e}"));
         let words = words(&dir);
         let (state, marks) = (dir.join("state"), Marks::tagged(&dir.to_string_lossy()));
-        let (before, How { freezer_v2, faulty }) = (Snapshot::default(), how);
+        let (before, How { freezer_v2, faulty, small_disk_of }) = (Snapshot::default(), how);
+        let disk = small_disk_of.map(|node| SmallDisk::mount(&state.join("nodes").join(node)));
         let (group, supervisor) = (String::new(), None);
-        let mut cluster = Self { state, grid, group, marks, before, supervisor, dir, freezer_v2, faulty };
+        let mut cluster = Self { state, grid, group, marks, before, supervisor, dir, freezer_v2, faulty, disk };
         cluster.up_again(&words.iter().map(String::as_str).collect::<Vec<_>>());
         Some(cluster)
     }
@@ -286,6 +298,17 @@ impl Cluster {
         self.wait("all nodes to be ready", || {
             let status = self.status().map_err(|e| e.to_string())?;
             let late: Vec<_> = status.nodes.iter().filter(|n| n.state != "ready").map(|n| n.node.to_string()).collect();
+            if late.is_empty() { Ok(()) } else { Err(late.join(", ")) }
+        });
+    }
+
+    /// Waits until every node was heard of after this call: its agent has recovered what its ledger knows.
+    pub fn wait_heard(&self) {
+        let begun = Instant::now();
+        self.wait("all nodes to speak", || {
+            let status = self.status().map_err(|e| e.to_string())?;
+            let spoke = |n: &NodeView| n.seen.is_some_and(|ago| u128::from(ago.0) < begun.elapsed().as_millis());
+            let late: Vec<_> = status.nodes.iter().filter(|n| !spoke(n)).map(|n| n.node.to_string()).collect();
             if late.is_empty() { Ok(()) } else { Err(late.join(", ")) }
         });
     }

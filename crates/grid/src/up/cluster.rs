@@ -25,7 +25,11 @@ const BOUNDED: [Controller; 5] =
 /// The cluster answers within this, or it is said why not.
 const READY_WITHIN: Duration = Duration::from_secs(15);
 
+/// How often it is looked whether a worker's pid 1 is about to end.
+const LOOK_AT_NODE: Duration = Duration::from_secs(2);
+
 /// A worker that was made.
+#[derive(Clone)]
 pub(crate) struct Node {
     init: i32,
 }
@@ -33,8 +37,7 @@ pub(crate) struct Node {
 impl Node {
     /// The error where its pid 1 has ended already: only an agent that cannot use its state makes it do so.
     fn ended(&self, plan: &Plan, node: &NodePlan) -> Option<UpError> {
-        // Not of its directory: that stays until init reaps it.
-        if Path::new(&format!("/proc/{}/ns/net", self.init)).exists() {
+        if self.lives() {
             return None;
         }
         let said = std::fs::read_to_string(plan.state.join(format!("log/{}.log", node.name))).unwrap_or_default();
@@ -43,13 +46,28 @@ impl Node {
 }
 
 impl Node {
-    /// Tells of the end of its pid 1, by its place in the plan.
+    /// Its pid 1 is there. (Not its directory tells: that stays until it is reaped.)
+    fn lives(&self) -> bool {
+        Path::new(&format!("/proc/{}/ns/net", self.init)).exists()
+    }
+
+    /// Tells of the end of its pid 1, by its place in the plan. The kernel lets a pid 1 end only behind everything of its
+    /// PID namespace, and what is frozen there does not end: so it is also looked at.
     fn watch(&self, place: usize, ends: &tokio::sync::mpsc::UnboundedSender<usize>) {
-        let (ends, fd) = (ends.clone(), PidFd::open(self.init));
+        let (ends, node) = (ends.clone(), self.clone());
         tokio::spawn(async move {
-            if let Ok(fd) = fd {
-                let _ = grid_os::wait::readable(fd.into()).await;
-            }
+            let ended = async {
+                match PidFd::open(node.init) {
+                    Ok(fd) => drop(grid_os::wait::readable(fd.into()).await),
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            };
+            let dying = async {
+                while node.lives() {
+                    tokio::time::sleep(LOOK_AT_NODE).await;
+                }
+            };
+            tokio::select! { () = ended => {}, () = dying => {} }
             let _ = ends.send(place);
         });
     }
