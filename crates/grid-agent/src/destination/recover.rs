@@ -98,6 +98,7 @@ fn nothing(from: NodeName, boot_id: &str) -> Record {
         title: String::new(),
         uid: 0,
         gid: 0,
+        groups: Vec::new(),
         lease: None,
         expected: Bytes(0),
         admitted: Bytes(0),

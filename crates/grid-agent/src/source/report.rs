@@ -14,7 +14,7 @@ use grid_os::cgroup::Controller;
 use grid_types::event::Resolution;
 use grid_types::handover::{SourceState, ToSource};
 use grid_types::reason::{Reason, ReasonCode};
-use grid_types::wire::{AttemptHolding, MoveReport, Notice};
+use grid_types::wire::{AttemptHolding, MoveReport, Notice, Stage};
 use grid_types::{AttemptId, NodeName};
 use std::time::Duration;
 
@@ -52,6 +52,15 @@ impl Agent {
         }
         let offload = outgoing.record.order.offload.clone();
         Some(Notice::Report { attempt: attempt.clone(), offload, report })
+    }
+
+    /// Something of this name and owner left from here to that node, and its copy here is gone.
+    pub(crate) fn went_to(&self, node: &NodeName, stage: &Stage) -> bool {
+        let rows = self.ledger.sources::<Record>().unwrap_or_default();
+        rows.iter().filter(|row| row.state == SourceState::Released).map(|row| &row.detail).any(|left| {
+            let same = |a: &Stage, b: &Stage| (&a.offload, a.uid, a.gid) == (&b.offload, b.uid, b.gid);
+            left.order.destination == *node && same(&left.stage, stage)
+        })
     }
 
     pub(crate) fn recover_sources(&mut self) -> Result<(), AgentError> {
@@ -175,7 +184,7 @@ fn code_of(detail: &str) -> ReasonCode {
         return *code;
     }
     match detail {
-        d if d.contains("gate") => ReasonCode::Gate,
+        d if d.starts_with(crate::gate::SIGN) => ReasonCode::Gate,
         d if d.contains("link") || d.contains("restarted") => ReasonCode::Link,
         d if d.contains("longer than allowed") => ReasonCode::Frozen10,
         _ => ReasonCode::Criu,

@@ -106,6 +106,17 @@ impl Cluster {
         Armed::new(&dir, point, effect).unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
     }
 
+    /// The images of the one dump that is held at home.
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub fn images_at_home(&self) -> PathBuf {
+        let node = Path::new("/run").join(&self.group).join("head");
+        let trees = std::fs::read_dir(&node).into_iter().flatten().flatten().map(|e| e.path().join("images"));
+        let found = trees.into_iter().find(|dir| dir.join("inventory.img").exists());
+        found.unwrap_or_else(|| panic!("no images in {}", node.display()))
+    }
+
     /// Cuts, or mends, the link of the first worker: packets get lost, connections stay.
     pub fn set_link(&self, up: bool) {
         let plan = std::fs::read_to_string(self.state().join("conf/plan.json")).unwrap_or_default();

@@ -67,7 +67,9 @@ pub(crate) fn reach(point: FaultPoint) -> Reach {
         }
         P::MakeRoom | P::SayReady | P::TakeHold | P::PrepareImages | P::AwaitReady | P::StartDump => Reach::Move,
         P::FreezeSource | P::ReceivePages | P::SendManifest | P::ReceiveManifest | P::SendImages => Reach::Move,
-        P::ReceiveImages | P::PersistFrozen | P::StartRestore | P::FreezeStaged | P::FindRoot => Reach::Move,
+        P::ReceiveImages | P::InspectImages | P::PersistFrozen | P::StartRestore | P::FreezeStaged | P::FindRoot => {
+            Reach::Move
+        }
         P::Gate | P::WriteRoot | P::PersistStaged | P::SendReady | P::PersistCommitted | P::SendGo => Reach::Move,
         P::DestinationPersistRunning | P::ArmFence | P::ThawStaged | P::SendStarted => Reach::Move,
         P::PersistReleased | P::SendReleased | P::DiscardCopy | P::SourceReport | P::DisarmFence => Reach::Move,
