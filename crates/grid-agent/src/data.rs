@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_manifest_crosses_whole_and_a_huge_one_is_refused() {
-        let manifest = Manifest { processes: 2, executables: vec!["/bin/sh".into()] };
+        let manifest = Manifest { processes: 2, threads: 3, executables: vec!["/bin/sh".into()] };
         let mut stream = Vec::new();
         send_manifest(&mut stream, &manifest).unwrap();
         assert_eq!(receive_manifest(&mut stream.as_slice()).unwrap(), manifest);

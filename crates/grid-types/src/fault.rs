@@ -57,6 +57,7 @@ fault_points! {
     ReceiveManifest Destination "receive-manifest" "hears what was frozen";
     SendImages Source "send-images" "sends the small images";
     ReceiveImages Destination "receive-images" "takes the small images";
+    InspectImages Destination "inspect-images" "inspects the images before CRIU reads them";
     PersistFrozen Source "persist-frozen" "writes down that the tree is frozen";
     StartRestore Destination "start-restore" "starts CRIU, which restores the tree";
     FreezeStaged Destination "freeze-staged" "freezes the restored tree before CRIU lets go of it";

@@ -320,6 +320,8 @@ pub struct Stage {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// The owner's supplementary groups, as the kernel orders them.
+    pub groups: Vec<u32>,
     /// Into this lease; none = home.
     pub lease: Option<LeaseId>,
     /// Memory that will arrive, about.
@@ -337,6 +339,8 @@ pub struct Stage {
 pub struct Manifest {
     /// Processes, those that have ended and wait for their parents not counted.
     pub processes: u32,
+    /// Their threads, in all.
+    pub threads: u32,
     /// Their executables.
     pub executables: Vec<String>,
 }

@@ -17,8 +17,8 @@ fn main() -> ExitCode {
     };
     let state = std::path::absolute(&cli.global.state).unwrap_or_else(|_| cli.global.state.clone());
     let outcome = match &cli.command {
-        Command::TreeInit { dir } => {
-            grid_os::tree_init::run(&grid_os::tree_init::TreeDir(dir.clone())).map_err(|e| internal(&e))
+        Command::TreeInit { dir, guest } => {
+            grid_os::tree_init::run(&grid_os::tree_init::TreeDir(dir.clone()), *guest).map_err(|e| internal(&e))
         }
         Command::NodeInit(args) => node_init(&args.args),
         Command::Agent(args) => agent(&args.config),

@@ -147,7 +147,7 @@ impl Agent {
 
     fn begin_staging(&mut self, attempt: AttemptId, from: NodeName, stage: Stage) {
         let mut incoming = self.incoming_of(&attempt, from, stage);
-        let room = self.has_room().and_then(|()| self.admit(&incoming.record.stage));
+        let room = self.has_room().and_then(|()| self.admit(&incoming.record.from, &incoming.record.stage));
         incoming.staging = room.is_ok();
         self.incoming.insert(attempt.clone(), incoming);
         self.step_destination(&attempt, DestinationInput::StageRequested);
@@ -166,8 +166,12 @@ impl Agent {
     }
 
     /// The lender's own look at what is asked of it.
-    fn admit(&self, stage: &Stage) -> Result<(), Reason> {
-        let Some(id) = &stage.lease else { return Ok(()) };
+    fn admit(&self, from: &NodeName, stage: &Stage) -> Result<(), Reason> {
+        let Some(id) = &stage.lease else {
+            // Home is open only to what left from here, to whom it comes from, as whose it left.
+            let detail = || format!("{}: nothing of uid {}'s of that name went to {from}", stage.offload, stage.uid);
+            return if self.went_to(from, stage) { Ok(()) } else { Err(Reason::new(ReasonCode::Gate, detail())) };
+        };
         let lease = self.leases.get(id).ok_or_else(|| no_lease(id))?;
         let used = lease.group.usage().map_or(Bytes(0), |u| u.1);
         let limit = lease.record.terms.amount.memory;
@@ -181,6 +185,7 @@ impl Agent {
     /// Starts the thread that stages; `stream` is there already where the source dialled.
     pub(crate) fn start_staging(&mut self, attempt: &AttemptId, stream: Option<TcpStream>) {
         let dial = data::Dial::of(&self.cfg);
+        let own = self.own();
         let Some(incoming) = self.incoming.get_mut(attempt) else { return };
         let opened = self.faults.at(FaultPoint::OpenStream).map_err(std::io::Error::other);
         let open = |dial: data::Dial| opened.and_then(|()| dial.connect(attempt));
@@ -200,6 +205,7 @@ impl Agent {
             place: incoming.place.clone(),
             stage: incoming.record.stage.clone(),
             program: self.cfg.program.clone(),
+            own,
             stream,
         };
         let (inputs, attempt) = (self.inputs.clone(), attempt.clone());
@@ -261,6 +267,11 @@ impl Agent {
         let Some(incoming) = self.incoming.get_mut(attempt) else { return };
         let actions = incoming.machine.step(input);
         self.do_destination(attempt, actions);
+        // What was refused is in the ledger, which answers for it.
+        let over = |i: &Incoming| i.machine.state == DestinationState::Refused && !i.staging;
+        if self.incoming.get(attempt).is_some_and(over) {
+            self.incoming.remove(attempt);
+        }
     }
 
     /// Carries actions out in order. Where one fails that others rest on, the rest is not done: the agent ends itself

@@ -15,10 +15,14 @@ use std::time::{Duration, Instant};
 impl Agent {
     pub(crate) fn recover_destinations(&mut self) -> Result<(), AgentError> {
         for row in self.ledger.destinations::<Record>()? {
-            if row.state == DestinationState::Ended {
+            let mut incoming = self.incoming_of(&row.attempt, row.detail.from.clone(), row.detail.stage.clone());
+            if is_over(row.state) {
+                // Its end was written down, and perhaps not tidied up. Who asks is answered from the ledger.
+                if incoming.place.is_there() {
+                    incoming.place.destroy(row.detail.init).unwrap_or_else(|e| tracing_line(&e));
+                }
                 continue;
             }
-            let mut incoming = self.incoming_of(&row.attempt, row.detail.from.clone(), row.detail.stage.clone());
             incoming.record = row.detail;
             wait_for_criu(&incoming.place);
             let same_boot = incoming.record.boot_id == self.boot_id;
@@ -82,6 +86,11 @@ impl Agent {
     }
 }
 
+/// Nothing that happens later changes it.
+fn is_over(state: DestinationState) -> bool {
+    matches!(state, DestinationState::Ended | DestinationState::Refused | DestinationState::Lost)
+}
+
 /// The record of an attempt of which only its number is known.
 fn nothing(from: NodeName, boot_id: &str) -> Record {
     let stage = Stage {
@@ -89,6 +98,7 @@ fn nothing(from: NodeName, boot_id: &str) -> Record {
         title: String::new(),
         uid: 0,
         gid: 0,
+        groups: Vec::new(),
         lease: None,
         expected: Bytes(0),
         admitted: Bytes(0),

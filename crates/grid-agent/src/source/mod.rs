@@ -107,6 +107,11 @@ impl Outgoing {
             )
     }
 
+    /// Nothing is left to be done for it, and what became of it is written down.
+    fn is_over(&self) -> bool {
+        !self.is_moving() && self.record.report.is_some()
+    }
+
     pub(crate) fn holds(&self, pid: i32) -> bool {
         self.record.members.iter().any(|m| m.pid == pid)
     }
@@ -299,6 +304,14 @@ impl Agent {
         let Some(outgoing) = self.sources.get_mut(attempt) else { return };
         let actions = outgoing.machine.step(input);
         self.do_source(attempt, actions);
+        self.forget_if_over(attempt);
+    }
+
+    /// What is over is in the ledger, which answers for it.
+    fn forget_if_over(&mut self, attempt: &AttemptId) {
+        if self.sources.get(attempt).is_some_and(Outgoing::is_over) {
+            self.sources.remove(attempt);
+        }
     }
 
     /// Carries actions out in order. Where one fails that others rest on, the agent ends itself and recovers from the

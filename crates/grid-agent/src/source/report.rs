@@ -14,9 +14,12 @@ use grid_os::cgroup::Controller;
 use grid_types::event::Resolution;
 use grid_types::handover::{SourceState, ToSource};
 use grid_types::reason::{Reason, ReasonCode};
-use grid_types::wire::{AttemptHolding, MoveReport, Notice};
+use grid_types::wire::{AttemptHolding, MoveReport, Notice, Stage};
 use grid_types::{AttemptId, NodeName};
 use std::time::Duration;
+
+/// So many of the newest attempts are told to a daemon that comes back: those that can still be open there.
+const HOLDINGS: u32 = 500;
 
 impl Agent {
     /// Writes down what became of an attempt, and returns what the head is to be told.
@@ -51,6 +54,15 @@ impl Agent {
         Some(Notice::Report { attempt: attempt.clone(), offload, report })
     }
 
+    /// Something of this name and owner left from here to that node, and its copy here is gone.
+    pub(crate) fn went_to(&self, node: &NodeName, stage: &Stage) -> bool {
+        let rows = self.ledger.sources::<Record>().unwrap_or_default();
+        rows.iter().filter(|row| row.state == SourceState::Released).map(|row| &row.detail).any(|left| {
+            let same = |a: &Stage, b: &Stage| (&a.offload, a.uid, a.gid) == (&b.offload, b.uid, b.gid);
+            left.order.destination == *node && same(&left.stage, stage)
+        })
+    }
+
     pub(crate) fn recover_sources(&mut self) -> Result<(), AgentError> {
         for row in self.ledger.sources::<Record>()? {
             let done = matches!(row.state, SourceState::Released | SourceState::Aborted);
@@ -69,6 +81,7 @@ impl Agent {
             let (machine, actions) = Source::recover(row.attempt.clone(), row.state, home, signals);
             self.sources.insert(row.attempt.clone(), Outgoing::new(machine, row.detail, hold));
             self.do_source(&row.attempt, actions);
+            self.forget_if_over(&row.attempt);
             let _ = self.tree_place(&row.attempt, None).sweep();
         }
         Ok(())
@@ -151,7 +164,7 @@ impl Agent {
     }
 
     pub(crate) fn attempt_holdings(&self) -> Vec<AttemptHolding> {
-        let Ok(rows) = self.ledger.sources::<Record>() else { return Vec::new() };
+        let Ok(rows) = self.ledger.newest_sources::<Record>(HOLDINGS) else { return Vec::new() };
         rows.into_iter()
             .map(|row| AttemptHolding {
                 attempt: row.attempt,
@@ -171,7 +184,7 @@ fn code_of(detail: &str) -> ReasonCode {
         return *code;
     }
     match detail {
-        d if d.contains("gate") => ReasonCode::Gate,
+        d if d.starts_with(crate::gate::SIGN) => ReasonCode::Gate,
         d if d.contains("link") || d.contains("restarted") => ReasonCode::Link,
         d if d.contains("longer than allowed") => ReasonCode::Frozen10,
         _ => ReasonCode::Criu,

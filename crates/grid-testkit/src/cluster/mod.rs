@@ -16,7 +16,7 @@ use crate::leaks::{Marks, Snapshot};
 use crate::procs::{NOBODY, program, start_ticks};
 use crate::scratch::Scratch;
 use crate::{criu, procs};
-use grid_types::api::{ApiError, BoostReply, BoostView, OffloadView, Reply, Status};
+use grid_types::api::{ApiError, BoostReply, BoostView, NodeView, OffloadView, Reply, Status};
 use grid_types::event::{EventRecord, OffloadPhase};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -330,6 +330,17 @@ impl Cluster {
         self.wait("all nodes to be ready", || {
             let status = self.status().map_err(|e| e.to_string())?;
             let late: Vec<_> = status.nodes.iter().filter(|n| n.state != "ready").map(|n| n.node.to_string()).collect();
+            if late.is_empty() { Ok(()) } else { Err(late.join(", ")) }
+        });
+    }
+
+    /// Waits until every node was heard of after this call: its agent has recovered what its ledger knows.
+    pub fn wait_heard(&self) {
+        let begun = Instant::now();
+        self.wait("all nodes to speak", || {
+            let status = self.status().map_err(|e| e.to_string())?;
+            let spoke = |n: &NodeView| n.seen.is_some_and(|ago| u128::from(ago.0) < begun.elapsed().as_millis());
+            let late: Vec<_> = status.nodes.iter().filter(|n| !spoke(n)).map(|n| n.node.to_string()).collect();
             if late.is_empty() { Ok(()) } else { Err(late.join(", ")) }
         });
     }

@@ -2,7 +2,7 @@
 
 use grid_testkit::cluster::{Armed, Cluster, Guest};
 use grid_testkit::procs;
-use grid_types::api::OffloadView;
+use grid_types::api::{BoostView, OffloadView};
 use grid_types::event::OffloadPhase;
 use grid_types::fault::{Effect, FaultPoint, Side};
 use nix::sys::signal::{Signal, kill};
@@ -67,7 +67,9 @@ pub(crate) fn reach(point: FaultPoint) -> Reach {
         }
         P::MakeRoom | P::SayReady | P::TakeHold | P::PrepareImages | P::AwaitReady | P::StartDump => Reach::Move,
         P::FreezeSource | P::ReceivePages | P::SendManifest | P::ReceiveManifest | P::SendImages => Reach::Move,
-        P::ReceiveImages | P::PersistFrozen | P::StartRestore | P::FreezeStaged | P::FindRoot => Reach::Move,
+        P::ReceiveImages | P::InspectImages | P::PersistFrozen | P::StartRestore | P::FreezeStaged | P::FindRoot => {
+            Reach::Move
+        }
         P::Gate | P::WriteRoot | P::PersistStaged | P::SendReady | P::PersistCommitted | P::SendGo => Reach::Move,
         P::DestinationPersistRunning | P::ArmFence | P::ThawStaged | P::SendStarted => Reach::Move,
         P::PersistReleased | P::SendReleased | P::DiscardCopy | P::SourceReport | P::DisarmFence => Reach::Move,
@@ -93,13 +95,22 @@ fn node_of(side: Side) -> &'static str {
 /// A cluster with a boost on which scenarios are played.
 pub(crate) struct Stage {
     cluster: Cluster,
+    boost: String,
 }
 
 impl Stage {
     pub(crate) fn set(boost: &str) -> Option<Self> {
         let cluster = Cluster::faulty(CONFIG)?;
-        cluster.boost(boost);
-        Some(Self { cluster })
+        let boost = cluster.boost(boost).boost.id;
+        Some(Self { cluster, boost: boost.to_string() })
+    }
+
+    /// The lender holds the lease: again, where its machine was gone.
+    fn wait_lease(&self) {
+        self.cluster.wait("the lease to be held", || {
+            let view: BoostView = self.cluster.ask(&["boost", "show", &self.boost]);
+            view.processes.ok_or(view.boost.state)
+        });
     }
 
     fn arm(&self, point: FaultPoint, effect: Effect) -> Armed {
@@ -113,6 +124,7 @@ impl Stage {
     /// Plays one scenario and looks after it.
     pub(crate) fn play(&self, point: FaultPoint, reach: Reach, damage: Damage) {
         println!("{} {reach:?} {damage:?}", point.as_str());
+        self.wait_lease();
         let guest = Guest::reporting(&self.cluster, "prover", "--memory 8MiB --steps 1000000");
         let effect = if damage == Damage::Fail { Effect::Fail } else { Effect::Hang };
         let mut armed = self.arm(point, effect);
@@ -120,7 +132,7 @@ impl Stage {
         self.wait_hit(&armed);
         self.hurt(damage, &mut armed);
         let _ = command.wait();
-        self.cluster.wait_ready();
+        self.cluster.wait_heard();
         self.settled(&guest);
         if reach == Reach::Signals {
             let waits = |copy: &Copy| signal_waits(copy.pid, Signal::SIGUSR1);
@@ -144,11 +156,17 @@ impl Stage {
             Reach::Fence => self.with(FaultPoint::PersistReleased, Effect::Hang, begin, || std::thread::sleep(LONG)),
             Reach::Asked => self.with(FaultPoint::StartRestore, Effect::Hang, begin, || std::thread::sleep(LONG)),
             Reach::Doubt => self.with(FaultPoint::SendStarted, Effect::Hang, begin, || {
-                // The agent first, and then the tree's pid 1: nobody sees the end of the copy.
-                self.cluster.kill9(self.cluster.agent_pid("gpu1"));
-                self.copies(guest).iter().filter(|c| !c.frozen).for_each(|c| {
-                    kill(Pid::from_raw(parent(c.pid)), Signal::SIGKILL).unwrap();
+                // The agent first, and then the tree's pid 1, before the agent is started again: nobody sees the end.
+                let send = |pid: i32, signal| kill(Pid::from_raw(pid), signal).unwrap();
+                let node = self.cluster.node_pid("gpu1");
+                send(node, Signal::SIGSTOP);
+                send(self.cluster.agent_pid("gpu1"), Signal::SIGKILL);
+                self.running(guest).for_each(|c| send(parent(c.pid), Signal::SIGKILL));
+                self.cluster.wait("it to end", || match self.running(guest).next() {
+                    None => Ok(()),
+                    Some(copy) => Err(copy),
                 });
+                send(node, Signal::SIGCONT);
             }),
             Reach::End => {
                 let command = begin();
@@ -220,7 +238,8 @@ impl Stage {
         println!("  {phase:?}");
         match phase {
             None | Some(OffloadPhase::Failed | OffloadPhase::Away) => guest.goes_on(),
-            Some(OffloadPhase::InDoubt) => self.resolve(guest),
+            // The person accepts that work is repeated.
+            Some(OffloadPhase::InDoubt) => return self.resolve(guest),
             _ => {}
         }
         guest.never_went_back();
@@ -249,6 +268,10 @@ impl Stage {
             left if left.is_empty() => Ok(()),
             left => Err(left),
         });
+    }
+
+    fn running(&self, guest: &Guest) -> impl Iterator<Item = Copy> {
+        self.copies(guest).into_iter().filter(|c| !c.frozen)
     }
 
     /// Every process that runs this guest's program, on whichever node.

@@ -174,6 +174,9 @@ pub enum Command {
     TreeInit {
         /// Directory of the tree's control socket
         dir: PathBuf,
+        /// It is a guest on a lender.
+        #[arg(long)]
+        guest: bool,
     },
 }
 
