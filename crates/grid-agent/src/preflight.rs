@@ -22,6 +22,11 @@ impl Agent {
         if tree.root.stat.id != order.process {
             return Err(gone(order));
         }
+        if !self.is_hub() && !self.tree_roots().contains(&order.process.pid) {
+            let detail =
+                format!("process {} is {}'s own: only guests leave a lender", order.process.pid, self.cfg.node);
+            return Err(Reason::new(ReasonCode::Owner, detail));
+        }
         if !self.reaches(&order.destination) {
             return Err(Reason::new(ReasonCode::Silent, format!("no link to {}", order.destination)));
         }

@@ -75,7 +75,7 @@ fn the_daemon_has_no_right_of_roots_and_what_it_needs_is_its_own() {
         assert_eq!(owner(&cluster, secret), (0, 0, 0o600), "{secret}");
     }
     let hub: serde_json::Value = serde_json::from_str(&read(&cluster, "conf/hub.json")).unwrap();
-    let token = hub["token"].as_str().unwrap();
+    let token = hub["role"]["Hub"]["tokens"]["gpu1"].as_str().unwrap();
     assert!(token.len() >= 32 && !read(&cluster, "conf/head.json").contains(token));
     let environment = std::fs::read(format!("/proc/{first}/environ")).unwrap();
     assert!(environment.starts_with(b"PATH=") && environment.split(|b| *b == 0).count() == 2, "nothing of root's");

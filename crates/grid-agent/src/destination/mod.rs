@@ -16,6 +16,7 @@ use crate::data;
 use crate::faults;
 use crate::lease::no_lease;
 use crate::link::tracing_line;
+use crate::source::not_its_attempt;
 use crate::tree::{InitProcess, TreePlace, start_ticks, wait_gone};
 use grid_core::handover::{Destination, DestinationAction, DestinationInput, TreeCopy};
 use grid_os::cgroup::Controller;
@@ -90,6 +91,10 @@ impl Incoming {
         self.record.root.is_some_and(|r| start_ticks(r.pid) == Some(r.start_ticks)) && self.place.dir.exit().is_none()
     }
 
+    pub(crate) fn comes_from(&self, node: &NodeName) -> bool {
+        self.record.from == *node
+    }
+
     /// Ends the tree by force and waits until its pid 1 has written how, and has ended.
     pub(crate) fn end_tree(&self) {
         let ended = self.place.group.with(&[Controller::Freezer]).kill(Duration::from_secs(5));
@@ -129,6 +134,9 @@ impl Agent {
     pub(crate) fn heed_source(&mut self, from: NodeName, message: ToDestination, stage: Option<Stage>) {
         let attempt = message.attempt().clone();
         if let Some(incoming) = self.incoming.get(&attempt) {
+            if !incoming.comes_from(&from) {
+                return not_its_attempt(&attempt, &from);
+            }
             // A staged copy that was killed meanwhile must not be called running.
             let vanished = incoming.machine.state == DestinationState::Staged && !incoming.root_lives();
             if vanished && matches!(message, ToDestination::Go { .. }) {
@@ -136,7 +144,7 @@ impl Agent {
             }
             return self.step_destination(&attempt, DestinationInput::Received(message));
         }
-        if self.answer_from_ledger(&attempt, &message) {
+        if self.answer_from_ledger(&attempt, &from, &message) {
             return;
         }
         match (message, stage) {
@@ -149,12 +157,13 @@ impl Agent {
         let mut incoming = self.incoming_of(&attempt, from, stage);
         let room = self.has_room().and_then(|()| self.admit(&incoming.record.from, &incoming.record.stage));
         incoming.staging = room.is_ok();
+        let source = incoming.record.from.clone();
         self.incoming.insert(attempt.clone(), incoming);
         self.step_destination(&attempt, DestinationInput::StageRequested);
         match room {
             Ok(()) if !self.is_hub() => self.start_staging(&attempt, None),
             Ok(()) => {
-                if let Some(stream) = self.take_data(&attempt) {
+                if let Some(stream) = self.take_data(&attempt, &source) {
                     self.start_staging(&attempt, Some(stream));
                 }
             }

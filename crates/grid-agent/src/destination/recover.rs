@@ -5,6 +5,7 @@ use super::{Record, TreeCopy};
 use crate::AgentError;
 use crate::agent::Agent;
 use crate::link::tracing_line;
+use crate::source::not_its_attempt;
 use crate::tree::TreePlace;
 use grid_core::handover::{Destination, DestinationAction, DestinationInput, answer_unknown};
 use grid_types::handover::{DestinationState, ToDestination};
@@ -48,7 +49,7 @@ impl Agent {
     }
 
     /// An attempt that is over is in the ledger alone; its machine is made again for as long as it takes to answer.
-    pub(super) fn answer_from_ledger(&mut self, attempt: &AttemptId, message: &ToDestination) -> bool {
+    pub(super) fn answer_from_ledger(&mut self, attempt: &AttemptId, from: &NodeName, message: &ToDestination) -> bool {
         let row = match self.ledger.destination::<Record>(attempt) {
             Ok(Some(row)) => row,
             Ok(None) => return false,
@@ -58,6 +59,10 @@ impl Agent {
                 return true;
             }
         };
+        if row.detail.from != *from {
+            not_its_attempt(attempt, from);
+            return true;
+        }
         let mut incoming = self.incoming_of(attempt, row.detail.from.clone(), row.detail.stage.clone());
         incoming.record = row.detail;
         (incoming.machine, _) = Destination::recover(attempt.clone(), row.state, row.released, TreeCopy::Gone);

@@ -1,7 +1,7 @@
 //! What becomes of attempts: reports, recovery after a restart, peers that come and go.
 
 use super::hold::{home_copy, pending_signals};
-use super::{Outgoing, Record};
+use super::{Outgoing, Record, not_its_attempt};
 use crate::AgentError;
 use crate::agent::Agent;
 use crate::destination::wait_for_criu;
@@ -89,7 +89,7 @@ impl Agent {
 
     /// An attempt that is over is in the ledger alone; its machine is made again for as long as it takes to answer. (A
     /// destination that never heard of the abort holds a staged copy until it does.)
-    pub(super) fn answer_from_source_ledger(&mut self, attempt: &AttemptId, message: ToSource) {
+    pub(super) fn answer_from_source_ledger(&mut self, attempt: &AttemptId, from: &NodeName, message: ToSource) {
         let row = match self.ledger.source::<Record>(attempt) {
             Ok(Some(row)) => row,
             Ok(None) => {
@@ -98,6 +98,9 @@ impl Agent {
             // What cannot be read must not be answered as if it were unknown.
             Err(e) => return tracing_line(&e.to_string()),
         };
+        if row.detail.order.destination != *from {
+            return not_its_attempt(attempt, from);
+        }
         let hold = self.hierarchies.group(&row.detail.hold, &[Controller::Freezer]);
         let signals = row.detail.signals.clone();
         let (machine, _) = Source::recover(attempt.clone(), row.state, HomeCopy::Gone, signals);

@@ -401,6 +401,11 @@ impl Cluster {
         procs::all().iter().any(is_it).then_some(()).ok_or_else(|| format!("no criu on {node}"))
     }
 
+    /// Everything that one program wrote: `agent` and `daemon` are the head's.
+    pub fn log(&self, program: &str) -> String {
+        std::fs::read_to_string(self.state.join(format!("log/{program}.log"))).unwrap_or_default()
+    }
+
     /// What the cluster's programs wrote last.
     pub fn logs(&self) -> String {
         let mut text = String::new();

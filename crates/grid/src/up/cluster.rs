@@ -7,10 +7,12 @@ use super::{Account, UpError, account, down, failed, tell};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
 use grid_os::pidfd::PidFd;
 use grid_os::spawn::{Place, spawn};
+use grid_types::NodeName;
 use grid_types::api::{NodeView, Status};
 use grid_types::exit::FaultClass;
 use nix::libc;
 use nix::sys::signal::{SigSet, Signal};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -178,20 +180,28 @@ fn make_state(plan: &Plan, account: Account) -> Result<(), UpError> {
     write_private(&plan.state.join("conf/plan.json"), plan, None)
 }
 
-/// What each daemon needs to know, with a secret of this run: who knows it may speak to the head's agent.
+/// What each daemon needs to know, with a secret of this run for each worker: who knows it may speak to the head's agent
+/// as that worker.
 fn write_configs(plan: &Plan, account: Account) -> Result<(), UpError> {
+    let tokens = plan.nodes.iter().map(|node| Ok((node.name.clone(), token()?)));
+    let tokens: BTreeMap<NodeName, String> = tokens.collect::<Result<_, UpError>>()?;
+    write_private(&plan.state.join("conf/hub.json"), &plan.hub_config(&plan.head()?, &tokens), None)?;
+    // No token in it: the daemon's uid is what the agent goes by.
+    write_private(&plan.state.join("conf/head.json"), &plan.head_config(), Some(account.gid))?;
+    for node in &plan.nodes {
+        let own = plan.spoke_config(node, &tokens[&node.name]);
+        write_private(&plan.state.join(format!("conf/{}.json", node.name)), &own, None)?;
+    }
+    Ok(())
+}
+
+/// 256 bits that nobody can guess.
+fn token() -> Result<String, UpError> {
     let mut bytes = [0u8; 32];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut f| std::io::Read::read_exact(&mut f, &mut bytes))
         .map_err(failed("/dev/urandom"))?;
-    let token: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-    write_private(&plan.state.join("conf/hub.json"), &plan.hub_config(&plan.head()?, &token), None)?;
-    // No token in it: the daemon's uid is what the agent goes by.
-    write_private(&plan.state.join("conf/head.json"), &plan.head_config(), Some(account.gid))?;
-    for node in &plan.nodes {
-        write_private(&plan.state.join(format!("conf/{}.json", node.name)), &plan.spoke_config(node, &token), None)?;
-    }
-    Ok(())
+    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
 }
 
 /// Writes a file that root alone may read, and this group where one is named; nobody but root may change it.

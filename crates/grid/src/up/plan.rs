@@ -7,6 +7,7 @@ use grid_types::exit::FaultClass;
 use grid_types::policy::{Config, Role};
 use grid_types::{Bytes, MilliCpu, NodeName, Resources};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -41,7 +42,9 @@ impl LocalSize {
 pub struct NodePlan {
     /// Its name.
     pub name: NodeName,
-    /// Limits of the node's control group.
+    /// What it lends in all.
+    pub lends: Resources,
+    /// Limits of the node's control group: that, and room for its agent.
     pub limits: Resources,
     /// Name of the head's end of its veth pair.
     pub veth_head: String,
@@ -95,6 +98,7 @@ impl Plan {
                 };
                 NodePlan {
                     name: n.name.clone(),
+                    lends: total,
                     limits: total.saturating_add(&AGENT_ROOM),
                     veth_head: format!("g{tag:04x}h{i}"),
                     veth_node: format!("g{tag:04x}n{i}"),
@@ -170,29 +174,29 @@ impl Plan {
     }
 
     /// How the head's agent is started.
-    pub fn hub_config(&self, head: &NodeName, token: &str) -> AgentConfig {
+    pub fn hub_config(&self, head: &NodeName, tokens: &BTreeMap<NodeName, String>) -> AgentConfig {
         let daemon_uid = self.daemon.map_or(0, |d| d.uid);
         let listen = self.nodes.iter().map(|n| SocketAddr::from((n.address_head, HUB_PORT))).collect();
-        let role = AgentRole::Hub { listen, socket: self.agent_socket(), daemon_uid };
-        self.agent_config(head, role, token, false)
+        let role = AgentRole::Hub { listen, socket: self.agent_socket(), daemon_uid, tokens: tokens.clone() };
+        self.agent_config(head, role, None)
     }
 
     /// How a worker's agent is started.
     pub fn spoke_config(&self, node: &NodePlan, token: &str) -> AgentConfig {
-        let role = AgentRole::Spoke { hub: SocketAddr::from((node.address_head, HUB_PORT)) };
-        self.agent_config(&node.name, role, token, true)
+        let hub = SocketAddr::from((node.address_head, HUB_PORT));
+        let role = AgentRole::Spoke { hub, token: token.to_owned() };
+        self.agent_config(&node.name, role, Some(node.lends))
     }
 
-    fn agent_config(&self, node: &NodeName, role: AgentRole, token: &str, node_is_group: bool) -> AgentConfig {
+    fn agent_config(&self, node: &NodeName, role: AgentRole, lends: Option<Resources>) -> AgentConfig {
         AgentConfig {
             node: node.clone(),
             role,
             state_dir: self.state.join("nodes").join(node.as_str()),
             run_dir: self.run_dir().join(node.as_str()),
-            token: token.to_owned(),
             criu: self.criu.clone(),
             cgroup: format!("{}/{node}", self.cgroup),
-            node_is_group,
+            lends,
             program: self.program.clone(),
         }
     }
