@@ -2,6 +2,7 @@
 
 use super::{ProcError, ProcRoot, sockets, vanished};
 use grid_types::facts::{FdFacts, FdKind};
+use grid_types::units::Bytes;
 use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
 use std::collections::HashSet;
 
@@ -24,6 +25,8 @@ pub(super) struct Fds {
     pub(super) locks: Vec<u64>,
     /// Inodes of memory files, by which another holder is found.
     pub(super) memfds: Vec<u64>,
+    /// Files whose names are gone, and what they occupy.
+    pub(super) unnamed: Vec<(String, Bytes)>,
     pub(super) unreadable: Vec<String>,
 }
 
@@ -84,6 +87,9 @@ impl ProcRoot {
             Err(e) => return Err(e),
         };
         let kind = self.kind(&relative, &target);
+        if let FdKind::File { path, deleted: true } = &kind {
+            all.unnamed.extend(self.occupied(&relative).map(|bytes| (path.clone(), bytes)));
+        }
         if kind == FdKind::MemFd {
             all.memfds.extend(info.inode);
         }
@@ -93,6 +99,17 @@ impl ProcRoot {
         all.locks.extend(info.locks);
         all.facts.push(FdFacts { fd, kind, mount_id: info.mount_id, foreign_mount, flags: info.flags });
         Ok(())
+    }
+
+    /// What the file behind a link of `/proc` occupies, by the kernel's own knowledge; `None` in a saved tree, which
+    /// has no such files, and where it is gone.
+    pub(super) fn occupied(&self, relative: &str) -> Option<Bytes> {
+        if !self.live {
+            return None;
+        }
+        let stat = statx(CWD, self.path(relative), AtFlags::STATX_DONT_SYNC, StatxFlags::BLOCKS).ok()?;
+        // stx_blocks counts units of 512 bytes, whatever the file system's own (statx(2)).
+        Some(Bytes(stat.stx_blocks * 512))
     }
 
     fn kind(&self, relative: &str, target: &str) -> FdKind {
