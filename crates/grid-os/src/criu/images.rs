@@ -130,10 +130,11 @@ pub fn send_images(dir: &Path, to: &mut impl Write) -> Result<u64, CriuError> {
     Ok(total)
 }
 
-/// What is sent in place of a core image; `None` where it goes as it is.
+/// What is sent in place of an image; `None` where it goes as it is.
 fn in_place_of(name: &str, path: &Path, size: u64, root: &[u32]) -> io::Result<Option<Vec<u8>>> {
     let thread = name.strip_prefix("core-").and_then(|n| n.strip_suffix(".img")?.parse().ok());
     match thread.filter(|_| size <= MAX_FILE) {
+        None if name == "files.img" && size <= MAX_FILE => Ok(corrected::corrected_files(&fs::read(path)?)),
         Some(thread) => Ok(corrected::corrected(&fs::read(path)?, root.contains(&thread))),
         None => Ok(None),
     }

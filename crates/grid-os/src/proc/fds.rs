@@ -17,6 +17,10 @@ const HARMLESS: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random
 /// Anonymous inodes that CRIU saves.
 const SAVEABLE: [&str; 6] = ["[eventpoll]", "[eventfd]", "[timerfd]", "[signalfd]", "inotify", "[inotify]"];
 
+/// Clocks by their numbers (clock_gettime(2)).
+const CLOCK_REALTIME: i32 = 0;
+const CLOCK_MONOTONIC: i32 = 1;
+
 /// The descriptors of a process and what came to light with them.
 #[derive(Default)]
 pub(super) struct Fds {
@@ -37,6 +41,8 @@ struct Info {
     mount_id: Option<i32>,
     inode: Option<u64>,
     locks: Vec<u64>,
+    /// Clock of a timerfd.
+    clock: Option<i32>,
 }
 
 impl ProcRoot {
@@ -86,7 +92,11 @@ impl ProcRoot {
             Err(e) if closed(&e) => return Ok(()),
             Err(e) => return Err(e),
         };
-        let kind = self.kind(&relative, &target);
+        let mut kind = self.kind(&relative, &target);
+        // CRIU restores timers of these two clocks only.
+        if let Some(clock) = info.clock.filter(|clock| ![CLOCK_REALTIME, CLOCK_MONOTONIC].contains(clock)) {
+            kind = FdKind::AnonOther { what: format!("[timerfd] of clock {clock}") };
+        }
         if let FdKind::File { path, deleted: true } = &kind {
             all.unnamed.extend(self.occupied(&relative).map(|bytes| (path.clone(), bytes)));
         }
@@ -216,6 +226,7 @@ fn info(text: &str) -> Info {
             "flags" => info.flags = u32::from_str_radix(value, 8).ok(),
             "mnt_id" => info.mount_id = value.parse().ok(),
             "ino" => info.inode = value.parse().ok(),
+            "clockid" => info.clock = value.parse().ok(),
             "lock" => info.locks.extend(locked_inode(value)),
             _ => {}
         }

@@ -43,7 +43,7 @@ pub fn compact(list: &List) -> String {
             Expect::Later | Expect::Refused => format!("stays {codes}"),
         };
         let fix = if expect == Expect::Later { "will move when started by `grid run`" } else { fix };
-        let _ = writeln!(text, "| {} | {today} | {} |", cell(&names.join(", ")), cell(fix));
+        let _ = writeln!(text, "| {} | {today} | {} |", cell(&names.join("; ")), cell(fix));
     }
     text
 }
