@@ -69,6 +69,10 @@ lint: cargo ## format, clippy, docs, licences and sources of dependencies
 bench: root cargo deps criu build ## the measurements of bench/README.md
 	@$(with_criu); export GRID_BIN="$(TARGET_DIR)/release"; bench/run
 
+.PHONY: units
+units: ## how exposed the systemd units are, by systemd's own measure (0 safe, 10 not)
+	@cd dist/systemd && for u in grid-*.service; do systemd-analyze security --offline=true --no-pager "./$$u" | tail -1; done
+
 .PHONY: clean
 clean: ## removes target/ and .grid/: all that was built or fetched here
 	$(CARGO) clean

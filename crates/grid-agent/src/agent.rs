@@ -1,6 +1,7 @@
 //! The agent's one task: takes inputs in order, owns all state, answers requests.
 
 use crate::destination::{Incoming, StageOutcome};
+use crate::faults::Faults;
 use crate::lease::Lease;
 use crate::ledger::Ledger;
 use crate::link::{Greeter, Outbox, bind_unix, keep_dialling, serve_tcp, serve_unix, tracing_line};
@@ -30,7 +31,7 @@ pub(crate) enum Input {
     LinkUp { party: Party, outbox: Outbox, boot_id: Option<String> },
     LinkDown { party: Party, outbox: Outbox },
     Frame(Frame),
-    DataLink { attempt: AttemptId, stream: TcpStream },
+    DataLink { attempt: AttemptId, from: NodeName, stream: TcpStream },
     Dumped { attempt: AttemptId, outcome: DumpOutcome },
     StageEnded { attempt: AttemptId, outcome: StageOutcome },
     Deadline { attempt: AttemptId, armed: u64 },
@@ -48,6 +49,7 @@ pub(crate) struct Agent {
     pub(crate) hierarchies: Hierarchies,
     pub(crate) criu: Criu,
     pub(crate) ledger: Ledger,
+    pub(crate) faults: Faults,
     pub(crate) proc: ProcRoot,
     sample: Option<Sample>,
     node: NodeReader,
@@ -58,7 +60,7 @@ pub(crate) struct Agent {
     pub(crate) incoming: BTreeMap<AttemptId, Incoming>,
     pub(crate) leases: BTreeMap<LeaseId, Lease>,
     /// Data connections that came before the frame that explains them.
-    pub(crate) early: HashMap<AttemptId, TcpStream>,
+    pub(crate) early: HashMap<AttemptId, (NodeName, TcpStream)>,
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
 }
 
@@ -68,13 +70,16 @@ pub async fn run(cfg: AgentConfig) -> Result<(), AgentError> {
     let mut agent = Agent::new(cfg, inputs.clone())?;
     agent.recover()?;
     let greeter = Greeter {
-        token: agent.cfg.token.clone(),
+        tokens: match &agent.cfg.role {
+            AgentRole::Hub { tokens, .. } => tokens.clone(),
+            AgentRole::Spoke { hub: _, token } => [(agent.cfg.node.clone(), token.clone())].into(),
+        },
         node: agent.cfg.node.clone(),
         boot_id: agent.boot_id.clone(),
         inputs: inputs.clone(),
     };
     match agent.cfg.role.clone() {
-        AgentRole::Hub { listen, socket } => {
+        AgentRole::Hub { listen, socket, daemon_uid, .. } => {
             for address in listen {
                 let listener = tokio::net::TcpListener::bind(address).await.map_err(|source| AgentError::Io {
                     action: "listen on",
@@ -83,9 +88,9 @@ pub async fn run(cfg: AgentConfig) -> Result<(), AgentError> {
                 })?;
                 tokio::spawn(serve_tcp(listener, greeter.clone()));
             }
-            tokio::spawn(serve_unix(bind_unix(&socket)?, greeter));
+            tokio::spawn(serve_unix(bind_unix(&socket, daemon_uid)?, greeter, daemon_uid));
         }
-        AgentRole::Spoke { hub } => {
+        AgentRole::Spoke { hub, .. } => {
             tokio::spawn(keep_dialling(hub, greeter));
         }
     }
@@ -128,6 +133,7 @@ impl Agent {
         let ledger = Ledger::open(&cfg.state_dir.join("ledger.db"))?;
         let group = hierarchies.group(&cfg.cgroup, &BOUNDED);
         let bounds = cfg.node_is_group.then(|| node_cgroup(&group)).flatten();
+        let faults = Faults::of(&cfg.state_dir);
         let node = NodeReader::new(bounds).map_err(|e| clock(std::io::Error::other(e)))?;
         Ok(Self {
             proc: ProcRoot::new("/proc"),
@@ -144,6 +150,7 @@ impl Agent {
             hierarchies,
             criu,
             ledger,
+            faults,
             node,
             inputs,
         })
@@ -161,7 +168,7 @@ impl Agent {
             Input::LinkUp { party, outbox, boot_id } => self.link_up(party, outbox, boot_id),
             Input::LinkDown { party, outbox } => self.link_down(&party, &outbox),
             Input::Frame(frame) => self.route(frame),
-            Input::DataLink { attempt, stream } => self.data_link(&attempt, stream),
+            Input::DataLink { attempt, from, stream } => self.data_link(&attempt, from, stream),
             Input::Dumped { attempt, outcome } => self.dumped(&attempt, outcome),
             Input::StageEnded { attempt, outcome } => self.stage_ended(&attempt, outcome),
             Input::Deadline { attempt, armed } => self.deadline(&attempt, armed),
@@ -254,18 +261,22 @@ impl Agent {
 
     fn receive(&mut self, frame: Frame) {
         match (frame.body, frame.from) {
-            (Body::Request { id, request }, from) => {
+            (Body::Request { id, request }, Party::Daemon) => {
                 let result = self.answer(*request).map(Box::new).map_err(|reason| Refusal { reason });
-                self.say(from, Body::Response { id, result });
+                self.say(Party::Daemon, Body::Response { id, result });
             }
             (Body::Down { message, stage }, Party::Agent(from)) => self.heed_source(from, message, stage.map(|s| *s)),
-            (Body::Up { message }, Party::Agent(_)) => self.heed_destination(message),
+            (Body::Up { message }, Party::Agent(from)) => self.heed_destination(&from, message),
             _ => {}
         }
     }
 
     fn answer(&mut self, request: Request) -> Result<Answer, Reason> {
         match request {
+            Request::Processes | Request::Trees { .. } if !self.is_hub() => {
+                // A head asks for its own node's; a lender's processes are nobody's business.
+                Err(Reason::new(ReasonCode::Owner, format!("the processes of {} are its own", self.cfg.node)))
+            }
             Request::Processes => self.processes(),
             Request::Trees { roots } => self.trees(&roots),
             Request::OpenLease { lease } => self.open_lease(lease),

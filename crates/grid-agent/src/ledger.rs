@@ -1,8 +1,9 @@
 //! The agent's durable ledger of handovers and leases: SQLite, WAL, full sync, because promises hang on it.
 //!
 //! Owns the file. Persist, then speak: every method returns after the commit. A corrupt or newer file is refused
-//! with what to do, never overwritten.
+//! with what to do, never overwritten. On a full disk what is under way can still be written down: room is held for it.
 
+use grid_os::ballast::Ballast;
 use grid_types::handover::{DestinationState, SourceState};
 use grid_types::{AttemptId, LeaseId};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -74,11 +75,20 @@ pub struct Row<S, D> {
 pub struct Ledger {
     db: Connection,
     path: PathBuf,
+    ballast: Ballast,
 }
 
 impl Ledger {
-    /// Opens or makes the ledger.
+    /// Opens or makes the ledger. On a full disk the room that was held for it is let go.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
+        let ballast = Ballast::of(path);
+        match Self::open_once(path) {
+            Err(LedgerError::Sqlite { source, .. }) if is_full(&source) && ballast.let_go() => Self::open_once(path),
+            other => other,
+        }
+    }
+
+    fn open_once(path: &Path) -> Result<Self, LedgerError> {
         let err = |source| LedgerError::Sqlite { path: path.to_owned(), source };
         grid_os::private_file(path).map_err(|source| LedgerError::Io { path: path.to_owned(), source })?;
         let db = Connection::open(path).map_err(err)?;
@@ -100,7 +110,24 @@ impl Ledger {
             )
             .map_err(err)?;
         }
-        Ok(Self { db, path: path.to_owned() })
+        Ok(Self { db, path: path.to_owned(), ballast: Ballast::of(path) })
+    }
+
+    /// Holds room for the end of whatever is begun next.
+    ///
+    /// # Errors
+    /// Where the disk is full: nothing must be begun.
+    pub fn hold_room(&self) -> Result<(), LedgerError> {
+        self.ballast.hold().map_err(|source| LedgerError::Io { path: self.path.clone(), source })
+    }
+
+    /// Writes; where the disk is full, once more in the room that was held.
+    fn write(&self, run: impl Fn(&Connection) -> rusqlite::Result<usize>) -> Result<(), LedgerError> {
+        let done = match run(&self.db) {
+            Err(e) if is_full(&e) && self.ballast.let_go() => run(&self.db),
+            other => other,
+        };
+        done.map(|_| ()).map_err(self.err())
     }
 
     fn err(&self) -> impl Fn(rusqlite::Error) -> LedgerError + '_ {
@@ -131,11 +158,8 @@ impl Ledger {
         detail: &D,
     ) -> Result<(), LedgerError> {
         let (state, detail) = (self.encode("source", &state)?, self.encode("source", detail)?);
-        self.db
-            .prepare_cached("INSERT OR REPLACE INTO source VALUES (?1, ?2, ?3)")
-            .and_then(|mut s| s.execute(params![attempt.as_str(), state, detail]))
-            .map_err(self.err())?;
-        Ok(())
+        let sql = "INSERT OR REPLACE INTO source VALUES (?1, ?2, ?3)";
+        self.write(|db| db.prepare_cached(sql)?.execute(params![attempt.as_str(), state, detail]))
     }
 
     /// Records the destination's side of an attempt.
@@ -147,29 +171,44 @@ impl Ledger {
         detail: &D,
     ) -> Result<(), LedgerError> {
         let (state, detail) = (self.encode("destination", &state)?, self.encode("destination", detail)?);
-        self.db
-            .prepare_cached("INSERT OR REPLACE INTO destination VALUES (?1, ?2, ?3, ?4)")
-            .and_then(|mut s| s.execute(params![attempt.as_str(), state, released, detail]))
-            .map_err(self.err())?;
-        Ok(())
+        let sql = "INSERT OR REPLACE INTO destination VALUES (?1, ?2, ?3, ?4)";
+        self.write(|db| db.prepare_cached(sql)?.execute(params![attempt.as_str(), state, released, detail]))
     }
 
     /// Every recorded source's side.
     pub fn sources<D: DeserializeOwned>(&self) -> Result<Vec<Row<SourceState, D>>, LedgerError> {
-        let rows = self.rows("SELECT attempt, state, 0, detail FROM source ORDER BY rowid")?;
-        rows.into_iter().map(|r| self.row(r)).collect()
+        self.newest_sources(u32::MAX)
+    }
+
+    /// The source's sides that were written last, at most so many, in the order of writing.
+    pub fn newest_sources<D: DeserializeOwned>(&self, most: u32) -> Result<Vec<Row<SourceState, D>>, LedgerError> {
+        self.newest("SELECT attempt, state, 0, detail FROM source ORDER BY rowid DESC LIMIT ?1", most)
     }
 
     /// Every recorded destination's side.
     pub fn destinations<D: DeserializeOwned>(&self) -> Result<Vec<Row<DestinationState, D>>, LedgerError> {
-        let rows = self.rows("SELECT attempt, state, released, detail FROM destination ORDER BY rowid")?;
-        rows.into_iter().map(|r| self.row(r)).collect()
+        self.newest_destinations(u32::MAX)
     }
 
-    fn rows(&self, sql: &str) -> Result<Vec<(String, String, bool, String)>, LedgerError> {
-        let mut statement = self.db.prepare(sql).map_err(self.err())?;
-        let rows = statement.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?))).map_err(self.err())?;
-        rows.collect::<Result<_, _>>().map_err(self.err())
+    /// The destination's sides that were written last, at most so many, in the order of writing.
+    pub fn newest_destinations<D: DeserializeOwned>(
+        &self,
+        most: u32,
+    ) -> Result<Vec<Row<DestinationState, D>>, LedgerError> {
+        self.newest("SELECT attempt, state, released, detail FROM destination ORDER BY rowid DESC LIMIT ?1", most)
+    }
+
+    fn newest<S: DeserializeOwned, D: DeserializeOwned>(
+        &self,
+        sql: &str,
+        most: u32,
+    ) -> Result<Vec<Row<S, D>>, LedgerError> {
+        let mut statement = self.db.prepare_cached(sql).map_err(self.err())?;
+        let read = |r: &rusqlite::Row<'_>| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?));
+        let rows = statement.query_map([most], read).map_err(self.err())?;
+        let mut rows: Vec<_> = rows.collect::<Result<_, _>>().map_err(self.err())?;
+        rows.reverse();
+        rows.into_iter().map(|r| self.row(r)).collect()
     }
 
     fn row<S: DeserializeOwned, D: DeserializeOwned>(
@@ -181,12 +220,24 @@ impl Ledger {
         Ok(Row { attempt: AttemptId(attempt), state, released, detail })
     }
 
+    /// One recorded source's side, where there is one.
+    pub fn source<D: DeserializeOwned>(&self, attempt: &AttemptId) -> Result<Option<Row<SourceState, D>>, LedgerError> {
+        self.one("SELECT attempt, state, 0, detail FROM source WHERE attempt = ?1", attempt)
+    }
+
     /// One recorded destination's side, where there is one.
     pub fn destination<D: DeserializeOwned>(
         &self,
         attempt: &AttemptId,
     ) -> Result<Option<Row<DestinationState, D>>, LedgerError> {
-        let sql = "SELECT attempt, state, released, detail FROM destination WHERE attempt = ?1";
+        self.one("SELECT attempt, state, released, detail FROM destination WHERE attempt = ?1", attempt)
+    }
+
+    fn one<S: DeserializeOwned, D: DeserializeOwned>(
+        &self,
+        sql: &str,
+        attempt: &AttemptId,
+    ) -> Result<Option<Row<S, D>>, LedgerError> {
         let row = self
             .db
             .query_row(sql, [attempt.as_str()], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))
@@ -198,17 +249,13 @@ impl Ledger {
     /// Records a lease.
     pub fn put_lease<D: Serialize>(&self, lease: &LeaseId, detail: &D) -> Result<(), LedgerError> {
         let detail = self.encode("lease", detail)?;
-        self.db
-            .prepare_cached("INSERT OR REPLACE INTO lease VALUES (?1, ?2)")
-            .and_then(|mut s| s.execute(params![lease.as_str(), detail]))
-            .map_err(self.err())?;
-        Ok(())
+        let sql = "INSERT OR REPLACE INTO lease VALUES (?1, ?2)";
+        self.write(|db| db.prepare_cached(sql)?.execute(params![lease.as_str(), detail]))
     }
 
     /// Forgets a lease whose control group is gone.
     pub fn drop_lease(&self, lease: &LeaseId) -> Result<(), LedgerError> {
-        self.db.execute("DELETE FROM lease WHERE lease = ?1", [lease.as_str()]).map_err(self.err())?;
-        Ok(())
+        self.write(|db| db.execute("DELETE FROM lease WHERE lease = ?1", [lease.as_str()]))
     }
 
     /// Every recorded lease.
@@ -222,6 +269,12 @@ impl Ledger {
             .map(|(id, json)| Ok((LeaseId(id.clone()), self.decode(&id, &json)?)))
             .collect()
     }
+}
+
+/// No room on the disk; SQLite says so in several ways.
+fn is_full(e: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{CannotOpen, DiskFull, SystemIoFailure};
+    matches!(e.sqlite_error_code(), Some(DiskFull | SystemIoFailure | CannotOpen))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 mod agent;
 mod data;
 mod destination;
+mod faults;
 mod gate;
 mod lease;
 mod ledger;
@@ -25,6 +26,7 @@ pub use ledger::{Ledger, LedgerError};
 
 use grid_types::NodeName;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -39,8 +41,6 @@ pub struct AgentConfig {
     pub state_dir: PathBuf,
     /// Volatile state on memory: images of moves under way.
     pub run_dir: PathBuf,
-    /// The cluster's secret.
-    pub token: String,
     /// CRIU's program.
     pub criu: PathBuf,
     /// Relative path below which all control groups of this node are made.
@@ -60,11 +60,17 @@ pub enum AgentRole {
         listen: Vec<SocketAddr>,
         /// Where the head's daemon comes.
         socket: PathBuf,
+        /// Whose that socket is: who comes there as anybody else but root is refused.
+        daemon_uid: u32,
+        /// The secret of each worker: who shows it is that worker, and no other.
+        tokens: BTreeMap<NodeName, String>,
     },
     /// A worker's agent.
     Spoke {
         /// The hub.
         hub: SocketAddr,
+        /// Its own secret.
+        token: String,
     },
 }
 

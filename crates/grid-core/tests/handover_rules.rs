@@ -2,7 +2,7 @@
 
 use grid_core::handover::{
     Destination, DestinationAction as D, DestinationInput as DIn, DestinationReport, GoneProof, HomeCopy, Source,
-    SourceAction as S, SourceInput as SIn, SourceReport, answer_unknown, answer_unknown_at_source,
+    SourceAction as S, SourceInput as SIn, SourceReport, TreeCopy, answer_unknown, answer_unknown_at_source,
 };
 use grid_types::event::Resolution;
 use grid_types::handover::{DestinationState as DS, SourceState as SS, ToDestination, ToSource};
@@ -256,34 +256,32 @@ fn an_end_that_was_seen_says_started() {
 
 #[test]
 fn a_destination_recovers_from_what_it_wrote() {
+    use TreeCopy::{Ended, Frozen, Gone, Runs};
     let failed = |why: &str| D::Send(ToSource::StageFailed { attempt: a(), detail: why.to_owned() });
-    // ledger, released, alive, frozen
+    let gone_when = "the staged copy was gone when the agent restarted";
     let cases = [
-        (DS::Staged, false, true, true, vec![D::Send(ready())]),
-        (DS::Staged, false, true, false, vec![D::Persist(DS::Lost), D::Discard, D::DisarmFence, D::Send(gone())]),
-        (DS::Running, false, true, true, vec![D::Send(started())]),
-        (DS::Running, false, true, false, vec![D::ArmFence, D::Send(started())]),
-        (DS::Running, true, true, true, vec![D::Thaw]),
-        (DS::Running, true, true, false, vec![]),
-        (DS::Running, false, false, false, vec![D::Persist(DS::Lost), D::DisarmFence, D::Send(gone())]),
-        (DS::Refused, false, true, true, vec![D::Discard, D::Send(never_ran())]),
-        (
-            DS::Staged,
-            false,
-            false,
-            false,
-            vec![D::Persist(DS::Refused), D::Discard, failed("the staged copy was gone when the agent restarted")],
-        ),
+        (DS::Staged, false, Frozen, vec![D::Send(ready())]),
+        (DS::Staged, false, Runs, vec![D::Persist(DS::Lost), D::Discard, D::DisarmFence, D::Send(gone())]),
+        (DS::Staged, false, Gone, vec![D::Persist(DS::Refused), D::Discard, failed(gone_when)]),
+        (DS::Staged, false, Ended, vec![D::Persist(DS::Refused), D::Discard, failed(gone_when)]),
+        (DS::Running, false, Frozen, vec![D::Send(started())]),
+        (DS::Running, false, Runs, vec![D::ArmFence, D::Send(started())]),
+        (DS::Running, true, Frozen, vec![D::Thaw]),
+        (DS::Running, true, Runs, vec![]),
+        (DS::Running, false, Gone, vec![D::Persist(DS::Lost), D::DisarmFence, D::Send(gone())]),
+        (DS::Running, false, Ended, vec![D::Persist(DS::Ended), D::DisarmFence, D::Send(started())]),
+        (DS::Running, true, Ended, vec![D::Persist(DS::Ended), D::DisarmFence]),
+        (DS::Refused, false, Frozen, vec![D::Discard, D::Send(never_ran())]),
     ];
-    for (ledger, released, alive, frozen, want) in cases {
-        let (_, actions) = Destination::recover(a(), ledger, released, alive, frozen);
-        assert_eq!(d_deeds(actions), want, "{ledger:?} {released} {alive} {frozen}");
+    for (ledger, released, copy, want) in cases {
+        let (_, actions) = Destination::recover(a(), ledger, released, copy);
+        assert_eq!(d_deeds(actions), want, "{ledger:?} {released} {copy:?}");
     }
 }
 
 #[test]
 fn a_copy_recovered_before_its_thaw_runs_when_the_owner_speaks() {
-    let (mut d, _) = Destination::recover(a(), DS::Running, false, true, true);
+    let (mut d, _) = Destination::recover(a(), DS::Running, false, TreeCopy::Frozen);
     assert!(d.step(DIn::Received(released(&[]))).contains(&D::Thaw));
 }
 

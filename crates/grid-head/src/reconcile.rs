@@ -5,11 +5,15 @@ use crate::head::{Head, Heard, log};
 use grid_engine::{Agents, Engine};
 use grid_os::clock::boot_ms;
 use grid_types::boost::{Boost, BoostState, EndReason};
-use grid_types::event::{Direction, Event, OffloadPhase};
+use grid_types::event::{Direction, Event, OffloadPhase, OffloadRecord};
 use grid_types::handover::DestinationState;
 use grid_types::wire::{Answer, AttemptHolding, LeaseHolding, MoveReport, Notice, Request, TreeHolding};
 use grid_types::{AttemptId, BoostId, Millis, NodeName, OffloadId};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
+/// What is under way for so long without a word is asked about.
+const ASK_AFTER: Duration = Duration::from_secs(3);
 /// Moves of less memory say nothing about the rate of a link.
 const RATE_FROM: u64 = 32 << 20;
 
@@ -79,6 +83,30 @@ impl Head {
         }
     }
 
+    /// A word of an agent's can get lost. What is under way since the last look is asked about.
+    pub(crate) async fn keep_asking(self) {
+        let mut before = BTreeSet::new();
+        loop {
+            tokio::time::sleep(ASK_AFTER).await;
+            let now = self.under_way();
+            let nodes: BTreeSet<NodeName> = now.intersection(&before).map(|(_, node)| node.clone()).collect();
+            for node in &nodes {
+                self.reconcile(node).await;
+            }
+            before = now;
+        }
+    }
+
+    /// Attempts whose outcome is not known yet, and who knows it.
+    fn under_way(&self) -> BTreeSet<(AttemptId, NodeName)> {
+        let from = |o: &OffloadRecord| match o.phase {
+            OffloadPhase::Moving => Some((o.attempt.clone(), o.source.clone())),
+            OffloadPhase::Returning => Some((o.attempt.clone(), o.destination.clone())),
+            _ => None,
+        };
+        self.inner.borrow().state.offloads.values().filter_map(from).collect()
+    }
+
     fn measure(&self, bytes: u64, downtime: Millis) {
         if bytes >= RATE_FROM && downtime.0 > 0 {
             self.inner.borrow_mut().rate = Some(bytes * 1000 / downtime.0);
@@ -110,7 +138,11 @@ impl Head {
     }
 
     fn reconcile_attempts(&self, node: &NodeName, attempts: Vec<AttemptHolding>) {
-        for held in &attempts {
+        let open = |held: &&AttemptHolding| {
+            let phase = self.offload_record(&held.offload).map(|o| o.phase);
+            matches!(phase, Ok(OffloadPhase::Moving | OffloadPhase::Returning | OffloadPhase::InDoubt))
+        };
+        for held in attempts.iter().filter(open) {
             if let Some(report) = held.report.clone() {
                 self.reported(&held.attempt, &held.offload, report);
             }
@@ -118,12 +150,12 @@ impl Head {
         // An order that never reached its agent: the journal says moving, the agent knows nothing of it.
         let orphans: Vec<_> = {
             let inner = self.inner.borrow();
-            let from = |o: &grid_types::event::OffloadRecord| match o.phase {
+            let from = |o: &OffloadRecord| match o.phase {
                 OffloadPhase::Moving => o.source == *node,
                 OffloadPhase::Returning => o.destination == *node,
                 _ => false,
             };
-            let unknown = |o: &&grid_types::event::OffloadRecord| {
+            let unknown = |o: &&OffloadRecord| {
                 !attempts.iter().any(|a| a.attempt == o.attempt) && !inner.ordering.contains(&o.attempt)
             };
             inner
@@ -148,8 +180,10 @@ impl Head {
                 self.inner.borrow_mut().there.insert(tree.offload.clone(), process);
             }
             let settled = matches!(record.phase, OffloadPhase::Ended | OffloadPhase::Failed | OffloadPhase::Lost);
-            // The root's end counts; others of its tree may live on until the lease ends.
-            let over = tree.state == DestinationState::Ended || tree.exit.is_some();
+            // The root's end counts; others of its tree may live on until the lease ends. One that the source let go,
+            // and that is lost there, is over too.
+            let lost = tree.state == DestinationState::Lost && record.phase == OffloadPhase::Away;
+            let over = tree.state == DestinationState::Ended || tree.exit.is_some() || lost;
             if over && tree.attempt == record.attempt && !settled {
                 self.note(Event::ProcessEnded { offload: tree.offload, status: tree.exit });
             }

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | [`cluster`] | a real cluster for one test, its programs, and its end |
 //! | [`procs`] | starting a program as an ordinary user's detached process; waiting for its report, its end |
+//! | [`images`] | CRIU's images, edited into hostile ones |
 //! | [`leaks`] | what grid may leave on a machine (cgroups, network, mounts, processes), compared before and after |
 //! | [`criu`] | whether CRIU works here, and the `SKIPPED: ...` line where it does not |
 //! | [`local`] | the embedded cluster, driven by the `grid` program as a person drives it |
@@ -26,6 +27,7 @@ pub mod coverage;
 pub mod criu;
 pub mod demo;
 pub mod gaps;
+pub mod images;
 pub mod leaks;
 pub mod local;
 pub mod pattern;

@@ -66,6 +66,8 @@ reason_codes! {
     Kind "E-KIND" "its kind is not one that grid offloads by itself" "add a rule, or name it";
     Cooldown "E-COOLDOWN" "it was moved or refused a moment ago" "wait";
     Away "E-AWAY" "it is being moved, or is away already" "grid offload list";
+    // Rights.
+    Right "E-RIGHT" "it takes a right that you do not have" "ask root, or for boosts a place in the group that may boost";
     // Capacity and plans.
     NoFit "E-NOFIT" "no lender or lease holds it whole" "ask for less, or another node";
     Split "E-SPLIT" "it would fit only spread over two nodes" "request one larger boost";
@@ -76,8 +78,9 @@ reason_codes! {
     Changed "E-CHANGED" "the world changed since the plan was made" "grid offload scan";
     Limit "E-LIMIT" "a limit of the policy is reached" "wait, or raise the limit";
     Frozen10 "E-MAXFROZEN" "the predicted freeze is longer than max_frozen" "raise max_frozen, or free memory in the process";
+    Disk "E-DISK" "the disk with grid's own state is full: how a move ends could not be written down" "free some space where grid keeps its state (grid doctor names it)";
     Criu "E-CRIU" "CRIU refused or failed" "grid doctor";
-    Gate "E-GATE" "the lender's gate refused the staged tree" "see the reason; nothing ran";
+    Gate "E-GATE" "the lender's gate refused the tree, or would" "see the reason; nothing ran there";
     Cancelled "E-CANCELLED" "it was cancelled before the commit" "none; it runs at home";
     Link "E-LINK" "the link to the other node was lost" "grid node list";
     Doubt "E-DOUBT" "nobody can know whether the destination ran it" "grid offload resolve";

@@ -4,20 +4,25 @@
 //! Staging runs on a thread of its own and comes back as one input. Everything else is one short action each.
 
 mod ends;
+mod recover;
 mod staging;
+
+pub(crate) use self::recover::wait_for_criu;
 
 use self::staging::Staging;
 
-use crate::AgentError;
 use crate::agent::{Agent, Input};
 use crate::data;
+use crate::faults;
 use crate::lease::no_lease;
 use crate::link::tracing_line;
+use crate::source::not_its_attempt;
 use crate::tree::{InitProcess, TreePlace, start_ticks, wait_gone};
-use grid_core::handover::{Destination, DestinationAction, DestinationInput, answer_unknown};
+use grid_core::handover::{Destination, DestinationAction, DestinationInput, TreeCopy};
 use grid_os::cgroup::Controller;
 use grid_os::pidfd::PidFd;
 use grid_types::event::ExitStatus;
+use grid_types::fault::FaultPoint;
 use grid_types::handover::{DestinationState, ToDestination};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::{Body, Party, Stage};
@@ -86,6 +91,10 @@ impl Incoming {
         self.record.root.is_some_and(|r| start_ticks(r.pid) == Some(r.start_ticks)) && self.place.dir.exit().is_none()
     }
 
+    pub(crate) fn comes_from(&self, node: &NodeName) -> bool {
+        self.record.from == *node
+    }
+
     /// Ends the tree by force and waits until its pid 1 has written how, and has ended.
     pub(crate) fn end_tree(&self) {
         let ended = self.place.group.with(&[Controller::Freezer]).kill(Duration::from_secs(5));
@@ -121,33 +130,13 @@ impl Agent {
         }
     }
 
-    pub(crate) fn recover_destinations(&mut self) -> Result<(), AgentError> {
-        for row in self.ledger.destinations::<Record>()? {
-            if row.state == DestinationState::Ended {
-                continue;
-            }
-            let mut incoming = self.incoming_of(&row.attempt, row.detail.from.clone(), row.detail.stage.clone());
-            incoming.record = row.detail;
-            wait_for_criu(&incoming.place);
-            let same_boot = incoming.record.boot_id == self.boot_id;
-            let alive = same_boot && incoming.record.init.is_some_and(|i| i.open().is_some());
-            let frozen = alive && incoming.place.group.is_frozen().unwrap_or(false);
-            let (machine, actions) = Destination::recover(row.attempt.clone(), row.state, row.released, alive, frozen);
-            incoming.machine = machine;
-            if let (true, Some(init)) = (alive, incoming.record.init) {
-                self.watch_init(&row.attempt, init);
-                incoming.record.root.iter().for_each(|root| self.watch_root(&row.attempt, root.pid));
-            }
-            self.incoming.insert(row.attempt.clone(), incoming);
-            self.do_destination(&row.attempt, actions);
-        }
-        Ok(())
-    }
-
     /// A message from the agent that owns the attempt.
     pub(crate) fn heed_source(&mut self, from: NodeName, message: ToDestination, stage: Option<Stage>) {
         let attempt = message.attempt().clone();
         if let Some(incoming) = self.incoming.get(&attempt) {
+            if !incoming.comes_from(&from) {
+                return not_its_attempt(&attempt, &from);
+            }
             // A staged copy that was killed meanwhile must not be called running.
             let vanished = incoming.machine.state == DestinationState::Staged && !incoming.root_lives();
             if vanished && matches!(message, ToDestination::Go { .. }) {
@@ -155,64 +144,26 @@ impl Agent {
             }
             return self.step_destination(&attempt, DestinationInput::Received(message));
         }
-        if self.answer_from_ledger(&attempt, &message) {
+        if self.answer_from_ledger(&attempt, &from, &message) {
             return;
         }
         match (message, stage) {
             (ToDestination::Stage { .. }, Some(stage)) => self.begin_staging(attempt, from, stage),
-            (message, _) => {
-                for action in answer_unknown(&message) {
-                    match action {
-                        DestinationAction::Persist(state) => {
-                            if let Err(e) = self.ledger.put_destination(
-                                &attempt,
-                                state,
-                                false,
-                                &nothing(from.clone(), &self.boot_id),
-                            ) {
-                                return tracing_line(&e.to_string());
-                            }
-                        }
-                        DestinationAction::Send(word) => {
-                            self.say(Party::Agent(from.clone()), Body::Up { message: word });
-                        }
-                        _ => {}
-                    }
-                }
-            }
+            (message, _) => self.answer_as_unknown(&attempt, &from, &message),
         }
-    }
-
-    /// An attempt that is over is in the ledger alone; its machine is made again for as long as it takes to answer.
-    fn answer_from_ledger(&mut self, attempt: &AttemptId, message: &ToDestination) -> bool {
-        let row = match self.ledger.destination::<Record>(attempt) {
-            Ok(Some(row)) => row,
-            Ok(None) => return false,
-            Err(e) => {
-                // What cannot be read must not be answered as if it were unknown.
-                tracing_line(&e.to_string());
-                return true;
-            }
-        };
-        let mut incoming = self.incoming_of(attempt, row.detail.from.clone(), row.detail.stage.clone());
-        incoming.record = row.detail;
-        (incoming.machine, _) = Destination::recover(attempt.clone(), row.state, row.released, false, false);
-        self.incoming.insert(attempt.clone(), incoming);
-        self.step_destination(attempt, DestinationInput::Received(message.clone()));
-        self.incoming.remove(attempt);
-        true
     }
 
     fn begin_staging(&mut self, attempt: AttemptId, from: NodeName, stage: Stage) {
         let mut incoming = self.incoming_of(&attempt, from, stage);
-        let room = self.admit(&incoming.record.stage);
+        let room = self.has_room().and_then(|()| self.admit(&incoming.record.from, &incoming.record.stage));
         incoming.staging = room.is_ok();
+        let source = incoming.record.from.clone();
         self.incoming.insert(attempt.clone(), incoming);
         self.step_destination(&attempt, DestinationInput::StageRequested);
         match room {
             Ok(()) if !self.is_hub() => self.start_staging(&attempt, None),
             Ok(()) => {
-                if let Some(stream) = self.take_data(&attempt) {
+                if let Some(stream) = self.take_data(&attempt, &source) {
                     self.start_staging(&attempt, Some(stream));
                 }
             }
@@ -224,8 +175,12 @@ impl Agent {
     }
 
     /// The lender's own look at what is asked of it.
-    fn admit(&self, stage: &Stage) -> Result<(), Reason> {
-        let Some(id) = &stage.lease else { return Ok(()) };
+    fn admit(&self, from: &NodeName, stage: &Stage) -> Result<(), Reason> {
+        let Some(id) = &stage.lease else {
+            // Home is open only to what left from here, to whom it comes from, as whose it left.
+            let detail = || format!("{}: nothing of uid {}'s of that name went to {from}", stage.offload, stage.uid);
+            return if self.went_to(from, stage) { Ok(()) } else { Err(Reason::new(ReasonCode::Gate, detail())) };
+        };
         let lease = self.leases.get(id).ok_or_else(|| no_lease(id))?;
         let used = lease.group.usage().map_or(Bytes(0), |u| u.1);
         let limit = lease.record.terms.amount.memory;
@@ -239,8 +194,11 @@ impl Agent {
     /// Starts the thread that stages; `stream` is there already where the source dialled.
     pub(crate) fn start_staging(&mut self, attempt: &AttemptId, stream: Option<TcpStream>) {
         let dial = data::Dial::of(&self.cfg);
+        let own = self.own();
         let Some(incoming) = self.incoming.get_mut(attempt) else { return };
-        let stream = match stream.map(Ok).or_else(|| dial.map(|d| d.connect(attempt))) {
+        let opened = self.faults.at(FaultPoint::OpenStream).map_err(std::io::Error::other);
+        let open = |dial: data::Dial| opened.and_then(|()| dial.connect(attempt));
+        let stream = match stream.map(Ok).or_else(|| dial.map(open)) {
             Some(Ok(stream)) => stream,
             Some(Err(e)) => {
                 incoming.staging = false;
@@ -252,9 +210,11 @@ impl Agent {
         incoming.stream = stream.try_clone().ok();
         let work = Staging {
             criu: self.criu.clone(),
+            faults: self.faults.clone(),
             place: incoming.place.clone(),
             stage: incoming.record.stage.clone(),
             program: self.cfg.program.clone(),
+            own,
             stream,
         };
         let (inputs, attempt) = (self.inputs.clone(), attempt.clone());
@@ -316,6 +276,11 @@ impl Agent {
         let Some(incoming) = self.incoming.get_mut(attempt) else { return };
         let actions = incoming.machine.step(input);
         self.do_destination(attempt, actions);
+        // What was refused is in the ledger, which answers for it.
+        let over = |i: &Incoming| i.machine.state == DestinationState::Refused && !i.staging;
+        if self.incoming.get(attempt).is_some_and(over) {
+            self.incoming.remove(attempt);
+        }
     }
 
     /// Carries actions out in order. Where one fails that others rest on, the rest is not done: the agent ends itself
@@ -330,6 +295,11 @@ impl Agent {
     }
 
     fn do_one(&mut self, attempt: &AttemptId, action: DestinationAction) -> Result<(), String> {
+        if let Err(fault) = self.faults.at(faults::of_destination(&action)) {
+            // What is said can get lost; what is done cannot.
+            let said = matches!(action, DestinationAction::Send(_) | DestinationAction::Report(_));
+            return if said { Ok(()) } else { Err(fault) };
+        }
         let Some(incoming) = self.incoming.get_mut(attempt) else { return Ok(()) };
         let released = incoming.machine.released;
         match action {
@@ -375,30 +345,5 @@ impl Agent {
         {
             tracing_line(&format!("attempt {attempt}: {e}"));
         }
-    }
-}
-
-/// The record of an attempt of which only its number is known.
-fn nothing(from: NodeName, boot_id: &str) -> Record {
-    let stage = Stage {
-        offload: "-".into(),
-        title: String::new(),
-        uid: 0,
-        gid: 0,
-        lease: None,
-        expected: Bytes(0),
-        admitted: Bytes(0),
-        processes: 0,
-        shell_job: false,
-    };
-    let boot_id = boot_id.to_owned();
-    Record { stage, from, boot_id, init: None, root: None, exit: None, left: false }
-}
-
-/// After a restart nothing is decided before CRIU, which is never signalled, has ended by itself.
-pub(crate) fn wait_for_criu(place: &TreePlace) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !place.criu.pids().is_empty() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(5));
     }
 }

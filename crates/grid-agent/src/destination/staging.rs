@@ -2,23 +2,28 @@
 
 use super::{Root, StageOutcome};
 use crate::data::{DataStream, receive_manifest};
-use crate::gate;
+use crate::faults::{Faults, Steps};
+use crate::gate::{Gate, Own};
 use crate::link::tracing_line;
 use crate::tree::{InitProcess, TREE_NAMESPACES, TreePlace, start_ticks, wait_gone};
 use grid_os::cgroup::Controller;
-use grid_os::criu::{Arena, Criu, RestoreJob, Where, receive_images, receive_pages};
-use grid_types::wire::Stage;
+use grid_os::criu::{Arena, Criu, CriuError, ReceivedPages, RestoreJob, Where, receive_images, receive_pages};
+use grid_os::spawn::Owner;
+use grid_types::fault::FaultPoint;
+use grid_types::wire::{Manifest, Stage};
 use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Everything a staging thread needs.
 pub(super) struct Staging {
     pub(super) criu: Criu,
+    pub(super) faults: Faults,
     pub(super) place: TreePlace,
     pub(super) stage: Stage,
     pub(super) program: PathBuf,
+    pub(super) own: Own,
     pub(super) stream: TcpStream,
 }
 
@@ -34,10 +39,12 @@ impl Staging {
 
     fn stage(&mut self) -> StageOutcome {
         let place = self.place.clone();
-        let made = place.make(&self.program).map_err(|e| format!("the tree's namespaces: {e}"))?;
-        // Held until the root's file is written.
-        let (init, _lifeline) = made;
-        let outcome = self.receive_and_restore(init);
+        let mut steps = Steps::new(&self.faults);
+        let make =
+            || place.make(&self.program, self.stage.lease.is_some()).map_err(|e| format!("the tree's namespaces: {e}"));
+        // The lifeline is held until the root's file is written.
+        let (init, _lifeline) = steps.run(FaultPoint::MakeTree, make)?;
+        let outcome = self.receive_and_restore(init, &mut steps);
         if outcome.is_err()
             && let Some(fd) = init.open()
         {
@@ -45,42 +52,59 @@ impl Staging {
             let _ = fd.signal(nix::libc::SIGKILL);
             wait_gone(&fd);
         }
+        tracing_line(&format!("staged {} of {}: {}", self.stage.title, self.stage.offload, steps.text()));
         outcome.map(|root| (init, root))
     }
 
-    fn receive_and_restore(&mut self, init: InitProcess) -> Result<Root, String> {
-        let text = |e: grid_os::criu::CriuError| e.to_string();
-        let mut laps = Laps::start();
-        let arena = Arena::with_room(self.stage.expected.0).map_err(text)?;
+    fn receive_and_restore(&mut self, init: InitProcess, steps: &mut Steps) -> Result<Root, String> {
+        let gate = Gate::before(&self.place, &self.stage, &self.own, init)?;
+        let (pages, manifest) = self.receive(steps)?;
+        steps.run(FaultPoint::InspectImages, || gate.inspect_images(&manifest))?;
+        let inside = steps.run(FaultPoint::StartRestore, || self.restore(init, &pages))?;
+        drop(pages);
+        self.place.drop_images();
+        let root = steps.run(FaultPoint::FindRoot, || self.find_root(inside))?;
+        steps.run(FaultPoint::Gate, || gate.inspect(&manifest))?;
+        let dir = &self.place.dir;
+        steps.run(FaultPoint::WriteRoot, || {
+            grid_os::tree_init::write_durably(&dir.root_file(), &inside.to_string()).map_err(|e| e.to_string())
+        })?;
+        Ok(root)
+    }
+
+    /// Everything that crosses: memory, what was frozen, the small images.
+    fn receive(&self, steps: &mut Steps) -> Result<(ReceivedPages, Manifest), String> {
+        let text = |e: CriuError| e.to_string();
+        let broke = |e: std::io::Error| format!("the page stream: {e}");
+        let (images, stage) = (&self.place.images, &self.stage);
+        let arena = steps.run(FaultPoint::MakeRoom, || Arena::with_room(stage.expected.0).map_err(text))?;
         let mut data = DataStream::new(&self.stream);
-        laps.lap("room");
-        data.say_ready().map_err(|e| format!("the page stream: {e}"))?;
-        let pages = receive_pages(&mut data, &self.place.images, arena, self.stage.admitted.0).map_err(text)?;
-        laps.lap("pages");
-        let manifest = receive_manifest(&mut data).map_err(|e| format!("the page stream: {e}"))?;
-        receive_images(&self.place.images, &mut data).map_err(text)?;
-        laps.lap("images");
+        steps.run(FaultPoint::SayReady, || data.say_ready().map_err(broke))?;
+        let pages = steps.run(FaultPoint::ReceivePages, || {
+            receive_pages(&mut data, images, arena, stage.admitted.0).map_err(text)
+        })?;
+        let manifest = steps.run(FaultPoint::ReceiveManifest, || receive_manifest(&mut data).map_err(broke))?;
+        steps.run(FaultPoint::ReceiveImages, || receive_images(images, &mut data).map_err(text))?;
+        Ok((pages, manifest))
+    }
+
+    fn restore(&self, init: InitProcess, pages: &ReceivedPages) -> Result<i32, String> {
         let init_fd = init.open().ok_or("the tree's pid 1 ended")?;
         let job = RestoreJob {
             images: &self.place.images,
+            owner: Owner { uid: self.stage.uid, gid: self.stage.gid },
+            groups: &self.stage.groups,
             shell_job: self.stage.shell_job,
             place: Where {
                 cgroup_procs: self.place.group.procs_files(),
                 join: Some((init_fd.as_fd(), TREE_NAMESPACES)),
             },
         };
-        let place = &self.place;
-        let inside = self.criu.restore(&job, &pages, &mut || hold_staged(place)).map_err(text)?;
-        laps.lap("restore");
-        drop(pages);
-        self.place.drop_images();
-        let root = self.find_root(inside)?;
-        gate::inspect(&self.place.group, &self.stage, &manifest)?;
-        laps.lap("gate");
-        tracing_line(&format!("staged {} of {}: {}", self.stage.title, self.stage.offload, laps.text()));
-        let dir = &self.place.dir;
-        grid_os::tree_init::write_durably(&dir.root_file(), &inside.to_string()).map_err(|e| e.to_string())?;
-        Ok(root)
+        let mut hold = || {
+            self.faults.at(FaultPoint::FreezeStaged)?;
+            hold_staged(&self.place)
+        };
+        self.criu.restore(&job, pages, &mut hold).map_err(|e| e.to_string())
     }
 
     /// The root's number here, from the numbers that each restored process has in its namespaces.
@@ -95,22 +119,6 @@ impl Staging {
         let pid = pid.ok_or_else(|| format!("the restored root {inside} is not in its group"))?;
         let start_ticks = start_ticks(pid).ok_or("the restored root ended")?;
         Ok(Root { inside, pid, start_ticks })
-    }
-}
-
-/// How long each part of staging took, for the log and for benches.
-struct Laps(Instant, Vec<String>);
-
-impl Laps {
-    fn start() -> Self {
-        Self(Instant::now(), Vec::new())
-    }
-    fn lap(&mut self, name: &str) {
-        self.1.push(format!("{name} {} ms", self.0.elapsed().as_millis()));
-        self.0 = Instant::now();
-    }
-    fn text(&self) -> String {
-        self.1.join(", ")
     }
 }
 

@@ -3,11 +3,14 @@
 use super::DumpOutcome;
 use super::hold::manifest;
 use crate::data;
+use crate::faults::{Faults, Steps};
+use crate::link::tracing_line;
 use crate::tree::{TREE_NAMESPACES, TreePlace};
 use grid_os::cgroup::Group;
 use grid_os::criu::{Criu, CriuError, DumpJob, Where, send_images};
 use grid_os::pidfd::PidFd;
 use grid_os::spawn::Owner;
+use grid_types::fault::FaultPoint;
 use grid_types::wire::Stage;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
@@ -26,6 +29,7 @@ pub(super) fn prepare_images(place: &TreePlace, stage: &Stage) -> Result<(), Str
 /// Everything a dump thread needs.
 pub(super) struct Dump {
     pub(super) criu: Criu,
+    pub(super) faults: Faults,
     pub(super) place: TreePlace,
     pub(super) hold: Group,
     pub(super) stage: Stage,
@@ -38,14 +42,27 @@ pub(super) struct Dump {
 
 impl Dump {
     pub(super) fn run(mut self) -> DumpOutcome {
-        let waited = data::await_ready(&self.stream).map_err(|e| format!("the destination was not ready: {e}"));
+        let mut steps = Steps::new(&self.faults);
+        let ready = || data::await_ready(&self.stream).map_err(|e| format!("the destination was not ready: {e}"));
+        let waited = steps.run(FaultPoint::AwaitReady, ready);
         let frozen_at = Instant::now();
-        let result = waited.and_then(|()| self.dump());
+        let result = waited.and_then(|()| self.dump(&mut steps));
+        tracing_line(&format!("dumped {} of {}: {}", self.stage.title, self.stage.offload, steps.text()));
         let bytes = written_bytes(&self.place.images);
         DumpOutcome { frozen_at, bytes, as_owner: self.as_owner, result }
     }
 
-    fn dump(&mut self) -> Result<(), String> {
+    fn dump(&mut self, steps: &mut Steps) -> Result<(), String> {
+        steps.run(FaultPoint::StartDump, || self.freeze_and_read())?;
+        let manifest = manifest(&self.hold);
+        let sent = || data::send_manifest(&mut self.stream, &manifest).map_err(|e| format!("the page stream: {e}"));
+        steps.run(FaultPoint::SendManifest, sent)?;
+        steps.run(FaultPoint::SendImages, || {
+            send_images(&self.place.images, &mut self.stream).map(|_| ()).map_err(|e| e.to_string())
+        })
+    }
+
+    fn freeze_and_read(&mut self) -> Result<(), String> {
         // Through the root itself: CRIU must be in its time namespace too, which it may not enter by itself when it runs
         // as the owner.
         let root = match self.inside {
@@ -63,18 +80,19 @@ impl Dump {
                 join: root.as_ref().map(|fd| (fd.as_fd(), TREE_NAMESPACES | nix::libc::CLONE_NEWTIME)),
             },
         };
-        let hold = self.hold.clone();
-        let mut freeze = || hold.set_frozen(true).map_err(|e| e.to_string());
+        let (hold, faults) = (self.hold.clone(), self.faults.clone());
+        let mut freeze = || {
+            faults.at(FaultPoint::FreezeSource)?;
+            hold.set_frozen(true).map_err(|e| e.to_string())
+        };
         match self.criu.dump(&job, &mut freeze) {
             // The owner cannot start CRIU (its folder is closed to others, say): dump as whoever the agent is.
             Err(CriuError::Start(_)) => {
                 self.as_owner = false;
-                self.criu.dump(&DumpJob { owner: None, ..job }, &mut freeze).map_err(|e| e.to_string())?;
+                self.criu.dump(&DumpJob { owner: None, ..job }, &mut freeze).map_err(|e| e.to_string())
             }
-            other => other.map_err(|e| e.to_string())?,
+            other => other.map_err(|e| e.to_string()),
         }
-        data::send_manifest(&mut self.stream, &manifest(&self.hold)).map_err(|e| format!("the page stream: {e}"))?;
-        send_images(&self.place.images, &mut self.stream).map(|_| ()).map_err(|e| e.to_string())
     }
 }
 

@@ -10,15 +10,17 @@ use self::hold::{pending_signals, stage_of, take_hold, thaw_home};
 
 use crate::agent::{Agent, Input};
 use crate::data::Dial;
+use crate::faults;
 use crate::link::tracing_line;
-use grid_core::handover::{GoneProof, Source, SourceAction, SourceInput, answer_unknown_at_source};
+use grid_core::handover::{GoneProof, Source, SourceAction, SourceInput};
 use grid_os::cgroup::{Controller, Group};
 use grid_types::event::{MoveFigures, Resolution};
 use grid_types::facts::TreeFacts;
+use grid_types::fault::FaultPoint;
 use grid_types::handover::{SourceState, ToDestination, ToSource};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::{Answer, Body, MoveOrder, MoveReport, Party, Stage};
-use grid_types::{AttemptId, Bytes, Millis};
+use grid_types::{AttemptId, Bytes, Millis, NodeName};
 use serde::{Deserialize, Serialize};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -103,6 +105,15 @@ impl Outgoing {
                 self.machine.state,
                 SourceState::Running | SourceState::Frozen | SourceState::Committed | SourceState::InDoubt
             )
+    }
+
+    /// Nothing is left to be done for it, and what became of it is written down.
+    fn is_over(&self) -> bool {
+        !self.is_moving() && self.record.report.is_some()
+    }
+
+    pub(crate) fn goes_to(&self, node: &NodeName) -> bool {
+        self.record.order.destination == *node
     }
 
     pub(crate) fn holds(&self, pid: i32) -> bool {
@@ -192,7 +203,12 @@ impl Agent {
         if outgoing.machine.state != SourceState::Running || outgoing.dumping {
             return;
         }
-        let prepared = take_hold(outgoing).and_then(|()| prepare_images(&place, &outgoing.record.stage));
+        let faults = &self.faults;
+        let prepared = faults
+            .at(FaultPoint::TakeHold)
+            .and_then(|()| take_hold(outgoing))
+            .and_then(|()| faults.at(FaultPoint::PrepareImages))
+            .and_then(|()| prepare_images(&place, &outgoing.record.stage));
         if let Err(detail) = prepared {
             return self.step_source(attempt, SourceInput::DumpFailed { detail });
         }
@@ -203,7 +219,8 @@ impl Agent {
         let max_frozen = Duration::from_millis(outgoing.record.order.max_frozen.0);
         let root = outgoing.record.members[0].pid;
         let inside = came_by.and_then(|a| self.incoming.get(&a)).and_then(|i| i.tree().1).map(|r| r.inside);
-        let work = Dump { criu: self.criu.clone(), place, hold, stage, root, inside, stream, as_owner: true };
+        let (criu, faults) = (self.criu.clone(), self.faults.clone());
+        let work = Dump { criu, faults, place, hold, stage, root, inside, stream, as_owner: true };
         let (inputs, id) = (self.inputs.clone(), attempt.clone());
         std::thread::spawn(move || {
             let outcome = work.run();
@@ -260,13 +277,12 @@ impl Agent {
     }
 
     /// A message from the agent to which an attempt was sent.
-    pub(crate) fn heed_destination(&mut self, message: ToSource) {
+    pub(crate) fn heed_destination(&mut self, from: &NodeName, message: ToSource) {
         let attempt = message.attempt().clone();
-        if !self.sources.contains_key(&attempt) {
-            for action in answer_unknown_at_source(&message) {
-                tracing_line(&format!("{action:?}"));
-            }
-            return;
+        match self.sources.get(&attempt) {
+            None => return self.answer_from_source_ledger(&attempt, from, message),
+            Some(outgoing) if !outgoing.goes_to(from) => return not_its_attempt(&attempt, from),
+            Some(_) => {}
         }
         if matches!(message, ToSource::Started { .. }) {
             self.note_arrival(&attempt);
@@ -294,6 +310,14 @@ impl Agent {
         let Some(outgoing) = self.sources.get_mut(attempt) else { return };
         let actions = outgoing.machine.step(input);
         self.do_source(attempt, actions);
+        self.forget_if_over(attempt);
+    }
+
+    /// What is over is in the ledger, which answers for it.
+    fn forget_if_over(&mut self, attempt: &AttemptId) {
+        if self.sources.get(attempt).is_some_and(Outgoing::is_over) {
+            self.sources.remove(attempt);
+        }
     }
 
     /// Carries actions out in order. Where one fails that others rest on, the agent ends itself and recovers from the
@@ -308,6 +332,13 @@ impl Agent {
     }
 
     fn do_one_source(&mut self, attempt: &AttemptId, action: SourceAction) -> Result<(), String> {
+        // What is said can get lost; what is done cannot.
+        let lost = match (self.faults.at(faults::of_source(&action)), &action) {
+            (Err(_), SourceAction::Send(_)) => return Ok(()),
+            (Err(_), SourceAction::Report(_)) => true,
+            (Err(fault), _) => return Err(fault),
+            (Ok(()), _) => false,
+        };
         let Some(outgoing) = self.sources.get_mut(attempt) else { return Ok(()) };
         match action {
             SourceAction::Persist(state) => {
@@ -342,10 +373,19 @@ impl Agent {
                     self.tree_left(&earlier);
                 }
             }
-            SourceAction::Report(report) => self.report_source(attempt, report),
+            SourceAction::Report(report) => {
+                if let Some(notice) = self.report_source(attempt, report).filter(|_| !lost) {
+                    self.notice(notice);
+                }
+            }
         }
         Ok(())
     }
+}
+
+/// Who is no end of an attempt has no word about it.
+pub(crate) fn not_its_attempt(attempt: &AttemptId, from: &NodeName) {
+    tracing_line(&format!("{from} speaks of attempt {attempt}, which is not its own; ignored"));
 }
 
 fn unknown(attempt: &AttemptId) -> Reason {

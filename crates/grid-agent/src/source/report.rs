@@ -1,24 +1,30 @@
 //! What becomes of attempts: reports, recovery after a restart, peers that come and go.
 
 use super::hold::{home_copy, pending_signals};
-use super::{Outgoing, Record};
+use super::{Outgoing, Record, not_its_attempt};
 use crate::AgentError;
 use crate::agent::Agent;
 use crate::destination::wait_for_criu;
 use crate::link::tracing_line;
 use crate::tree::start_ticks;
-use grid_core::handover::{DestinationInput, GoneProof, HomeCopy, Source, SourceInput, SourceReport};
+use grid_core::handover::{
+    DestinationInput, GoneProof, HomeCopy, Source, SourceInput, SourceReport, answer_unknown_at_source,
+};
 use grid_os::cgroup::Controller;
 use grid_types::event::Resolution;
-use grid_types::handover::SourceState;
+use grid_types::handover::{SourceState, ToSource};
 use grid_types::reason::{Reason, ReasonCode};
-use grid_types::wire::{AttemptHolding, MoveReport, Notice};
+use grid_types::wire::{AttemptHolding, MoveReport, Notice, Stage};
 use grid_types::{AttemptId, NodeName};
 use std::time::Duration;
 
+/// So many of the newest attempts are told to a daemon that comes back: those that can still be open there.
+const HOLDINGS: u32 = 500;
+
 impl Agent {
-    pub(super) fn report_source(&mut self, attempt: &AttemptId, report: SourceReport) {
-        let Some(outgoing) = self.sources.get_mut(attempt) else { return };
+    /// Writes down what became of an attempt, and returns what the head is to be told.
+    pub(super) fn report_source(&mut self, attempt: &AttemptId, report: SourceReport) -> Option<Notice> {
+        let outgoing = self.sources.get_mut(attempt)?;
         let failed = |code, detail: String| MoveReport::Failed { reason: Reason::new(code, detail) };
         let report = match report {
             SourceReport::Moved => MoveReport::Moved { figures: outgoing.figures.clone() },
@@ -30,23 +36,31 @@ impl Agent {
             SourceReport::DiedFrozen { signal } => MoveReport::DiedFrozen { signal },
             SourceReport::Lost { detail } => MoveReport::InDoubt { detail },
             SourceReport::Unanswered { detail } | SourceReport::ResolveRefused { detail } => {
-                return tracing_line(&format!("attempt {attempt}: {detail}"));
+                tracing_line(&format!("attempt {attempt}: {detail}"));
+                return None;
             }
             SourceReport::Resolved(Resolution::AcceptRepeat) => {
                 failed(ReasonCode::Doubt, "resolved: the copy at home runs on; work may be repeated".into())
             }
             SourceReport::Resolved(Resolution::Drop)
             | SourceReport::CancelTooLate
-            | SourceReport::UnknownAttempt(_) => {
-                return;
-            }
+            | SourceReport::UnknownAttempt(_) => return None,
         };
         outgoing.record.report = Some(report.clone());
         if let Err(e) = self.ledger.put_source(attempt, outgoing.machine.state, &outgoing.record) {
             tracing_line(&e.to_string());
         }
         let offload = outgoing.record.order.offload.clone();
-        self.notice(Notice::Report { attempt: attempt.clone(), offload, report });
+        Some(Notice::Report { attempt: attempt.clone(), offload, report })
+    }
+
+    /// Something of this name and owner left from here to that node, and its copy here is gone.
+    pub(crate) fn went_to(&self, node: &NodeName, stage: &Stage) -> bool {
+        let rows = self.ledger.sources::<Record>().unwrap_or_default();
+        rows.iter().filter(|row| row.state == SourceState::Released).map(|row| &row.detail).any(|left| {
+            let same = |a: &Stage, b: &Stage| (&a.offload, a.uid, a.gid) == (&b.offload, b.uid, b.gid);
+            left.order.destination == *node && same(&left.stage, stage)
+        })
     }
 
     pub(crate) fn recover_sources(&mut self) -> Result<(), AgentError> {
@@ -67,9 +81,32 @@ impl Agent {
             let (machine, actions) = Source::recover(row.attempt.clone(), row.state, home, signals);
             self.sources.insert(row.attempt.clone(), Outgoing::new(machine, row.detail, hold));
             self.do_source(&row.attempt, actions);
+            self.forget_if_over(&row.attempt);
             let _ = self.tree_place(&row.attempt, None).sweep();
         }
         Ok(())
+    }
+
+    /// An attempt that is over is in the ledger alone; its machine is made again for as long as it takes to answer. (A
+    /// destination that never heard of the abort holds a staged copy until it does.)
+    pub(super) fn answer_from_source_ledger(&mut self, attempt: &AttemptId, from: &NodeName, message: ToSource) {
+        let row = match self.ledger.source::<Record>(attempt) {
+            Ok(Some(row)) => row,
+            Ok(None) => {
+                return answer_unknown_at_source(&message).iter().for_each(|a| tracing_line(&format!("{a:?}")));
+            }
+            // What cannot be read must not be answered as if it were unknown.
+            Err(e) => return tracing_line(&e.to_string()),
+        };
+        if row.detail.order.destination != *from {
+            return not_its_attempt(attempt, from);
+        }
+        let hold = self.hierarchies.group(&row.detail.hold, &[Controller::Freezer]);
+        let signals = row.detail.signals.clone();
+        let (machine, _) = Source::recover(attempt.clone(), row.state, HomeCopy::Gone, signals);
+        self.sources.insert(attempt.clone(), Outgoing::new(machine, row.detail, hold));
+        self.step_source(attempt, SourceInput::Received(message));
+        self.sources.remove(attempt);
     }
 
     pub(crate) fn tick_sources(&mut self) {
@@ -130,7 +167,7 @@ impl Agent {
     }
 
     pub(crate) fn attempt_holdings(&self) -> Vec<AttemptHolding> {
-        let Ok(rows) = self.ledger.sources::<Record>() else { return Vec::new() };
+        let Ok(rows) = self.ledger.newest_sources::<Record>(HOLDINGS) else { return Vec::new() };
         rows.into_iter()
             .map(|row| AttemptHolding {
                 attempt: row.attempt,
@@ -150,7 +187,7 @@ fn code_of(detail: &str) -> ReasonCode {
         return *code;
     }
     match detail {
-        d if d.contains("gate") => ReasonCode::Gate,
+        d if d.starts_with(crate::gate::SIGN) => ReasonCode::Gate,
         d if d.contains("link") || d.contains("restarted") => ReasonCode::Link,
         d if d.contains("longer than allowed") => ReasonCode::Frozen10,
         _ => ReasonCode::Criu,

@@ -17,6 +17,7 @@
 //! - Until `Released` the copy runs at most for the fence's 2 s; then it is frozen until the owner has spoken.
 //! - A released copy is nobody's but its own: no message of the handover stops it.
 
+use super::TreeCopy;
 use grid_types::handover::{DestinationState, ToDestination, ToSource};
 use grid_types::ids::AttemptId;
 
@@ -123,21 +124,19 @@ impl Destination {
         Self { attempt, state: DestinationState::Empty, released: false, refrozen: false }
     }
 
-    /// After a restart of the agent, once no CRIU of this attempt is left. `tree_alive` and `frozen_now` are read from
-    /// the tree's cgroup, which is named after the attempt.
+    /// After a restart of the agent, once no CRIU of this attempt is left. `copy` is read from the tree's cgroup, which
+    /// is named after the attempt.
     pub fn recover(
         attempt: AttemptId,
         ledger: DestinationState,
         released: bool,
-        tree_alive: bool,
-        frozen_now: bool,
+        copy: TreeCopy,
     ) -> (Self, Vec<DestinationAction>) {
         let mut destination = Self { attempt, state: ledger, released, refrozen: false };
         let actions = match ledger {
             DestinationState::Empty => destination.refuse_failed("the agent was restarted while it staged"),
-            DestinationState::Staged => destination.resume_staged(tree_alive, frozen_now),
-            DestinationState::Running if tree_alive => destination.resume_running(frozen_now),
-            DestinationState::Running => destination.lose("it was let run here, and its end was not seen"),
+            DestinationState::Staged => destination.resume_staged(copy),
+            DestinationState::Running => destination.resume_running(copy),
             DestinationState::Refused => vec![DestinationAction::Discard, destination.never_ran()],
             DestinationState::Lost => vec![DestinationAction::Discard, destination.gone()],
             DestinationState::Ended => vec![DestinationAction::Report(DestinationReport::Ended)],
@@ -145,29 +144,31 @@ impl Destination {
         (destination, actions)
     }
 
-    fn resume_staged(&mut self, tree_alive: bool, frozen_now: bool) -> Vec<DestinationAction> {
-        match (tree_alive, frozen_now) {
-            (true, true) => vec![self.ready()],
+    fn resume_staged(&mut self, copy: TreeCopy) -> Vec<DestinationAction> {
+        match copy {
+            TreeCopy::Frozen => vec![self.ready()],
             // Somebody else thawed it: it cannot be said that it never ran.
-            (true, false) => {
+            TreeCopy::Runs => {
                 let mut actions = self.lose("the staged copy was let run by somebody else");
                 actions.insert(1, DestinationAction::Discard);
                 actions
             }
-            (false, _) => self.refuse_failed("the staged copy was gone when the agent restarted"),
+            TreeCopy::Ended | TreeCopy::Gone => self.refuse_failed("the staged copy was gone when the agent restarted"),
         }
     }
 
-    fn resume_running(&mut self, frozen_now: bool) -> Vec<DestinationAction> {
-        match (self.released, frozen_now) {
-            (true, true) => vec![DestinationAction::Thaw],
-            (true, false) => Vec::new(),
+    fn resume_running(&mut self, copy: TreeCopy) -> Vec<DestinationAction> {
+        match (self.released, copy) {
+            (_, TreeCopy::Ended) => self.tree_ended(),
+            (_, TreeCopy::Gone) => self.lose("it was let run here, and its end was not seen"),
+            (true, TreeCopy::Frozen) => vec![DestinationAction::Thaw],
+            (true, TreeCopy::Runs) => Vec::new(),
             // Not thawed yet, or refrozen by the fence: nobody can tell, so the owner speaks first.
-            (false, true) => {
+            (false, TreeCopy::Frozen) => {
                 self.refrozen = true;
                 vec![self.started(), held("the agent was restarted; waiting for the owner's word")]
             }
-            (false, false) => vec![DestinationAction::ArmFence, self.started()],
+            (false, TreeCopy::Runs) => vec![DestinationAction::ArmFence, self.started()],
         }
     }
 

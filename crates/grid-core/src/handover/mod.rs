@@ -62,6 +62,19 @@ impl HomeCopy {
     }
 }
 
+/// What is known of a copy at the destination. The shell reads it from the kernel when it recovers an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TreeCopy {
+    /// There, and not frozen.
+    Runs,
+    /// There, held by the freezer, confirmed.
+    Frozen,
+    /// Not there: the tree's pid 1 wrote down how its root ended.
+    Ended,
+    /// Not there, and nobody saw its end.
+    Gone,
+}
+
 /// What proves that the destination's copy is gone. That it *never ran* only the destination's ledger can prove
 /// (`ToSource::NeverRan`). There is no variant for an engine's word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,6 +4,7 @@ use crate::machines::{DOWN, UP};
 use crate::moves::{Kind, Moves};
 use crate::physics::{crash_destination, crash_source, reboot_destination, reboot_source, reimage_destination};
 use crate::world::{ATTEMPTS, Dump, Home, Queue, Staged};
+use grid_core::handover::TreeCopy;
 use grid_types::handover::DestinationState;
 
 impl Moves<'_> {
@@ -56,17 +57,25 @@ impl Moves<'_> {
             self.push(Kind::Fair, &|| "the source's agent restarts".to_owned(), Ok(to));
         }
         if !from.destination_up {
-            let mut to = from;
-            to.destination_up = true;
-            for k in 0..ATTEMPTS {
-                let d = from.destination[k];
-                let Some(ledger) = d.ledger else { continue };
-                let alive = matches!(d.copy, Staged::Frozen | Staged::Running);
-                let frozen = d.copy == Staged::Frozen;
-                let (id, list) = self.machines.recover_destination(k, ledger, d.released, alive, frozen);
-                self.settle_destination(&mut to, k, id, list);
+            // Of a copy that is not there, its pid 1 may have written down how it ended.
+            for absent in [TreeCopy::Gone, TreeCopy::Ended] {
+                let mut to = from;
+                to.destination_up = true;
+                for k in 0..ATTEMPTS {
+                    let d = from.destination[k];
+                    let Some(ledger) = d.ledger else { continue };
+                    let copy = match d.copy {
+                        Staged::Running => TreeCopy::Runs,
+                        Staged::Frozen => TreeCopy::Frozen,
+                        Staged::Dead => absent,
+                        Staged::None => TreeCopy::Gone,
+                    };
+                    let (id, list) = self.machines.recover_destination(k, ledger, d.released, copy);
+                    self.settle_destination(&mut to, k, id, list);
+                }
+                let what = || format!("the destination's agent restarts; what died is {absent:?}");
+                self.push(Kind::Fair, &what, Ok(to));
             }
-            self.push(Kind::Fair, &|| "the destination's agent restarts".to_owned(), Ok(to));
         }
     }
 

@@ -4,7 +4,7 @@ use crate::Rules;
 use crate::world::told;
 use grid_core::handover::{
     Destination, DestinationAction, DestinationInput, GoneProof, HomeCopy, Source, SourceAction, SourceInput,
-    SourceReport, answer_unknown,
+    SourceReport, TreeCopy, answer_unknown,
 };
 use grid_types::event::Resolution;
 use grid_types::handover::{DestinationState, SourceState, ToDestination, ToSource};
@@ -243,7 +243,7 @@ impl Machines {
             actions = answer_unknown(&Down::Abort.message(k));
         }
         let DestinationAction::Persist(state) = actions.first()? else { return None };
-        let (destination, _) = Destination::recover(attempt(k), *state, false, false, false);
+        let (destination, _) = Destination::recover(attempt(k), *state, false, TreeCopy::Gone);
         Some(self.know_destination(destination, &actions))
     }
 
@@ -252,10 +252,9 @@ impl Machines {
         k: usize,
         ledger: DestinationState,
         released: bool,
-        alive: bool,
-        frozen: bool,
+        copy: TreeCopy,
     ) -> (u8, u16) {
-        let (destination, actions) = Destination::recover(attempt(k), ledger, released, alive, frozen);
+        let (destination, actions) = Destination::recover(attempt(k), ledger, released, copy);
         self.know_destination(destination, &actions)
     }
 

@@ -12,6 +12,8 @@ use std::path::Path;
 
 /// `IMG_COMMON_MAGIC` and `PAGEMAP_MAGIC` of CRIU's `magic.h`.
 const MAGIC: [u32; 2] = [0x5456_4319, 0x5608_4025];
+/// Bytes of the two magic numbers at the head of an image.
+pub(super) const IMAGE_HEAD: usize = 8;
 /// Page flags of CRIU's `pagemap.h`.
 pub(crate) const PE_LAZY: u32 = 1 << 1;
 pub(crate) const PE_PRESENT: u32 = 1 << 2;

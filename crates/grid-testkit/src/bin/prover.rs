@@ -6,13 +6,14 @@
 //! ```
 //!
 //! With `--seconds` the number of steps, and so the digest, is up to the machine. `--spoil-at` breaks a word of its own
-//! memory, to show that it notices. Exit: 0 done, 2 arguments or report, 3 a page was wrong.
+//! memory, to show that it notices. It blocks SIGUSR1 and never looks at it. Exit: 0 done, 2 arguments or report, 3 a page was wrong.
 
 use grid_testkit::args::Args;
 use grid_testkit::clock;
 use grid_testkit::gaps::Gaps;
 use grid_testkit::pattern::Memory;
 use grid_testkit::report::{Line, Report};
+use nix::sys::signal::{SigSet, Signal};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ fn run() -> Result<ExitCode, String> {
         pace: Duration::from_micros(args.or("pace-us", 1000)?),
         spoil_at: args.get("spoil-at")?,
     };
+    // A signal that waits: it must still wait wherever this process goes.
+    SigSet::from_iter([Signal::SIGUSR1]).thread_block().map_err(|e| format!("block SIGUSR1: {e}"))?;
     let path = args.path("report")?;
     let said = |e: std::io::Error| format!("{}: {e}", path.display());
     let mut report = Report::open(&path).map_err(said)?;

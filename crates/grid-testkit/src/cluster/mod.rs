@@ -4,16 +4,19 @@
 //! Owns the cluster's life. Every wait has a deadline and an error that says what was seen last.
 
 mod api;
+mod fault;
 mod guest;
 mod teardown;
 
+pub use fault::Armed;
+use fault::SmallDisk;
 pub use guest::Guest;
 
 use crate::leaks::{Marks, Snapshot};
-use crate::procs::{program, start_ticks};
+use crate::procs::{NOBODY, program, start_ticks};
 use crate::scratch::Scratch;
 use crate::{criu, procs};
-use grid_types::api::{ApiError, BoostReply, BoostView, OffloadView, Reply, Status};
+use grid_types::api::{ApiError, BoostReply, BoostView, NodeView, OffloadView, Reply, Status};
 use grid_types::event::{EventRecord, OffloadPhase};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -41,6 +44,19 @@ pub struct Cluster {
     dir: Scratch,
     /// Held by cgroup v2's freezer also where v1 has one.
     freezer_v2: bool,
+    /// Its agents look for faults.
+    faulty: bool,
+    /// A disk of its own for the state of one node.
+    disk: Option<SmallDisk>,
+}
+
+/// How a cluster is started.
+#[derive(Clone, Copy, Debug, Default)]
+struct How {
+    freezer_v2: bool,
+    faulty: bool,
+    /// The state of this node is on a disk of a few MiB.
+    small_disk_of: Option<&'static str>,
 }
 
 /// What a command said.
@@ -60,25 +76,31 @@ impl Cluster {
     /// # Panics
     /// Where the cluster does not come up.
     pub fn start(workers: u32) -> Option<Self> {
-        Self::up(false, |_| vec!["--local".into(), workers.to_string()])
+        Self::up(How::default(), |_| vec!["--local".into(), workers.to_string()])
     }
 
     /// As [`Cluster::start`], with everything held by cgroup v2's freezer, also where v1 has one.
     pub fn frozen_by_v2(workers: u32) -> Option<Self> {
-        Self::up(true, |_| vec!["--local".into(), workers.to_string()])
+        Self::up(How { freezer_v2: true, ..How::default() }, |_| vec!["--local".into(), workers.to_string()])
     }
 
     /// As [`Cluster::start`], with a configuration file of this text. `DIR` in it becomes the test's folder.
     pub fn configured(yaml: &str) -> Option<Self> {
-        Self::up(false, |dir| {
-            let file = dir.join("cluster.yaml");
-            let text = yaml.replace("DIR", &dir.to_string_lossy());
-            std::fs::write(&file, text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-            vec!["--config".into(), file.to_string_lossy().into_owned()]
-        })
+        Self::up(How::default(), |dir| config_file(dir, yaml))
     }
 
-    fn up(freezer_v2: bool, words: impl FnOnce(&Path) -> Vec<String>) -> Option<Self> {
+    /// As [`Cluster::configured`], with agents that look for faults ([`Cluster::arm`]).
+    pub fn faulty(yaml: &str) -> Option<Self> {
+        Self::up(How { faulty: true, ..How::default() }, |dir| config_file(dir, yaml))
+    }
+
+    /// As [`Cluster::faulty`], with the state of this node on a disk of a few MiB ([`Cluster::fill_disk`]).
+    pub fn with_small_disk(yaml: &str, node: &'static str) -> Option<Self> {
+        let how = How { faulty: true, small_disk_of: Some(node), ..How::default() };
+        Self::up(how, |dir| config_file(dir, yaml))
+    }
+
+    fn up(how: How, words: impl FnOnce(&Path) -> Vec<String>) -> Option<Self> {
         if !criu::usable_or_skip() {
             return None;
         }
@@ -86,8 +108,10 @@ impl Cluster {
         let grid = program("grid").unwrap_or_else(|e| panic!("{e}"));
         let words = words(&dir);
         let (state, marks) = (dir.join("state"), Marks::tagged(&dir.to_string_lossy()));
-        let before = Snapshot::default();
-        let mut cluster = Self { state, grid, group: String::new(), marks, before, supervisor: None, dir, freezer_v2 };
+        let (before, How { freezer_v2, faulty, small_disk_of }) = (Snapshot::default(), how);
+        let disk = small_disk_of.map(|node| SmallDisk::mount(&state.join("nodes").join(node)));
+        let (group, supervisor) = (String::new(), None);
+        let mut cluster = Self { state, grid, group, marks, before, supervisor, dir, freezer_v2, faulty, disk };
         cluster.up_again(&words.iter().map(String::as_str).collect::<Vec<_>>());
         Some(cluster)
     }
@@ -103,6 +127,9 @@ impl Cluster {
         command.args(words).env("GRID_CRIU", criu::path()).stdin(Stdio::null()).stdout(Stdio::piped());
         if self.freezer_v2 {
             command.env("GRID_FREEZER", "v2");
+        }
+        if self.faulty {
+            command.env(grid_types::fault::VARIABLE, "1");
         }
         let said = self.dir.join("up.err");
         command.stderr(std::fs::File::create(&said).unwrap_or_else(|e| panic!("{}: {e}", said.display())));
@@ -130,6 +157,11 @@ impl Cluster {
         &self.dir
     }
 
+    /// Name of the cluster's control groups.
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
     /// Directory of the cluster's state.
     pub fn state(&self) -> &Path {
         &self.state
@@ -142,13 +174,22 @@ impl Cluster {
 
     /// `grid WORDS` by the unprivileged user.
     pub fn grid_as_user(&self, words: &[&str]) -> Said {
+        self.grid_as(NOBODY, &[], words)
+    }
+
+    /// `grid WORDS` by this user, in the group of the same number and in these.
+    pub fn grid_as(&self, user: u32, groups: &[u32], words: &[&str]) -> Said {
         // The folder of the build may be closed to that user.
         let copy = self.dir.join("grid");
         if !copy.exists() {
             guest::copy(&self.grid, &copy).unwrap_or_else(|e| panic!("{}: {e}", copy.display()));
         }
-        let ids = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-        self.run(Command::new("timeout").arg(COMMAND_SECONDS).args(ids).arg(copy), words)
+        let groups = match groups {
+            [] => "--clear-groups".to_owned(),
+            some => format!("--groups={}", some.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
+        };
+        let ids = [format!("--reuid={user}"), format!("--regid={user}"), groups];
+        self.run(Command::new("timeout").args([COMMAND_SECONDS, "setpriv"]).args(ids).arg(copy), words)
     }
 
     fn run(&self, command: &mut Command, words: &[&str]) -> Said {
@@ -172,6 +213,10 @@ impl Cluster {
     /// Where it is an error, or is not understood.
     pub fn ask<T: DeserializeOwned>(&self, words: &[&str]) -> T {
         let said = self.grid(&[&["-o", "json"], words].concat());
+        self.answer(&said, words)
+    }
+
+    fn answer<T: DeserializeOwned>(&self, said: &Said, words: &[&str]) -> T {
         let reply: Option<Reply<T>> = serde_json::from_str(&said.out).ok();
         let answer = reply.filter(|_| said.code == 0).and_then(|r| r.ok);
         answer.unwrap_or_else(|| panic!("grid {words:?}: {said:?}\n{}", self.logs()))
@@ -183,6 +228,20 @@ impl Cluster {
     /// Where it was not refused.
     pub fn refused(&self, words: &[&str]) -> (i32, ApiError) {
         refusal(&self.grid(&[&["-o", "json"], words].concat()), words)
+    }
+
+    /// As [`Cluster::refused`], by this user in these groups.
+    pub fn refused_to(&self, user: u32, groups: &[u32], words: &[&str]) -> (i32, ApiError) {
+        refusal(&self.grid_as(user, groups, &[&["-o", "json"], words].concat()), words)
+    }
+
+    /// As [`Cluster::ask`], by this user in these groups.
+    ///
+    /// # Panics
+    /// Where it is an error, or is not understood.
+    pub fn ask_as<T: DeserializeOwned>(&self, user: u32, groups: &[u32], words: &[&str]) -> T {
+        let said = self.grid_as(user, groups, &[&["-o", "json"], words].concat());
+        self.answer(&said, words)
     }
 
     /// As [`Cluster::refused`], by the unprivileged user.
@@ -275,6 +334,17 @@ impl Cluster {
         });
     }
 
+    /// Waits until every node was heard of after this call: its agent has recovered what its ledger knows.
+    pub fn wait_heard(&self) {
+        let begun = Instant::now();
+        self.wait("all nodes to speak", || {
+            let status = self.status().map_err(|e| e.to_string())?;
+            let spoke = |n: &NodeView| n.seen.is_some_and(|ago| u128::from(ago.0) < begun.elapsed().as_millis());
+            let late: Vec<_> = status.nodes.iter().filter(|n| !spoke(n)).map(|n| n.node.to_string()).collect();
+            if late.is_empty() { Ok(()) } else { Err(late.join(", ")) }
+        });
+    }
+
     /// Waits until each worker's use is measured (its second sample): before, it lends nothing.
     fn wait_lenders(&self) {
         self.wait("every lender to be measured", || {
@@ -331,6 +401,11 @@ impl Cluster {
         procs::all().iter().any(is_it).then_some(()).ok_or_else(|| format!("no criu on {node}"))
     }
 
+    /// Everything that one program wrote: `agent` and `daemon` are the head's.
+    pub fn log(&self, program: &str) -> String {
+        std::fs::read_to_string(self.state.join(format!("log/{program}.log"))).unwrap_or_default()
+    }
+
     /// What the cluster's programs wrote last.
     pub fn logs(&self) -> String {
         let mut text = String::new();
@@ -345,6 +420,14 @@ impl Cluster {
         }
         text
     }
+}
+
+/// Writes the configuration, and says how `grid up` is told of it.
+fn config_file(dir: &Path, yaml: &str) -> Vec<String> {
+    let file = dir.join("cluster.yaml");
+    let text = yaml.replace("DIR", &dir.to_string_lossy());
+    std::fs::write(&file, text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    vec!["--config".into(), file.to_string_lossy().into_owned()]
 }
 
 fn refusal(said: &Said, words: &[&str]) -> (i32, ApiError) {

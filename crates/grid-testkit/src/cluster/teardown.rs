@@ -33,6 +33,7 @@ impl Cluster {
                 let _ = child.wait();
             }
         }
+        self.disk = None;
         wrong.extend(self.left_behind().0);
         wrong
     }

@@ -3,13 +3,16 @@
 use super::node::run;
 use super::plan::{NodePlan, Plan};
 use super::supervise::Kept;
-use super::{UpError, down, failed, tell};
+use super::{Account, UpError, account, down, failed, tell};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
+use grid_os::pidfd::PidFd;
 use grid_os::spawn::{Place, spawn};
+use grid_types::NodeName;
 use grid_types::api::{NodeView, Status};
 use grid_types::exit::FaultClass;
 use nix::libc;
 use nix::sys::signal::{SigSet, Signal};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -24,7 +27,11 @@ const BOUNDED: [Controller; 5] =
 /// The cluster answers within this, or it is said why not.
 const READY_WITHIN: Duration = Duration::from_secs(15);
 
+/// How often it is looked whether a worker's pid 1 is about to end.
+const LOOK_AT_NODE: Duration = Duration::from_secs(2);
+
 /// A worker that was made.
+#[derive(Clone)]
 pub(crate) struct Node {
     init: i32,
 }
@@ -32,12 +39,54 @@ pub(crate) struct Node {
 impl Node {
     /// The error where its pid 1 has ended already: only an agent that cannot use its state makes it do so.
     fn ended(&self, plan: &Plan, node: &NodePlan) -> Option<UpError> {
-        // Not of its directory: that stays until init reaps it.
-        if Path::new(&format!("/proc/{}/ns/net", self.init)).exists() {
+        if self.lives() {
             return None;
         }
         let said = std::fs::read_to_string(plan.state.join(format!("log/{}.log", node.name))).unwrap_or_default();
         Some(not_started(&node.name, FaultClass::State, &said))
+    }
+}
+
+impl Node {
+    /// Its pid 1 is there. (Not its directory tells: that stays until it is reaped.)
+    fn lives(&self) -> bool {
+        Path::new(&format!("/proc/{}/ns/net", self.init)).exists()
+    }
+
+    /// Tells of the end of its pid 1, by its place in the plan. The kernel lets a pid 1 end only behind everything of its
+    /// PID namespace, and what is frozen there does not end: so it is also looked at.
+    fn watch(&self, place: usize, ends: &tokio::sync::mpsc::UnboundedSender<usize>) {
+        let (ends, node) = (ends.clone(), self.clone());
+        tokio::spawn(async move {
+            let ended = async {
+                match PidFd::open(node.init) {
+                    Ok(fd) => drop(grid_os::wait::readable(fd.into()).await),
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            };
+            let dying = async {
+                while node.lives() {
+                    tokio::time::sleep(LOOK_AT_NODE).await;
+                }
+            };
+            tokio::select! { () = ended => {}, () = dying => {} }
+            let _ = ends.send(place);
+        });
+    }
+}
+
+/// A worker whose pid 1 was killed comes back as a machine that rebooted: nothing that lived there is left.
+async fn make_again(plan: &Plan, node: &NodePlan, root: &Group) -> Node {
+    loop {
+        // One that cannot live is not made in a hurry.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let group = root.child(node.name.as_str());
+        let emptied = group.kill(Duration::from_secs(5)).and_then(|()| group.remove()).map_err(|e| e.to_string());
+        let _ = run("ip", &["link", "del", &node.veth_head]);
+        match emptied.and_then(|()| make_node(plan, node, root).map_err(|e| e.to_string())) {
+            Ok(made) => return made,
+            Err(e) => tell(&format!("grid: {} cannot be made again: {e}", node.name)),
+        }
     }
 }
 
@@ -47,8 +96,11 @@ pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration, &Status)) ->
     let root = root_group(&plan)?;
     check(&plan, &root)?;
     plan.avoid(&taken_blocks());
-    make_state(&plan)?;
-    write_configs(&plan)?;
+    let named = plan.config.policy.users.daemon.clone();
+    let account = account::choose(named.as_deref(), plan.tag(), &plan.head_dir())?;
+    plan.daemon = Some(account);
+    make_state(&plan, account)?;
+    write_configs(&plan, account)?;
     let mut nodes = Vec::new();
     let mut made = Ok(());
     for node in &plan.nodes {
@@ -61,7 +113,7 @@ pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration, &Status)) ->
         }
     }
     let outcome = match made {
-        Ok(()) => keep(&plan, &root, &nodes, |status| ready(&plan, start.elapsed(), status)).await,
+        Ok(()) => keep(&plan, &root, &mut nodes, |status| ready(&plan, start.elapsed(), status)).await,
         Err(e) => Err(e),
     };
     remove(&plan, &nodes, &root);
@@ -111,7 +163,7 @@ fn check(plan: &Plan, root: &Group) -> Result<(), UpError> {
     Ok(())
 }
 
-fn make_state(plan: &Plan) -> Result<(), UpError> {
+fn make_state(plan: &Plan, account: Account) -> Result<(), UpError> {
     let dir = |path: &Path, mode| {
         use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
         std::fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;
@@ -120,35 +172,50 @@ fn make_state(plan: &Plan) -> Result<(), UpError> {
     let what = plan.state.display().to_string();
     dir(&plan.state, 0o711).map_err(failed(&what))?;
     dir(&plan.state.join("nodes"), 0o711).map_err(failed(&what))?;
-    dir(&plan.state.join("conf"), 0o700).map_err(failed(&what))?;
+    // The daemon reads its own file in there; what holds the token is root's alone.
+    dir(&plan.state.join("conf"), 0o711).map_err(failed(&what))?;
     dir(&plan.state.join("log"), 0o700).map_err(failed(&what))?;
+    account::hand_over(&plan.head_dir(), account)?;
     down::write_pid(&plan.state).map_err(failed(&what))?;
-    let json = serde_json::to_string_pretty(plan).unwrap_or_default();
-    std::fs::write(plan.state.join("conf/plan.json"), json).map_err(failed(&what))
+    write_private(&plan.state.join("conf/plan.json"), plan, None)
 }
 
-/// What each daemon needs to know, with a secret of this run: who knows it may speak to the head's agent.
-fn write_configs(plan: &Plan) -> Result<(), UpError> {
-    let mut bytes = [0u8; 32];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut f| std::io::Read::read_exact(&mut f, &mut bytes))
-        .map_err(failed("/dev/urandom"))?;
-    let token: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-    write_secret(&plan.state.join("conf/hub.json"), &plan.hub_config(&plan.head()?, &token))?;
-    write_secret(&plan.state.join("conf/head.json"), &plan.head_config())?;
+/// What each daemon needs to know, with a secret of this run for each worker: who knows it may speak to the head's agent
+/// as that worker.
+fn write_configs(plan: &Plan, account: Account) -> Result<(), UpError> {
+    let tokens = plan.nodes.iter().map(|node| Ok((node.name.clone(), token()?)));
+    let tokens: BTreeMap<NodeName, String> = tokens.collect::<Result<_, UpError>>()?;
+    write_private(&plan.state.join("conf/hub.json"), &plan.hub_config(&plan.head()?, &tokens), None)?;
+    // No token in it: the daemon's uid is what the agent goes by.
+    write_private(&plan.state.join("conf/head.json"), &plan.head_config(), Some(account.gid))?;
     for node in &plan.nodes {
-        write_secret(&plan.state.join(format!("conf/{}.json", node.name)), &plan.spoke_config(node, &token))?;
+        let own = plan.spoke_config(node, &tokens[&node.name]);
+        write_private(&plan.state.join(format!("conf/{}.json", node.name)), &own, None)?;
     }
     Ok(())
 }
 
-fn write_secret(path: &Path, value: &impl serde::Serialize) -> Result<(), UpError> {
-    use std::os::unix::fs::OpenOptionsExt;
+/// 256 bits that nobody can guess.
+fn token() -> Result<String, UpError> {
+    let mut bytes = [0u8; 32];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut f| std::io::Read::read_exact(&mut f, &mut bytes))
+        .map_err(failed("/dev/urandom"))?;
+    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+}
+
+/// Writes a file that root alone may read, and this group where one is named; nobody but root may change it.
+fn write_private(path: &Path, value: &impl serde::Serialize, readers: Option<u32>) -> Result<(), UpError> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
     let what = path.display().to_string();
     let json = serde_json::to_vec_pretty(value).unwrap_or_default();
     let _ = std::fs::remove_file(path);
     let mut file =
         std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed(&what))?;
+    if readers.is_some() {
+        fchown(&file, None, readers).map_err(failed(&what))?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o640)).map_err(failed(&what))?;
+    }
     file.write_all(&json).map_err(failed(&what))
 }
 
@@ -169,7 +236,9 @@ fn make_node(plan: &Plan, node: &NodePlan, root: &Group) -> Result<Node, UpError
     let config = plan.state.join(format!("conf/{}.json", node.name));
     let argv = [text(&plan.program), "node-init".to_owned(), node.name.to_string(), text(&config)];
     let mut env = vec![("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())];
-    env.extend(std::env::var("GRID_FREEZER").map(|v| ("GRID_FREEZER".to_owned(), v)));
+    for name in ["GRID_FREEZER", grid_types::fault::VARIABLE] {
+        env.extend(std::env::var(name).map(|v| (name.to_owned(), v)));
+    }
     let place = Place {
         cgroup_procs: agent.procs_files(),
         unshare: NODE_NAMESPACES,
@@ -215,25 +284,34 @@ fn wire(node: &NodePlan, init: i32) -> std::io::Result<()> {
     inside(&["link", "set", &node.veth_node, "up"])
 }
 
-/// Runs the head's agent and daemon until somebody ends the cluster.
-async fn keep(plan: &Plan, root: &Group, nodes: &[Node], ready: impl FnOnce(&Status)) -> Result<(), UpError> {
+/// Runs the head's agent and daemon, and the workers, until somebody ends the cluster.
+async fn keep(plan: &Plan, root: &Group, nodes: &mut [Node], ready: impl FnOnce(&Status)) -> Result<(), UpError> {
     let conf = |name: &str| plan.state.join("conf").join(name).to_string_lossy().into_owned();
     let log = |name: &str| plan.state.join("log").join(name);
     let (hub, head) = (conf("hub.json"), conf("head.json"));
     let group = daemons(plan, root)?;
     group.create().map_err(|e| UpError::new(FaultClass::Environment, e.to_string()))?;
+    let account = plan.daemon.map(|a| a.to_string()).unwrap_or_default();
+    let run_daemon = ["daemon", "run", "--config", &head, "--run-as", &account];
     let mut agent = Kept::new(&plan.program, &["agent", "--config", &hub], &log("agent.log"), &group);
-    let mut daemon = Kept::new(&plan.program, &["daemon", "run", "--config", &head], &log("daemon.log"), &group);
+    let mut daemon = Kept::new(&plan.program, &run_daemon, &log("daemon.log"), &group).serving(plan.socket());
     agent.start().map_err(failed("the head's agent"))?;
     daemon.start().map_err(failed("the head's daemon"))?;
     let mut signals = Signals::new()?;
     let outcome = match await_ready(plan, nodes, &mut agent, &mut daemon).await {
         Ok(status) => {
             ready(&status);
+            let (ends, mut ended) = tokio::sync::mpsc::unbounded_channel();
+            nodes.iter().enumerate().for_each(|(i, node)| node.watch(i, &ends));
             loop {
                 tokio::select! {
                     () = agent.keep() => {}
                     () = daemon.keep() => {}
+                    Some(i) = ended.recv() => {
+                        tell(&format!("grid: {} ended; it is made again, as after a reboot", plan.nodes[i].name));
+                        nodes[i] = make_again(plan, &plan.nodes[i], root).await;
+                        nodes[i].watch(i, &ends);
+                    }
                     () = signals.next() => {
                         if down::may_end(plan).await {
                             break;
@@ -274,7 +352,9 @@ async fn await_ready(plan: &Plan, nodes: &[Node], agent: &mut Kept, daemon: &mut
         for (node, made) in plan.nodes.iter().zip(nodes) {
             made.ended(plan, node).map_or(Ok(()), Err)?;
         }
-        let missing = match down::status(plan).await {
+        // The socket is there before the daemon answers on it.
+        let asked = tokio::time::timeout(Duration::from_millis(500), down::status(plan)).await;
+        let missing = match asked.unwrap_or_else(|_| Err("the daemon does not answer yet".to_owned())) {
             Ok(status) => match status.nodes.iter().find(|n| !measured(n)) {
                 None => return Ok(status),
                 Some(node) => format!("{} is {}, its use not measured yet", node.node, node.state),

@@ -1,0 +1,85 @@
+//! Every step of a handover is made to fail, and hangs while something around it dies, is cut off or sleeps. Afterwards
+//! exactly one copy runs; or, where nobody can know how far it ran, one is held and reported as in doubt.
+//!
+//! A scenario is a way to reach the step, the step, and a damage. The lists of steps are exhaustive matches over
+//! [`FaultPoint`]: a new step without its scenarios does not compile.
+
+#![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
+
+mod faults;
+
+use faults::{Damage, Reach, Stage, reach};
+use grid_types::fault::FaultPoint;
+
+const BOOST: &str = "--cpu 1 --memory 1GiB --duration 30m";
+
+/// Every step that is reached in this way, with this damage, one after the other on one cluster.
+fn try_all(damage: Damage, ways: &[Reach]) {
+    let Some(stage) = Stage::set(BOOST) else { return };
+    let mut tried = 0;
+    for point in FaultPoint::ALL.iter().filter(|p| ways.contains(&reach(**p))) {
+        stage.play(*point, reach(*point), damage);
+        tried += 1;
+    }
+    println!("faults: {tried} tried and survived: {damage:?}");
+}
+
+const MOVE: &[Reach] = &[Reach::Move];
+/// Where the attempt does not go straight.
+const ASIDE: &[Reach] =
+    &[Reach::Refused, Reach::Broken, Reach::Signals, Reach::Fence, Reach::Asked, Reach::Doubt, Reach::End];
+
+#[test]
+fn each_step_of_a_move_fails() {
+    try_all(Damage::Fail, MOVE);
+}
+
+#[test]
+fn the_source_s_agent_is_killed_at_each_step_of_a_move() {
+    try_all(Damage::KillSource, MOVE);
+}
+
+#[test]
+fn the_destination_s_agent_is_killed_at_each_step_of_a_move() {
+    try_all(Damage::KillDestination, MOVE);
+}
+
+#[test]
+fn the_daemon_is_killed_at_each_step_of_a_move() {
+    try_all(Damage::KillDaemon, MOVE);
+}
+
+#[test]
+fn the_worker_is_killed_at_each_step_of_a_move() {
+    try_all(Damage::KillWorker, MOVE);
+}
+
+#[test]
+fn the_link_is_cut_at_each_step_of_a_move() {
+    try_all(Damage::CutLink, MOVE);
+}
+
+#[test]
+fn the_worker_sleeps_past_every_deadline_at_each_step_of_a_move() {
+    try_all(Damage::Sleep, MOVE);
+}
+
+#[test]
+fn each_step_aside_fails() {
+    try_all(Damage::Fail, ASIDE);
+}
+
+#[test]
+fn the_source_s_agent_is_killed_at_each_step_aside() {
+    try_all(Damage::KillSource, ASIDE);
+}
+
+#[test]
+fn the_destination_s_agent_is_killed_at_each_step_aside() {
+    try_all(Damage::KillDestination, ASIDE);
+}
+
+#[test]
+fn both_agents_and_the_daemon_are_killed_at_each_step() {
+    try_all(Damage::KillAll, &[MOVE, ASIDE].concat());
+}
