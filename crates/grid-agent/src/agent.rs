@@ -132,7 +132,7 @@ impl Agent {
         let criu = Criu::find(&cfg.criu)?;
         let ledger = Ledger::open(&cfg.state_dir.join("ledger.db"))?;
         let group = hierarchies.group(&cfg.cgroup, &BOUNDED);
-        let bounds = cfg.node_is_group.then(|| node_cgroup(&group)).flatten();
+        let bounds = cfg.lends.and_then(|_| node_cgroup(&group));
         let faults = Faults::of(&cfg.state_dir);
         let node = NodeReader::new(bounds).map_err(|e| clock(std::io::Error::other(e)))?;
         Ok(Self {

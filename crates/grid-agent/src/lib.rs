@@ -24,7 +24,7 @@ mod tree;
 pub use agent::run;
 pub use ledger::{Ledger, LedgerError};
 
-use grid_types::NodeName;
+use grid_types::{NodeName, Resources};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -45,8 +45,9 @@ pub struct AgentConfig {
     pub criu: PathBuf,
     /// Relative path below which all control groups of this node are made.
     pub cgroup: String,
-    /// The node itself is limited by that group: its facts are the group's.
-    pub node_is_group: bool,
+    /// What this node lends in all; the node is that group then, and its facts are the group's. A head that wants more is
+    /// refused. None where it lends nothing.
+    pub lends: Option<Resources>,
     /// This program, started again as `tree-init`.
     pub program: PathBuf,
 }

@@ -5,20 +5,50 @@
 #![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
 
 use grid_testkit::cluster::{Cluster, Guest};
+use grid_testkit::procs;
 use grid_types::fault::{Effect, FaultPoint};
 use grid_types::handover::ToSource;
-use grid_types::wire::{Body, Frame, Hello, Notice, PROTOCOL, Party, Request, Welcome};
-use grid_types::{AttemptId, LeaseId};
+use grid_types::policy::{AtEnd, Detector};
+use grid_types::reason::ReasonCode;
+use grid_types::wire::{
+    Answer, Body, Frame, Hello, LeaseTerms, MoveOrder, Notice, PROTOCOL, Party, Refusal, Request, Welcome,
+};
+use grid_types::{AttemptId, Bytes, LeaseId, MilliCpu, Millis, ProcId, Resources};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 /// A connection to the head's agent.
-struct Wire(TcpStream);
+struct Wire<S>(S);
 
-impl Wire {
+impl Wire<UnixStream> {
+    /// In the place of the head's daemon.
+    fn as_daemon(cluster: &Cluster) -> Self {
+        let stream = UnixStream::connect(cluster.state().join("agent.sock")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut wire = Self(stream);
+        wire.say(&Hello::Daemon { protocol: PROTOCOL });
+        assert!(matches!(wire.hear().unwrap(), Welcome::Ok { .. }));
+        wire
+    }
+
+    /// What gpu1 answers.
+    fn ask(&mut self, request: Request) -> Result<Box<Answer>, Refusal> {
+        let body = Body::Request { id: 77, request: Box::new(request) };
+        self.say(&Frame { from: Party::Daemon, to: Party::Agent("gpu1".into()), body });
+        loop {
+            let heard: Frame = self.hear().unwrap();
+            if let Body::Response { id: 77, result } = heard.body {
+                return result;
+            }
+        }
+    }
+}
+
+impl Wire<TcpStream> {
     fn dial(cluster: &Cluster) -> Self {
         let hub: serde_json::Value = conf(cluster, "hub");
         let address = hub["role"]["Hub"]["listen"][0].as_str().unwrap().to_owned();
@@ -26,7 +56,9 @@ impl Wire {
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         Self(stream)
     }
+}
 
+impl<S: Read + Write> Wire<S> {
     fn say(&mut self, what: &impl Serialize) {
         let json = serde_json::to_vec(what).unwrap();
         let _ = self.0.write_all(&(json.len() as u32).to_le_bytes());
@@ -143,6 +175,46 @@ fn a_worker_has_no_word_in_anothers_attempt() {
     command.wait().unwrap();
     cluster.wait_phase(cluster.offloads()[0].record.id.as_str(), grid_types::event::OffloadPhase::Away);
     guest.wait_done();
+}
+
+/// A head that somebody else has taken over asks a lender for what is the lender's own.
+#[test]
+fn a_head_gets_nothing_of_a_lender_but_what_it_lends() {
+    let Some(cluster) = Cluster::faulty(CONFIG) else { return };
+    let boost = cluster.boost("--cpu 1 --memory 512MiB --duration 5m --from gpu1").boost;
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim().to_owned();
+    let mut head = Wire::as_daemon(&cluster);
+    let refused = |answer: Result<Box<Answer>, Refusal>| answer.map(|a| format!("{a:?}")).unwrap_err().reason.code;
+    assert_eq!(refused(head.ask(Request::Processes)), ReasonCode::Owner);
+    assert_eq!(refused(head.ask(Request::Trees { roots: vec![1] })), ReasonCode::Owner);
+    // More than it lends: at once, and bit by bit.
+    let lease = |id: &str, gib: u64| LeaseTerms {
+        lease: id.into(),
+        amount: Resources { cpu: MilliCpu(1000), memory: Bytes(gib << 30), gpu: 0 },
+        remaining: Millis(60_000),
+        epoch: 1,
+        at_end: AtEnd::Recall,
+    };
+    assert_eq!(refused(head.ask(Request::OpenLease { lease: lease("b-evil", 64) })), ReasonCode::NoFit);
+    assert_eq!(refused(head.ask(Request::OpenLease { lease: lease("b-evil", 2) })), ReasonCode::NoFit, "beside b");
+    // A process of the lender's own: its pid 1, as its agent sees it.
+    let start_ticks = procs::start_ticks(cluster.node_pid("gpu1")).unwrap();
+    let order = MoveOrder {
+        offload: "o-99".into(),
+        attempt: "o-99.1".into(),
+        process: ProcId { pid: 1, start_ticks, boot_id },
+        destination: "head".into(),
+        lease: None,
+        admitted: Bytes(1 << 30),
+        max_frozen: Millis(5000),
+        detector: Detector::default(),
+        private_paths: Vec::new(),
+    };
+    assert_eq!(refused(head.ask(Request::StartMove { order: Box::new(order) })), ReasonCode::Owner);
+    let held = head.ask(Request::Holdings).unwrap();
+    assert!(
+        matches!(*held, Answer::Holdings { ref leases, .. } if leases.len() == 1 && leases[0].lease == boost.lease)
+    );
 }
 
 const CONFIG: &str = "

@@ -42,7 +42,9 @@ impl LocalSize {
 pub struct NodePlan {
     /// Its name.
     pub name: NodeName,
-    /// Limits of the node's control group.
+    /// What it lends in all.
+    pub lends: Resources,
+    /// Limits of the node's control group: that, and room for its agent.
     pub limits: Resources,
     /// Name of the head's end of its veth pair.
     pub veth_head: String,
@@ -96,6 +98,7 @@ impl Plan {
                 };
                 NodePlan {
                     name: n.name.clone(),
+                    lends: total,
                     limits: total.saturating_add(&AGENT_ROOM),
                     veth_head: format!("g{tag:04x}h{i}"),
                     veth_node: format!("g{tag:04x}n{i}"),
@@ -175,17 +178,17 @@ impl Plan {
         let daemon_uid = self.daemon.map_or(0, |d| d.uid);
         let listen = self.nodes.iter().map(|n| SocketAddr::from((n.address_head, HUB_PORT))).collect();
         let role = AgentRole::Hub { listen, socket: self.agent_socket(), daemon_uid, tokens: tokens.clone() };
-        self.agent_config(head, role, false)
+        self.agent_config(head, role, None)
     }
 
     /// How a worker's agent is started.
     pub fn spoke_config(&self, node: &NodePlan, token: &str) -> AgentConfig {
         let hub = SocketAddr::from((node.address_head, HUB_PORT));
         let role = AgentRole::Spoke { hub, token: token.to_owned() };
-        self.agent_config(&node.name, role, true)
+        self.agent_config(&node.name, role, Some(node.lends))
     }
 
-    fn agent_config(&self, node: &NodeName, role: AgentRole, node_is_group: bool) -> AgentConfig {
+    fn agent_config(&self, node: &NodeName, role: AgentRole, lends: Option<Resources>) -> AgentConfig {
         AgentConfig {
             node: node.clone(),
             role,
@@ -193,7 +196,7 @@ impl Plan {
             run_dir: self.run_dir().join(node.as_str()),
             criu: self.criu.clone(),
             cgroup: format!("{}/{node}", self.cgroup),
-            node_is_group,
+            lends,
             program: self.program.clone(),
         }
     }
