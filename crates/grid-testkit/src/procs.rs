@@ -52,7 +52,7 @@ impl Detached {
             let file = std::fs::File::create(dir.join(name))?;
             // The program's own, as where its user's shell opened it: CRIU opens it anew as that user.
             if nix::unistd::geteuid().is_root() {
-                std::os::unix::fs::fchown(&file, Some(NOBODY), Some(NOBODY))?;
+                std::os::unix::fs::fchown(&file, Some(user), Some(user))?;
             }
             let _ = if name == "stdout" { command.stdout(file) } else { command.stderr(file) };
         }
