@@ -3,7 +3,9 @@
 //! The destination says one byte when it is ready to receive, so that nothing is frozen before that.
 
 use crate::agent::Agent;
+use crate::faults::Faults;
 use crate::{AgentConfig, AgentRole};
+use grid_types::fault::FaultPoint;
 use grid_types::wire::{Hello, Manifest, PROTOCOL, Welcome};
 use grid_types::{AttemptId, NodeName};
 use std::io::{self, Read, Write};
@@ -34,7 +36,8 @@ impl Dial {
     }
 
     /// Connects and greets.
-    pub(crate) fn connect(&self, attempt: &AttemptId) -> io::Result<TcpStream> {
+    pub(crate) fn connect(&self, attempt: &AttemptId, faults: &Faults) -> io::Result<TcpStream> {
+        faults.at(FaultPoint::OpenStream).map_err(io::Error::other)?;
         let mut stream = TcpStream::connect_timeout(&self.hub, Duration::from_secs(5))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         let hello = Hello::Data { protocol: PROTOCOL, token: self.token.clone(), attempt: attempt.clone() };

@@ -231,6 +231,8 @@ impl Head {
         let order = self.order(id, &attempt, process, &record.source, None, record.needed.memory);
         if let Err(reason) = self.send_order(&record.destination, order).await {
             self.note(Event::RecallFailed { offload: id.clone(), attempt, reason: reason.clone() });
+            // Whether it still runs there is what that node knows.
+            self.reconcile(&record.destination).await;
             return Err(refused(&reason, "it was not recalled; it runs on where it is"));
         }
         Ok(())

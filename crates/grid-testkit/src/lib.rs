@@ -11,6 +11,7 @@
 //! | [`local`] | the embedded cluster, driven by the `grid` program as a person drives it |
 //! | [`cost`] | what processes cost: memory and CPU time, sampled |
 //! | [`demo`], [`mod@bench`] | `make demo`, and the measurements of `make bench` |
+//! | [`coverage`] | the programs of `tests/coverage.toml`: run, moved or refused, checked, and shown as a table |
 //! | [`scratch`] | temporary folders that an unprivileged program can reach |
 //! | [`report`] | the report files that the programs write and that tests read |
 //! | [`gaps`], [`pattern`], [`args`], [`clock`], [`raw`] | the insides of the programs in `src/bin` |
@@ -22,6 +23,7 @@ pub mod bench;
 pub mod clock;
 pub mod cluster;
 pub mod cost;
+pub mod coverage;
 pub mod criu;
 pub mod demo;
 pub mod gaps;

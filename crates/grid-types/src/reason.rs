@@ -38,6 +38,10 @@ reason_codes! {
     Lock "E-LOCK" "it holds a file lock, which blocks its restore while the source holds it" "wait until it is released";
     Ns "E-NS" "it lives in namespaces of its own (a container or a sandbox)" "move it by its container's tools";
     Fd "E-FD" "a descriptor of a kind that CRIU cannot save" "close it";
+    Watch "E-WATCH" "it watches files by inotify, which cannot be saved with its owner's rights" "let it poll for changes (CHOKIDAR_USEPOLLING=1, tail ---disable-inotify), or stop the watching";
+    Seccomp "E-SECCOMP" "it runs under a seccomp filter, which cannot be lifted for the dump with its owner's rights" "start it without its sandbox";
+    Closed "E-CLOSED" "its owner may not look into it, so it cannot be dumped with its owner's rights" "none; it guards secrets, or its executable cannot be read";
+    Session "E-SESSION" "the leader of a member's session has ended, and nobody can put the member back into it" "wait until that member has ended";
     Map "E-MAP" "a mapping that CRIU cannot save" "none; run it where it can stay";
     Hugetlb "E-HUGETLB" "it maps huge pages" "start it without huge pages";
     Shm "E-SHM" "it shares memory with a process that stays" "move the whole group as one tree";

@@ -60,6 +60,30 @@ fn every_relative_link_resolves() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
+/// Each attack that the threat model names is tried by a test that is there: `FILE: NAME`, below `crates`.
+#[test]
+fn each_attack_of_the_threat_model_has_its_test() {
+    let text = std::fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
+    let rows = text.lines().filter(|l| l.starts_with("| ") && !l.starts_with("| ---") && !l.starts_with("| Attack"));
+    let (mut tried, mut missing) = (0, Vec::new());
+    for row in rows {
+        let tests: Vec<_> = row.split('`').skip(1).step_by(2).filter_map(|t| t.split_once(".rs: ")).collect();
+        if tests.is_empty() && !row.contains("**nothing yet**") {
+            missing.push(format!("no test: {row}"));
+        }
+        for (file, name) in tests {
+            let code = std::fs::read_to_string(root().join("crates").join(format!("{file}.rs"))).unwrap_or_default();
+            let is_test = code.contains(&format!("fn {name}("));
+            tried += 1;
+            if !is_test {
+                missing.push(format!("{file}.rs has no {name}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+    assert!(tried > 20, "{tried}");
+}
+
 /// `crates/…` in backquotes names a file or a folder that is there; `{a,b}` names each.
 #[test]
 fn named_files_are_there() {

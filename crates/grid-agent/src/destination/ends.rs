@@ -106,9 +106,10 @@ impl Agent {
     pub(crate) fn tree_holdings(&self) -> Vec<TreeHolding> {
         let live = self.incoming.iter().map(|(attempt, i)| holding(attempt, i.machine.state, &i.record));
         let mut all: Vec<TreeHolding> = live.collect();
-        // Those that ended before the last restart are only in the ledger.
+        // Those that ended, or got lost, before the last restart are only in the ledger.
         if let Ok(rows) = self.ledger.newest_destinations::<Record>(HOLDINGS) {
-            let past = rows.into_iter().filter(|r| r.state == DestinationState::Ended && !r.detail.left);
+            let over = |s: DestinationState| matches!(s, DestinationState::Ended | DestinationState::Lost);
+            let past = rows.into_iter().filter(|r| over(r.state) && !r.detail.left);
             all.extend(
                 past.filter(|r| !self.incoming.contains_key(&r.attempt))
                     .map(|r| holding(&r.attempt, r.state, &r.detail)),

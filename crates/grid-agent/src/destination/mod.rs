@@ -22,7 +22,6 @@ use grid_core::handover::{Destination, DestinationAction, DestinationInput, Tree
 use grid_os::cgroup::Controller;
 use grid_os::pidfd::PidFd;
 use grid_types::event::ExitStatus;
-use grid_types::fault::FaultPoint;
 use grid_types::handover::{DestinationState, ToDestination};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::{Body, Party, Stage};
@@ -196,9 +195,7 @@ impl Agent {
         let dial = data::Dial::of(&self.cfg);
         let own = self.own();
         let Some(incoming) = self.incoming.get_mut(attempt) else { return };
-        let opened = self.faults.at(FaultPoint::OpenStream).map_err(std::io::Error::other);
-        let open = |dial: data::Dial| opened.and_then(|()| dial.connect(attempt));
-        let stream = match stream.map(Ok).or_else(|| dial.map(open)) {
+        let stream = match stream.map(Ok).or_else(|| dial.map(|d| d.connect(attempt, &self.faults))) {
             Some(Ok(stream)) => stream,
             Some(Err(e)) => {
                 incoming.staging = false;

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 impl Agent {
     pub(crate) fn recover_destinations(&mut self) -> Result<(), AgentError> {
+        let leaving = self.leaving()?;
         for row in self.ledger.destinations::<Record>()? {
             let mut incoming = self.incoming_of(&row.attempt, row.detail.from.clone(), row.detail.stage.clone());
             if is_over(row.state) {
@@ -29,6 +30,8 @@ impl Agent {
             let same_boot = incoming.record.boot_id == self.boot_id;
             let alive = same_boot && incoming.record.init.is_some_and(|i| i.open().is_some());
             let copy = match alive {
+                // What another attempt holds on its way from here is frozen by that one, and only that one thaws it.
+                true if leaving.contains(&row.attempt) => TreeCopy::Runs,
                 true if incoming.place.group.is_frozen().unwrap_or(false) => TreeCopy::Frozen,
                 true => TreeCopy::Runs,
                 false => {

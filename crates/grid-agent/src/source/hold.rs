@@ -72,7 +72,9 @@ pub(super) fn home_copy(record: &Record, hold: &Group, boot_id: &str) -> HomeCop
     }
 }
 
-/// Takes the running tree into its hold. Members that appear meanwhile are children of held ones and are there.
+/// Takes the running tree into its hold. A child of a held member is held from its birth; one that was born after the
+/// tree was looked at and before its parent was held is looked for until none is found. Left outside, it would run on at
+/// home while its copy is staged.
 pub(super) fn take_hold(outgoing: &Outgoing) -> Result<(), String> {
     if outgoing.holds_where_it_lives() {
         return Ok(());
@@ -85,7 +87,29 @@ pub(super) fn take_hold(outgoing: &Outgoing) -> Result<(), String> {
             Err(e) => return Err(e.to_string()),
         }
     }
-    Ok(())
+    loop {
+        let strays = strays(&outgoing.hold)?;
+        for pid in &strays {
+            match outgoing.hold.add(*pid) {
+                Ok(()) => {}
+                Err(_) if crate::tree::has_ended(*pid) => {}
+                Err(e) => return Err(e.to_string()),
+            }
+        }
+        if strays.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// Living children of held processes that are not held themselves.
+fn strays(hold: &Group) -> Result<Vec<i32>, String> {
+    let sample = grid_os::proc::ProcRoot::new("/proc").all_stats(None).map_err(|e| e.to_string())?;
+    let held = hold.pids();
+    let stray = |p: &&grid_types::facts::ProcStat| {
+        held.contains(&p.ppid) && !held.contains(&p.id.pid) && !matches!(p.state, 'Z' | 'X')
+    };
+    Ok(sample.procs.iter().filter(stray).map(|p| p.id.pid).collect())
 }
 
 /// Lets the copy at home run and puts its processes back where they were.

@@ -148,7 +148,7 @@ impl Agent {
         self.do_source(&attempt, actions);
         self.arm_deadline(&attempt, READY_WITHIN);
         if let Some(dial) = Dial::of(&self.cfg) {
-            match dial.connect(&attempt) {
+            match dial.connect(&attempt, &self.faults) {
                 Ok(stream) => self.start_dump(&attempt, stream),
                 Err(e) => {
                     let detail = format!("the page stream could not be opened: {e}");

@@ -5,6 +5,7 @@ use super::{Outgoing, Record, not_its_attempt};
 use crate::AgentError;
 use crate::agent::Agent;
 use crate::destination::wait_for_criu;
+use crate::ledger::Row;
 use crate::link::tracing_line;
 use crate::tree::start_ticks;
 use grid_core::handover::{
@@ -16,6 +17,7 @@ use grid_types::handover::{SourceState, ToSource};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::{AttemptHolding, MoveReport, Notice, Stage};
 use grid_types::{AttemptId, NodeName};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// So many of the newest attempts are told to a daemon that comes back: those that can still be open there.
@@ -63,11 +65,16 @@ impl Agent {
         })
     }
 
+    /// Attempts that brought a tree here which a later attempt, not over yet, holds on its way on.
+    pub(crate) fn leaving(&self) -> Result<BTreeSet<AttemptId>, AgentError> {
+        let rows = self.ledger.sources::<Record>()?;
+        Ok(rows.into_iter().filter(|row| !is_over(row)).filter_map(|row| row.detail.came_by).collect())
+    }
+
     pub(crate) fn recover_sources(&mut self) -> Result<(), AgentError> {
         for row in self.ledger.sources::<Record>()? {
-            let done = matches!(row.state, SourceState::Released | SourceState::Aborted);
             let hold = self.hierarchies.group(&row.detail.hold, &[Controller::Freezer]);
-            if done && row.detail.report.is_some() && !(row.detail.came_by.is_none() && hold.exists()) {
+            if is_over(&row) && !(row.detail.came_by.is_none() && hold.exists()) {
                 continue;
             }
             wait_for_criu(&self.tree_place(&row.attempt, None));
@@ -178,6 +185,11 @@ impl Agent {
             })
             .collect()
     }
+}
+
+/// Nothing is left to be done for it, and what became of it is written down.
+fn is_over(row: &Row<SourceState, Record>) -> bool {
+    matches!(row.state, SourceState::Released | SourceState::Aborted) && row.detail.report.is_some()
 }
 
 /// The reason code of a failure that came back as text from the other end, or from CRIU.

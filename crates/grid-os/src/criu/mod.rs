@@ -12,6 +12,7 @@
 //! ```
 
 mod arena;
+mod corrected;
 mod images;
 mod inspect;
 mod pages;

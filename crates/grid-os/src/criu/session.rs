@@ -121,7 +121,7 @@ impl Criu {
             shell_job: Some(job.shell_job),
             ps: Some(PageServer { fd: Some(PAGES_FD) }),
             unprivileged: job.owner.map(|_| true),
-            ghost_limit: Some(16 << 20),
+            ghost_limit: Some(grid_types::facts::UNNAMED_FILE_LIMIT.0 as u32),
             ..common(job.images, "dump.log")
         };
         let result = pushing(job.pages, || {

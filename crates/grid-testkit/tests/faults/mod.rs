@@ -85,10 +85,37 @@ pub(crate) fn reach(point: FaultPoint) -> Reach {
     }
 }
 
-fn node_of(side: Side) -> &'static str {
-    match side {
-        Side::Source => "head",
-        Side::Destination => "gpu1",
+/// Which way the process goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// From the head to the worker.
+    Out,
+    /// Back.
+    Home,
+}
+
+impl Way {
+    fn source(self) -> &'static str {
+        match self {
+            Way::Out => "head",
+            Way::Home => "gpu1",
+        }
+    }
+
+    fn destination(self) -> &'static str {
+        match self {
+            Way::Out => "gpu1",
+            Way::Home => "head",
+        }
+    }
+
+    fn node_of(self, point: FaultPoint) -> &'static str {
+        match point.side() {
+            // The one who dials is always the worker.
+            _ if point == FaultPoint::OpenStream => "gpu1",
+            Side::Source => self.source(),
+            Side::Destination => self.destination(),
+        }
     }
 }
 
@@ -96,13 +123,14 @@ fn node_of(side: Side) -> &'static str {
 pub(crate) struct Stage {
     cluster: Cluster,
     boost: String,
+    way: Way,
 }
 
 impl Stage {
-    pub(crate) fn set(boost: &str) -> Option<Self> {
+    pub(crate) fn set(boost: &str, way: Way) -> Option<Self> {
         let cluster = Cluster::faulty(CONFIG)?;
         let boost = cluster.boost(boost).boost.id;
-        Some(Self { cluster, boost: boost.to_string() })
+        Some(Self { cluster, boost: boost.to_string(), way })
     }
 
     /// The lender holds the lease: again, where its machine was gone.
@@ -114,7 +142,7 @@ impl Stage {
     }
 
     fn arm(&self, point: FaultPoint, effect: Effect) -> Armed {
-        self.cluster.arm(node_of(point.side()), point, effect)
+        self.cluster.arm(self.way.node_of(point), point, effect)
     }
 
     fn wait_hit(&self, armed: &Armed) {
@@ -123,12 +151,16 @@ impl Stage {
 
     /// Plays one scenario and looks after it.
     pub(crate) fn play(&self, point: FaultPoint, reach: Reach, damage: Damage) {
-        println!("{} {reach:?} {damage:?}", point.as_str());
+        println!("{} {reach:?} {damage:?} {:?}", point.as_str(), self.way);
         self.wait_lease();
         let guest = Guest::reporting(&self.cluster, "prover", "--memory 8MiB --steps 1000000");
+        let there = (self.way == Way::Home).then(|| self.cluster.move_out(guest.pid()));
         let effect = if damage == Damage::Fail { Effect::Fail } else { Effect::Hang };
         let mut armed = self.arm(point, effect);
-        let mut command = self.set_off(&guest, reach);
+        let mut command = match there {
+            Some(away) => self.cluster.begin(&["offload", "recall", away.record.id.as_str()]),
+            None => self.set_off(&guest, reach),
+        };
         self.wait_hit(&armed);
         self.hurt(damage, &mut armed);
         let _ = command.wait();
@@ -189,8 +221,8 @@ impl Stage {
         let agent = |node: &str| self.cluster.kill9(self.cluster.agent_pid(node));
         match damage {
             Damage::Fail => {}
-            Damage::KillSource => agent("head"),
-            Damage::KillDestination => agent("gpu1"),
+            Damage::KillSource => agent(self.way.source()),
+            Damage::KillDestination => agent(self.way.destination()),
             Damage::KillDaemon => self.cluster.kill9(self.cluster.daemon_pid()),
             Damage::KillWorker => self.cluster.cut_power("gpu1"),
             Damage::KillAll => {
@@ -228,16 +260,18 @@ impl Stage {
             let (phase, copies) = (self.phase(guest), self.copies(guest));
             let running = copies.iter().filter(|c| !c.frozen).count();
             let right = match phase {
-                None | Some(OffloadPhase::Failed | OffloadPhase::Away) => (running, copies.len()) == (1, 1),
+                None | Some(OffloadPhase::Failed | OffloadPhase::Away | OffloadPhase::Home) => {
+                    (running, copies.len()) == (1, 1)
+                }
                 Some(OffloadPhase::InDoubt) => (running, copies.len()) == (0, 1),
                 Some(OffloadPhase::Ended | OffloadPhase::Lost) => copies.is_empty(),
-                Some(OffloadPhase::Moving | OffloadPhase::Returning | OffloadPhase::Home) => false,
+                Some(OffloadPhase::Moving | OffloadPhase::Returning) => false,
             };
             if right { Ok(phase) } else { Err(format!("{phase:?} {copies:?}")) }
         });
         println!("  {phase:?}");
         match phase {
-            None | Some(OffloadPhase::Failed | OffloadPhase::Away) => guest.goes_on(),
+            None | Some(OffloadPhase::Failed | OffloadPhase::Away | OffloadPhase::Home) => guest.goes_on(),
             // The person accepts that work is repeated.
             Some(OffloadPhase::InDoubt) => return self.resolve(guest),
             _ => {}

@@ -69,25 +69,24 @@ impl Node {
                     tokio::time::sleep(LOOK_AT_NODE).await;
                 }
             };
+            // One that cannot live is not made in a hurry.
+            let started = Instant::now();
             tokio::select! { () = ended => {}, () = dying => {} }
+            if started.elapsed() < LOOK_AT_NODE {
+                tokio::time::sleep(LOOK_AT_NODE).await;
+            }
             let _ = ends.send(place);
         });
     }
 }
 
 /// A worker whose pid 1 was killed comes back as a machine that rebooted: nothing that lived there is left.
-async fn make_again(plan: &Plan, node: &NodePlan, root: &Group) -> Node {
-    loop {
-        // One that cannot live is not made in a hurry.
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let group = root.child(node.name.as_str());
-        let emptied = group.kill(Duration::from_secs(5)).and_then(|()| group.remove()).map_err(|e| e.to_string());
-        let _ = run("ip", &["link", "del", &node.veth_head]);
-        match emptied.and_then(|()| make_node(plan, node, root).map_err(|e| e.to_string())) {
-            Ok(made) => return made,
-            Err(e) => tell(&format!("grid: {} cannot be made again: {e}", node.name)),
-        }
-    }
+fn make_again(plan: &Plan, node: &NodePlan, root: &Group) -> Result<Node, String> {
+    tell(&format!("grid: {} ended; it is made again, as after a reboot", node.name));
+    let group = root.child(node.name.as_str());
+    group.kill(Duration::from_secs(5)).and_then(|()| group.remove()).map_err(|e| e.to_string())?;
+    let _ = run("ip", &["link", "del", &node.veth_head]);
+    make_node(plan, node, root).map_err(|e| e.to_string())
 }
 
 /// Starts the cluster, calls `ready` when it answers, and keeps it until it is told to end.
@@ -308,8 +307,11 @@ async fn keep(plan: &Plan, root: &Group, nodes: &mut [Node], ready: impl FnOnce(
                     () = agent.keep() => {}
                     () = daemon.keep() => {}
                     Some(i) = ended.recv() => {
-                        tell(&format!("grid: {} ended; it is made again, as after a reboot", plan.nodes[i].name));
-                        nodes[i] = make_again(plan, &plan.nodes[i], root).await;
+                        // Whatever comes of it, it is looked at again: signals are heard in between.
+                        match make_again(plan, &plan.nodes[i], root) {
+                            Ok(made) => nodes[i] = made,
+                            Err(e) => tell(&format!("grid: {} cannot be made again: {e}", plan.nodes[i].name)),
+                        }
                         nodes[i].watch(i, &ends);
                     }
                     () = signals.next() => {
