@@ -144,7 +144,7 @@ impl Head {
         };
         self.node_seen(node);
         self.reconcile_attempts(node, holdings.2);
-        self.reconcile_trees(holdings.1);
+        self.reconcile_trees(node, holdings.1);
         self.reconcile_leases(node, &holdings.0).await;
     }
 
@@ -184,7 +184,7 @@ impl Head {
         }
     }
 
-    fn reconcile_trees(&self, trees: Vec<TreeHolding>) {
+    fn reconcile_trees(&self, node: &NodeName, trees: Vec<TreeHolding>) {
         for tree in trees {
             let Ok(record) = self.offload_record(&tree.offload) else { continue };
             if let Some(process) = tree.process {
@@ -195,7 +195,12 @@ impl Head {
             // and that is lost there, is over too.
             let lost = tree.state == DestinationState::Lost && record.phase == OffloadPhase::Away;
             let over = tree.state == DestinationState::Ended || tree.exit.is_some() || lost;
-            if over && tree.attempt == record.attempt && !settled {
+            // By its node and not by its attempt: a recall that failed has a later number than the tree that it left.
+            let lives_here = match record.phase {
+                OffloadPhase::Home => record.source == *node,
+                _ => record.destination == *node,
+            };
+            if over && lives_here && !settled {
                 self.note(Event::ProcessEnded { offload: tree.offload, status: tree.exit });
             }
         }
