@@ -3,7 +3,7 @@
 //! Owns the bytes; knows nothing of what frames mean. A frame is a little-endian `u32` length and that much JSON.
 
 use crate::agent::Input;
-use grid_os::frames::{LinkError, io, read_frame, write_frame};
+use grid_os::frames::{LinkError, io, read_frame, read_hello, write_frame};
 use grid_types::NodeName;
 use grid_types::wire::{Frame, Hello, PROTOCOL, Party, Welcome};
 use std::net::SocketAddr;
@@ -74,7 +74,7 @@ impl Greeter {
 
     async fn greet_tcp(self, mut stream: TcpStream, peer: String) -> Result<(), LinkError> {
         let _ = stream.set_nodelay(true);
-        let hello: Hello = read_frame(&mut stream, &peer).await?;
+        let hello = read_hello(&mut stream, &peer).await?;
         let checked = match &hello {
             Hello::Agent { protocol, token, .. } | Hello::Data { protocol, token, .. } => self.check(*protocol, token),
             Hello::Daemon { .. } => Err("the head's daemon comes through the Unix socket".to_owned()),
@@ -125,7 +125,7 @@ pub(crate) async fn serve_unix(listener: UnixListener, greeter: Greeter) {
         let allowed = stream.peer_cred().is_ok_and(|c| c.uid() == 0 || c.uid() == own_uid);
         let greeter = greeter.clone();
         tokio::spawn(async move {
-            let hello = read_frame::<Hello>(&mut stream, "daemon").await;
+            let hello = read_hello(&mut stream, "daemon").await;
             let welcome = match hello {
                 Ok(Hello::Daemon { protocol: PROTOCOL }) if allowed => greeter.welcome(),
                 _ => Welcome::Refused { detail: "only this machine's grid daemon may come here".into() },

@@ -147,7 +147,7 @@ impl Agent {
 
     fn begin_staging(&mut self, attempt: AttemptId, from: NodeName, stage: Stage) {
         let mut incoming = self.incoming_of(&attempt, from, stage);
-        let room = self.has_room().and_then(|()| self.admit(&incoming.record.stage));
+        let room = self.has_room().and_then(|()| self.admit(&mut incoming.record.stage));
         incoming.staging = room.is_ok();
         self.incoming.insert(attempt.clone(), incoming);
         self.step_destination(&attempt, DestinationInput::StageRequested);
@@ -165,8 +165,9 @@ impl Agent {
         }
     }
 
-    /// The lender's own look at what is asked of it.
-    fn admit(&self, stage: &Stage) -> Result<(), Reason> {
+    /// The lender's own look at what is asked of it: no more is taken off the stream than the lease still holds,
+    /// whatever the source says.
+    fn admit(&self, stage: &mut Stage) -> Result<(), Reason> {
         let Some(id) = &stage.lease else { return Ok(()) };
         let lease = self.leases.get(id).ok_or_else(|| no_lease(id))?;
         let used = lease.group.usage().map_or(Bytes(0), |u| u.1);
@@ -175,6 +176,7 @@ impl Agent {
             let detail = format!("{} arrives, {id} holds {used} of {limit}", stage.expected);
             return Err(Reason::new(ReasonCode::NoFit, detail));
         }
+        stage.admitted = stage.admitted.min(Bytes(limit.0 - used.0));
         Ok(())
     }
 

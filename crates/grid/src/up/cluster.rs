@@ -5,6 +5,7 @@ use super::plan::{NodePlan, Plan};
 use super::supervise::Kept;
 use super::{UpError, down, failed, tell};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
+use grid_os::criu::Criu;
 use grid_os::pidfd::PidFd;
 use grid_os::spawn::{Place, spawn};
 use grid_types::api::{NodeView, Status};
@@ -95,6 +96,7 @@ pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration, &Status)) ->
     check(&plan, &root)?;
     plan.avoid(&taken_blocks());
     make_state(&plan)?;
+    record_criu(&mut plan)?;
     write_configs(&plan)?;
     let mut nodes = Vec::new();
     let mut made = Ok(());
@@ -149,13 +151,28 @@ fn check(plan: &Plan, root: &Group) -> Result<(), UpError> {
         let what = format!("a cluster of {} runs without its supervisor, with what lives in it", plan.state.display());
         return Err(UpError::new(FaultClass::Conflict, what).hint("grid down --recall-first, then grid up again"));
     }
-    grid_os::criu::Criu::find(&plan.criu)
-        .map_err(|e| UpError::new(FaultClass::Environment, e.to_string()).hint("grid doctor"))?;
+    find_criu(plan)?;
     if let Some(pid) = down::supervisor(&plan.state) {
         return Err(UpError::new(FaultClass::Conflict, format!("a cluster of this state is up already (pid {pid})"))
             .hint("grid status"));
     }
     Ok(())
+}
+
+/// The CRIU that the agents will run, where it is one that they may.
+fn find_criu(plan: &Plan) -> Result<Criu, UpError> {
+    Criu::find(&plan.criu).map_err(|e| UpError::new(FaultClass::Environment, e.to_string()).hint("grid doctor"))
+}
+
+/// Writes down which CRIU this cluster runs, for whoever asks later what it was.
+fn record_criu(plan: &mut Plan) -> Result<(), UpError> {
+    let criu = find_criu(plan)?;
+    let origin = criu.origin().map_err(failed(&criu.path.display().to_string()))?;
+    if !origin.pinned {
+        tell(&format!("grid: CRIU is {} ({})", origin.build, origin.path.display()));
+    }
+    plan.criu = criu.path;
+    write_secret(&plan.state.join("conf/criu.json"), &origin)
 }
 
 fn make_state(plan: &Plan) -> Result<(), UpError> {
