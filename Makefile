@@ -63,6 +63,11 @@ fuzz: cargo ## each parser of what comes from outside, for FUZZ_SECONDS (60)
 	@command -v cargo-fuzz >/dev/null || { echo "building cargo-fuzz into .grid/tools (minutes, once)"; \
 	  CARGO_TARGET_DIR=.grid/tools/build $(CARGO) install --quiet --locked --root .grid/tools cargo-fuzz; rm -rf .grid/tools/build; }
 	@scripts/fuzz $(FUZZ_TARGETS)
+.PHONY: coverage
+coverage: root cargo deps criu ## every program of tests/coverage.toml, moved or refused; docs/coverage.md and the README anew
+	$(CARGO) build --workspace --bins --locked
+	@scripts/install-coverage
+	@$(with_criu); "$(TARGET_DIR)/debug/grid-coverage"
 
 .PHONY: lint
 lint: cargo ## format, clippy, docs, licences and sources of dependencies
@@ -78,6 +83,10 @@ lint: cargo ## format, clippy, docs, licences and sources of dependencies
 .PHONY: bench
 bench: root cargo deps criu build ## the measurements of bench/README.md
 	@$(with_criu); export GRID_BIN="$(TARGET_DIR)/release"; bench/run
+
+.PHONY: units
+units: ## how exposed the systemd units are, by systemd's own measure (0 safe, 10 not)
+	@cd dist/systemd && for u in grid-*.service; do systemd-analyze security --offline=true --no-pager "./$$u" | tail -1; done
 
 .PHONY: clean
 clean: ## removes target/ and .grid/: all that was built or fetched here

@@ -24,8 +24,9 @@ mod tree;
 pub use agent::run;
 pub use ledger::{Ledger, LedgerError};
 
-use grid_types::NodeName;
+use grid_types::{NodeName, Resources};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -40,14 +41,13 @@ pub struct AgentConfig {
     pub state_dir: PathBuf,
     /// Volatile state on memory: images of moves under way.
     pub run_dir: PathBuf,
-    /// The cluster's secret.
-    pub token: String,
     /// CRIU's program.
     pub criu: PathBuf,
     /// Relative path below which all control groups of this node are made.
     pub cgroup: String,
-    /// The node itself is limited by that group: its facts are the group's.
-    pub node_is_group: bool,
+    /// What this node lends in all; the node is that group then, and its facts are the group's. A head that wants more is
+    /// refused. None where it lends nothing.
+    pub lends: Option<Resources>,
     /// This program, started again as `tree-init`.
     pub program: PathBuf,
 }
@@ -61,11 +61,17 @@ pub enum AgentRole {
         listen: Vec<SocketAddr>,
         /// Where the head's daemon comes.
         socket: PathBuf,
+        /// Whose that socket is: who comes there as anybody else but root is refused.
+        daemon_uid: u32,
+        /// The secret of each worker: who shows it is that worker, and no other.
+        tokens: BTreeMap<NodeName, String>,
     },
     /// A worker's agent.
     Spoke {
         /// The hub.
         hub: SocketAddr,
+        /// Its own secret.
+        token: String,
     },
 }
 

@@ -1,6 +1,7 @@
 //! Moves from order to end: out, back, cancelled, resolved.
 
 use crate::head::{Head, fault, refused};
+use crate::privacy::Reader;
 use crate::scan::{Only, private_paths};
 use grid_core::check::{LeaseNow, ProcNow, World, check};
 use grid_core::plan::limit_for;
@@ -46,6 +47,7 @@ impl Head {
     pub(crate) async fn apply_plan(&self, id: &PlanId, uid: u32, actor: Actor) -> Result<Vec<OffloadView>, ApiError> {
         let plan = self.inner.borrow().state.plan(id).cloned();
         let plan = plan.ok_or_else(|| fault(FaultClass::NotFound, format!("no plan {id}")))?;
+        Reader::of(uid).whole_plan(&plan)?;
         if !matches!(plan.outcome, PlanOutcome::Made | PlanOutcome::Observed) {
             return Err(fault(FaultClass::Conflict, format!("plan {id} was settled before: {:?}", plan.outcome)));
         }
@@ -212,14 +214,25 @@ impl Head {
         Ok((record, process))
     }
 
+    /// The word about which process it is there can still be on its way, or lost: it is asked for.
+    pub(crate) async fn hear_where(&self, id: &OffloadId) {
+        let unheard = !self.inner.borrow().there.contains_key(id);
+        if let (true, Ok(record)) = (unheard, self.offload_record(id)) {
+            self.reconcile(&record.destination).await;
+        }
+    }
+
     /// Begins the way home. The way is checked before anything is frozen.
     pub(crate) async fn recall(&self, id: &OffloadId, actor: Actor) -> Result<(), ApiError> {
+        self.hear_where(id).await;
         let (record, process) = self.way_home(id)?;
         let attempt = AttemptId::new(format!("{id}.{}", record.attempts + 1));
         self.record(&actor, Event::RecallStarted { offload: id.clone(), attempt: attempt.clone() })?;
         let order = self.order(id, &attempt, process, &record.source, None, record.needed.memory);
         if let Err(reason) = self.send_order(&record.destination, order).await {
             self.note(Event::RecallFailed { offload: id.clone(), attempt, reason: reason.clone() });
+            // Whether it still runs there is what that node knows.
+            self.reconcile(&record.destination).await;
             return Err(refused(&reason, "it was not recalled; it runs on where it is"));
         }
         Ok(())

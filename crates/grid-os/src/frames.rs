@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// No greeting is longer, and none takes longer.
 const MAX_HELLO: usize = 16 << 10;
-const HELLO_WITHIN: Duration = Duration::from_secs(10);
+const HELLO_WITHIN: Duration = Duration::from_secs(5);
 
 /// What can fail on a link.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +58,7 @@ pub async fn read_frame<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)
 pub async fn read_hello(from: &mut (impl AsyncRead + Unpin), peer: &str) -> Result<Hello, LinkError> {
     match tokio::time::timeout(HELLO_WITHIN, read_within(from, MAX_HELLO, peer)).await {
         Ok(hello) => hello,
-        Err(_) => Err(io(peer)(std::io::ErrorKind::TimedOut.into())),
+        Err(_) => Err(io(peer)(std::io::Error::new(std::io::ErrorKind::TimedOut, "it did not say who it is"))),
     }
 }
 
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_manifest_crosses_whole_and_a_huge_one_is_refused() {
-        let manifest = Manifest { processes: 2, executables: vec!["/bin/sh".into()] };
+        let manifest = Manifest { processes: 2, threads: 3, executables: vec!["/bin/sh".into()] };
         let mut stream = Vec::new();
         send(&mut stream, &manifest).unwrap();
         assert_eq!(receive::<Manifest>(&mut stream.as_slice(), 1 << 10).unwrap(), manifest);

@@ -1,5 +1,6 @@
 //! The kernel and CRIU: procfs, PSI, cgroups, namespaces, NVML. The only home of `unsafe`.
 
+pub mod access;
 pub mod ballast;
 pub mod cgroup;
 pub mod clock;
@@ -7,8 +8,10 @@ pub mod criu;
 pub mod frames;
 pub mod gpu;
 pub mod node;
+pub mod peer;
 pub mod pidfd;
 pub mod proc;
+pub mod rights;
 pub mod spawn;
 pub mod tree_init;
 pub mod wait;

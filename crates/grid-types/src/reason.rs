@@ -38,6 +38,10 @@ reason_codes! {
     Lock "E-LOCK" "it holds a file lock, which blocks its restore while the source holds it" "wait until it is released";
     Ns "E-NS" "it lives in namespaces of its own (a container or a sandbox)" "move it by its container's tools";
     Fd "E-FD" "a descriptor of a kind that CRIU cannot save" "close it";
+    Watch "E-WATCH" "it watches files by inotify, which cannot be saved with its owner's rights" "let it poll for changes (CHOKIDAR_USEPOLLING=1, tail ---disable-inotify), or stop the watching";
+    Seccomp "E-SECCOMP" "it runs under a seccomp filter, which cannot be lifted for the dump with its owner's rights" "start it without its sandbox";
+    Closed "E-CLOSED" "its owner may not look into it, so it cannot be dumped with its owner's rights" "none; it guards secrets, or its executable cannot be read";
+    Session "E-SESSION" "the leader of a member's session has ended, and nobody can put the member back into it" "wait until that member has ended";
     Map "E-MAP" "a mapping that CRIU cannot save" "none; run it where it can stay";
     Hugetlb "E-HUGETLB" "it maps huge pages" "start it without huge pages";
     Shm "E-SHM" "it shares memory with a process that stays" "move the whole group as one tree";
@@ -62,6 +66,8 @@ reason_codes! {
     Kind "E-KIND" "its kind is not one that grid offloads by itself" "add a rule, or name it";
     Cooldown "E-COOLDOWN" "it was moved or refused a moment ago" "wait";
     Away "E-AWAY" "it is being moved, or is away already" "grid offload list";
+    // Rights.
+    Right "E-RIGHT" "it takes a right that you do not have" "ask root, or for boosts a place in the group that may boost";
     // Capacity and plans.
     NoFit "E-NOFIT" "no lender or lease holds it whole" "ask for less, or another node";
     Split "E-SPLIT" "it would fit only spread over two nodes" "request one larger boost";
@@ -75,7 +81,7 @@ reason_codes! {
     Disk "E-DISK" "the disk with grid's own state is full: how a move ends could not be written down" "free some space where grid keeps its state (grid doctor names it)";
     Criu "E-CRIU" "CRIU refused or failed" "grid doctor";
     Writable "E-WRITABLE" "a program that grid runs with privileges could be changed by somebody else" "chown root and chmod go-w what is named, or set GRID_CRIU to a CRIU that only root can change";
-    Gate "E-GATE" "the lender's gate refused the staged tree" "see the reason; nothing ran";
+    Gate "E-GATE" "the lender's gate refused the tree, or would" "see the reason; nothing ran there";
     Cancelled "E-CANCELLED" "it was cancelled before the commit" "none; it runs at home";
     Link "E-LINK" "the link to the other node was lost" "grid node list";
     Doubt "E-DOUBT" "nobody can know whether the destination ran it" "grid offload resolve";

@@ -2,6 +2,7 @@
 //! worker that loses its power.
 
 use super::Cluster;
+use crate::procs;
 use grid_types::fault::{Effect, FaultPoint};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
@@ -105,6 +106,17 @@ impl Cluster {
         Armed::new(&dir, point, effect).unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
     }
 
+    /// The images of the one dump that is held at home.
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub fn images_at_home(&self) -> PathBuf {
+        let node = Path::new("/run").join(&self.group).join("head");
+        let trees = std::fs::read_dir(&node).into_iter().flatten().flatten().map(|e| e.path().join("images"));
+        let found = trees.into_iter().find(|dir| dir.join("inventory.img").exists());
+        found.unwrap_or_else(|| panic!("no images in {}", node.display()))
+    }
+
     /// Cuts, or mends, the link of the first worker: packets get lost, connections stay.
     pub fn set_link(&self, up: bool) {
         let plan = std::fs::read_to_string(self.state().join("conf/plan.json")).unwrap_or_default();
@@ -122,6 +134,19 @@ impl Cluster {
             let now = self.node_pid(node);
             if now == before { Err(format!("{now} is there")) } else { Ok(()) }
         });
+    }
+
+    /// How many namespaces the cluster's processes live in.
+    pub fn namespaces(&self) -> usize {
+        let group = format!("/{}", self.group);
+        let own =
+            |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| text.contains(&group));
+        let of = |pid: i32| {
+            let dir = std::fs::read_dir(format!("/proc/{pid}/ns")).into_iter().flatten().flatten();
+            dir.filter_map(|e| std::fs::read_link(e.path()).ok()).collect::<Vec<_>>()
+        };
+        let all: std::collections::BTreeSet<_> = procs::all().into_iter().filter(own).flat_map(of).collect();
+        all.len()
     }
 
     /// Control groups of attempts that are not over, or were not tidied up.

@@ -3,15 +3,17 @@
 use super::node::run;
 use super::plan::{NodePlan, Plan};
 use super::supervise::Kept;
-use super::{UpError, down, failed, tell};
+use super::{Account, UpError, account, down, failed, tell};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
 use grid_os::criu::Criu;
 use grid_os::pidfd::PidFd;
 use grid_os::spawn::{Place, spawn};
+use grid_types::NodeName;
 use grid_types::api::{NodeView, Status};
 use grid_types::exit::FaultClass;
 use nix::libc;
 use nix::sys::signal::{SigSet, Signal};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -68,25 +70,24 @@ impl Node {
                     tokio::time::sleep(LOOK_AT_NODE).await;
                 }
             };
+            // One that cannot live is not made in a hurry.
+            let started = Instant::now();
             tokio::select! { () = ended => {}, () = dying => {} }
+            if started.elapsed() < LOOK_AT_NODE {
+                tokio::time::sleep(LOOK_AT_NODE).await;
+            }
             let _ = ends.send(place);
         });
     }
 }
 
 /// A worker whose pid 1 was killed comes back as a machine that rebooted: nothing that lived there is left.
-async fn make_again(plan: &Plan, node: &NodePlan, root: &Group) -> Node {
-    loop {
-        // One that cannot live is not made in a hurry.
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let group = root.child(node.name.as_str());
-        let emptied = group.kill(Duration::from_secs(5)).and_then(|()| group.remove()).map_err(|e| e.to_string());
-        let _ = run("ip", &["link", "del", &node.veth_head]);
-        match emptied.and_then(|()| make_node(plan, node, root).map_err(|e| e.to_string())) {
-            Ok(made) => return made,
-            Err(e) => tell(&format!("grid: {} cannot be made again: {e}", node.name)),
-        }
-    }
+fn make_again(plan: &Plan, node: &NodePlan, root: &Group) -> Result<Node, String> {
+    tell(&format!("grid: {} ended; it is made again, as after a reboot", node.name));
+    let group = root.child(node.name.as_str());
+    group.kill(Duration::from_secs(5)).and_then(|()| group.remove()).map_err(|e| e.to_string())?;
+    let _ = run("ip", &["link", "del", &node.veth_head]);
+    make_node(plan, node, root).map_err(|e| e.to_string())
 }
 
 /// Starts the cluster, calls `ready` when it answers, and keeps it until it is told to end.
@@ -95,9 +96,12 @@ pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration, &Status)) ->
     let root = root_group(&plan)?;
     check(&plan, &root)?;
     plan.avoid(&taken_blocks());
-    make_state(&plan)?;
+    let named = plan.config.policy.users.daemon.clone();
+    let account = account::choose(named.as_deref(), plan.tag(), &plan.head_dir())?;
+    plan.daemon = Some(account);
+    make_state(&plan, account)?;
     record_criu(&mut plan)?;
-    write_configs(&plan)?;
+    write_configs(&plan, account)?;
     let mut nodes = Vec::new();
     let mut made = Ok(());
     for node in &plan.nodes {
@@ -172,10 +176,10 @@ fn record_criu(plan: &mut Plan) -> Result<(), UpError> {
         tell(&format!("grid: CRIU is {} ({})", origin.build, origin.path.display()));
     }
     plan.criu = criu.path;
-    write_secret(&plan.state.join("conf/criu.json"), &origin)
+    write_private(&plan.state.join("conf/criu.json"), &origin, None)
 }
 
-fn make_state(plan: &Plan) -> Result<(), UpError> {
+fn make_state(plan: &Plan, account: Account) -> Result<(), UpError> {
     let dir = |path: &Path, mode| {
         use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
         std::fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;
@@ -184,35 +188,50 @@ fn make_state(plan: &Plan) -> Result<(), UpError> {
     let what = plan.state.display().to_string();
     dir(&plan.state, 0o711).map_err(failed(&what))?;
     dir(&plan.state.join("nodes"), 0o711).map_err(failed(&what))?;
-    dir(&plan.state.join("conf"), 0o700).map_err(failed(&what))?;
+    // The daemon reads its own file in there; what holds the token is root's alone.
+    dir(&plan.state.join("conf"), 0o711).map_err(failed(&what))?;
     dir(&plan.state.join("log"), 0o700).map_err(failed(&what))?;
+    account::hand_over(&plan.head_dir(), account)?;
     down::write_pid(&plan.state).map_err(failed(&what))?;
-    let json = serde_json::to_string_pretty(plan).unwrap_or_default();
-    std::fs::write(plan.state.join("conf/plan.json"), json).map_err(failed(&what))
+    write_private(&plan.state.join("conf/plan.json"), plan, None)
 }
 
-/// What each daemon needs to know, with a secret of this run: who knows it may speak to the head's agent.
-fn write_configs(plan: &Plan) -> Result<(), UpError> {
-    let mut bytes = [0u8; 32];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut f| std::io::Read::read_exact(&mut f, &mut bytes))
-        .map_err(failed("/dev/urandom"))?;
-    let token: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-    write_secret(&plan.state.join("conf/hub.json"), &plan.hub_config(&plan.head()?, &token))?;
-    write_secret(&plan.state.join("conf/head.json"), &plan.head_config())?;
+/// What each daemon needs to know, with a secret of this run for each worker: who knows it may speak to the head's agent
+/// as that worker.
+fn write_configs(plan: &Plan, account: Account) -> Result<(), UpError> {
+    let tokens = plan.nodes.iter().map(|node| Ok((node.name.clone(), token()?)));
+    let tokens: BTreeMap<NodeName, String> = tokens.collect::<Result<_, UpError>>()?;
+    write_private(&plan.state.join("conf/hub.json"), &plan.hub_config(&plan.head()?, &tokens), None)?;
+    // No token in it: the daemon's uid is what the agent goes by.
+    write_private(&plan.state.join("conf/head.json"), &plan.head_config(), Some(account.gid))?;
     for node in &plan.nodes {
-        write_secret(&plan.state.join(format!("conf/{}.json", node.name)), &plan.spoke_config(node, &token))?;
+        let own = plan.spoke_config(node, &tokens[&node.name]);
+        write_private(&plan.state.join(format!("conf/{}.json", node.name)), &own, None)?;
     }
     Ok(())
 }
 
-fn write_secret(path: &Path, value: &impl serde::Serialize) -> Result<(), UpError> {
-    use std::os::unix::fs::OpenOptionsExt;
+/// 256 bits that nobody can guess.
+fn token() -> Result<String, UpError> {
+    let mut bytes = [0u8; 32];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut f| std::io::Read::read_exact(&mut f, &mut bytes))
+        .map_err(failed("/dev/urandom"))?;
+    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+}
+
+/// Writes a file that root alone may read, and this group where one is named; nobody but root may change it.
+fn write_private(path: &Path, value: &impl serde::Serialize, readers: Option<u32>) -> Result<(), UpError> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
     let what = path.display().to_string();
     let json = serde_json::to_vec_pretty(value).unwrap_or_default();
     let _ = std::fs::remove_file(path);
     let mut file =
         std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed(&what))?;
+    if readers.is_some() {
+        fchown(&file, None, readers).map_err(failed(&what))?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o640)).map_err(failed(&what))?;
+    }
     file.write_all(&json).map_err(failed(&what))
 }
 
@@ -288,8 +307,10 @@ async fn keep(plan: &Plan, root: &Group, nodes: &mut [Node], ready: impl FnOnce(
     let (hub, head) = (conf("hub.json"), conf("head.json"));
     let group = daemons(plan, root)?;
     group.create().map_err(|e| UpError::new(FaultClass::Environment, e.to_string()))?;
+    let account = plan.daemon.map(|a| a.to_string()).unwrap_or_default();
+    let run_daemon = ["daemon", "run", "--config", &head, "--run-as", &account];
     let mut agent = Kept::new(&plan.program, &["agent", "--config", &hub], &log("agent.log"), &group);
-    let mut daemon = Kept::new(&plan.program, &["daemon", "run", "--config", &head], &log("daemon.log"), &group);
+    let mut daemon = Kept::new(&plan.program, &run_daemon, &log("daemon.log"), &group).serving(plan.socket());
     agent.start().map_err(failed("the head's agent"))?;
     daemon.start().map_err(failed("the head's daemon"))?;
     let mut signals = Signals::new()?;
@@ -303,8 +324,11 @@ async fn keep(plan: &Plan, root: &Group, nodes: &mut [Node], ready: impl FnOnce(
                     () = agent.keep() => {}
                     () = daemon.keep() => {}
                     Some(i) = ended.recv() => {
-                        tell(&format!("grid: {} ended; it is made again, as after a reboot", plan.nodes[i].name));
-                        nodes[i] = make_again(plan, &plan.nodes[i], root).await;
+                        // Whatever comes of it, it is looked at again: signals are heard in between.
+                        match make_again(plan, &plan.nodes[i], root) {
+                            Ok(made) => nodes[i] = made,
+                            Err(e) => tell(&format!("grid: {} cannot be made again: {e}", plan.nodes[i].name)),
+                        }
                         nodes[i].watch(i, &ends);
                     }
                     () = signals.next() => {
@@ -347,7 +371,9 @@ async fn await_ready(plan: &Plan, nodes: &[Node], agent: &mut Kept, daemon: &mut
         for (node, made) in plan.nodes.iter().zip(nodes) {
             made.ended(plan, node).map_or(Ok(()), Err)?;
         }
-        let missing = match down::status(plan).await {
+        // The socket is there before the daemon answers on it.
+        let asked = tokio::time::timeout(Duration::from_millis(500), down::status(plan)).await;
+        let missing = match asked.unwrap_or_else(|_| Err("the daemon does not answer yet".to_owned())) {
             Ok(status) => match status.nodes.iter().find(|n| !measured(n)) {
                 None => return Ok(status),
                 Some(node) => format!("{} is {}, its use not measured yet", node.node, node.state),

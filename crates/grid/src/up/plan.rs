@@ -1,12 +1,13 @@
 //! What an embedded cluster consists of: names, addresses, limits, paths. Decided here, made elsewhere.
 
-use super::UpError;
+use super::{Account, UpError};
 use grid_agent::{AgentConfig, AgentRole};
 use grid_head::HeadConfig;
 use grid_types::exit::FaultClass;
 use grid_types::policy::{Config, Role};
 use grid_types::{Bytes, MilliCpu, NodeName, Resources};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -41,7 +42,9 @@ impl LocalSize {
 pub struct NodePlan {
     /// Its name.
     pub name: NodeName,
-    /// Limits of the node's control group.
+    /// What it lends in all.
+    pub lends: Resources,
+    /// Limits of the node's control group: that, and room for its agent.
     pub limits: Resources,
     /// Name of the head's end of its veth pair.
     pub veth_head: String,
@@ -68,6 +71,9 @@ pub struct Plan {
     pub criu: PathBuf,
     /// This program.
     pub program: PathBuf,
+    /// As whom the head's daemon runs; chosen when the cluster starts.
+    #[serde(default)]
+    pub daemon: Option<Account>,
 }
 
 impl Plan {
@@ -92,6 +98,7 @@ impl Plan {
                 };
                 NodePlan {
                     name: n.name.clone(),
+                    lends: total,
                     limits: total.saturating_add(&AGENT_ROOM),
                     veth_head: format!("g{tag:04x}h{i}"),
                     veth_node: format!("g{tag:04x}n{i}"),
@@ -100,7 +107,7 @@ impl Plan {
                 }
             })
             .collect();
-        Self { config, cgroup: format!("grid-{tag:04x}"), nodes, state: state.to_owned(), criu, program }
+        Self { config, cgroup: format!("grid-{tag:04x}"), nodes, state: state.to_owned(), criu, program, daemon: None }
     }
 
     /// Takes other addresses where those that its tag gives are another cluster's on this machine. `taken`: the third
@@ -112,6 +119,16 @@ impl Plan {
             let moved = |a: Ipv4Addr| Ipv4Addr::new(169, 254, free, a.octets()[3]);
             (node.address_head, node.address_node) = (moved(node.address_head), moved(node.address_node));
         }
+    }
+
+    /// Sixteen bits that tell this cluster from others of the machine.
+    pub fn tag(&self) -> u16 {
+        tag(&self.state)
+    }
+
+    /// The daemon's own directory, with the journal.
+    pub fn head_dir(&self) -> PathBuf {
+        self.state.join("head")
     }
 
     /// The name of the head.
@@ -142,14 +159,14 @@ impl Plan {
 
     /// Volatile state of the head's agent; each worker has a `/run` of its own.
     pub fn run_dir(&self) -> PathBuf {
-        Path::new("/run").join(&self.cgroup)
+        run_dir(&self.state)
     }
 
     /// How the head's daemon is started.
     pub fn head_config(&self) -> HeadConfig {
         HeadConfig {
             config: self.config.clone(),
-            state_dir: self.state.join("head"),
+            state_dir: self.head_dir(),
             socket: self.socket(),
             agent: self.agent_socket(),
             embedded: true,
@@ -157,31 +174,37 @@ impl Plan {
     }
 
     /// How the head's agent is started.
-    pub fn hub_config(&self, head: &NodeName, token: &str) -> AgentConfig {
+    pub fn hub_config(&self, head: &NodeName, tokens: &BTreeMap<NodeName, String>) -> AgentConfig {
+        let daemon_uid = self.daemon.map_or(0, |d| d.uid);
         let listen = self.nodes.iter().map(|n| SocketAddr::from((n.address_head, HUB_PORT))).collect();
-        let role = AgentRole::Hub { listen, socket: self.agent_socket() };
-        self.agent_config(head, role, token, false)
+        let role = AgentRole::Hub { listen, socket: self.agent_socket(), daemon_uid, tokens: tokens.clone() };
+        self.agent_config(head, role, None)
     }
 
     /// How a worker's agent is started.
     pub fn spoke_config(&self, node: &NodePlan, token: &str) -> AgentConfig {
-        let role = AgentRole::Spoke { hub: SocketAddr::from((node.address_head, HUB_PORT)) };
-        self.agent_config(&node.name, role, token, true)
+        let hub = SocketAddr::from((node.address_head, HUB_PORT));
+        let role = AgentRole::Spoke { hub, token: token.to_owned() };
+        self.agent_config(&node.name, role, Some(node.lends))
     }
 
-    fn agent_config(&self, node: &NodeName, role: AgentRole, token: &str, node_is_group: bool) -> AgentConfig {
+    fn agent_config(&self, node: &NodeName, role: AgentRole, lends: Option<Resources>) -> AgentConfig {
         AgentConfig {
             node: node.clone(),
             role,
             state_dir: self.state.join("nodes").join(node.as_str()),
             run_dir: self.run_dir().join(node.as_str()),
-            token: token.to_owned(),
             criu: self.criu.clone(),
             cgroup: format!("{}/{node}", self.cgroup),
-            node_is_group,
+            lends,
             program: self.program.clone(),
         }
     }
+}
+
+/// Volatile state of the cluster of this state.
+pub fn run_dir(state: &Path) -> PathBuf {
+    Path::new("/run").join(format!("grid-{:04x}", tag(state)))
 }
 
 /// Sixteen bits that tell clusters on one machine apart, from the path of their state (FNV-1a, folded).
