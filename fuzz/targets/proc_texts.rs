@@ -21,6 +21,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(first) = root.all_stats(None) else { return };
     let Ok(sample) = root.all_stats(Some(&first)) else { return };
     for process in sample.procs.iter().take(4) {
+        let _ = (root.guest(process.id.pid), root.mount_table(process.id.pid));
         let Ok(tree) = root.tree(&sample, process.id.pid) else { continue };
         for named in [false, true] {
             let context = DetectContext { named, private_paths: vec!["/dev/shm".into()], ..Default::default() };

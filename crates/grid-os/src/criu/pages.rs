@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_was_admitted_is_taken_or_mapped() {
+    fn more_memory_than_admitted_is_refused() {
         let stream = [command(OPEN, 0, 0, PROCESS_12), command(LAZY, 257, 0x7000, 0), vec![0; 257 * 4096]];
         assert!(matches!(received(&stream, 1 << 20), Err(CriuError::TooMuchMemory { limit: 1_048_576 })));
         // Runs that leave the rest of each chunk unused would map more than is admitted.
