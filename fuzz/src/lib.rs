@@ -47,19 +47,30 @@ pub fn parts(data: &[u8]) -> Vec<(&str, &str, &[u8])> {
     all
 }
 
-/// Writes the parts below a directory: `@@ path` is a file, `@@ path -> target` a link. Only plain relative paths count.
+/// Writes the parts below a fresh directory: `@@ path` is a file, `@@ path -> target` a link. Only plain relative paths
+/// count. All files come before the first link: what is written never leaves the directory through one. (Written in the
+/// order of the input, an input made a link to a program of this machine and wrote over it, as root.)
 pub fn lay_out(dir: &Path, data: &[u8]) {
-    for (name, words, content) in parts(data).into_iter().take(64) {
-        let path = Path::new(name);
-        if name.contains('\0') || path.components().any(|c| !matches!(c, Component::Normal(_))) {
-            continue;
-        }
-        let path = dir.join(path);
-        // A part that cannot be made (a file where a directory should be) is just not there.
+    let plain = |name: &str| {
+        let mut components = Path::new(name).components();
+        !name.is_empty() && !name.contains('\0') && components.all(|c| matches!(c, Component::Normal(_)))
+    };
+    let all: Vec<_> = parts(data).into_iter().take(64).filter(|(name, ..)| plain(name)).collect();
+    let (links, files): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, words, _)| words.starts_with("-> "));
+    // A part that cannot be made (a file where a directory should be) is just not there.
+    for (name, _, content) in files {
+        let path = dir.join(name);
         let _ = path.parent().map(fs::create_dir_all);
-        let _ = match words.strip_prefix("-> ") {
-            Some(target) if !target.contains('\0') => std::os::unix::fs::symlink(target, &path),
-            _ => fs::write(&path, content),
-        };
+        let _ = fs::write(&path, content);
+    }
+    // Their directories too: a link that was made could lead `create_dir_all` elsewhere.
+    for (name, ..) in &links {
+        let _ = dir.join(name).parent().map(fs::create_dir_all);
+    }
+    for (name, words, _) in links {
+        let target = words.trim_start_matches("-> ");
+        if !target.contains('\0') {
+            let _ = std::os::unix::fs::symlink(target, dir.join(name));
+        }
     }
 }
