@@ -15,7 +15,7 @@ with_criu = export GRID_CRIU="$$(cat .grid/criu-path)"
 
 .PHONY: help
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(firstword $(MAKEFILE_LIST)) | while read -r t d; do printf '  make %-8s %s\n' "$$t" "$$d"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(firstword $(MAKEFILE_LIST)) | while read -r t d; do printf '  make %-9s %s\n' "$$t" "$$d"; done
 
 .PHONY: build
 build: cargo ## the release binaries, in target/release
@@ -50,6 +50,19 @@ test: root cargo deps criu ## every test, with real moves
 	if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --workspace --locked --no-fail-fast $(TEST_ARGS); \
 	else $(CARGO) test --workspace --locked --no-fail-fast $(TEST_ARGS) $(if $(CI),-- --show-output); fi
 
+# Everything that `make test` leaves out because it takes long: the fuzzers, and the tests marked `ignored`.
+.PHONY: test-long
+test-long: root cargo deps criu fuzz ## the fuzzers, and the tests that take long
+	$(CARGO) build --workspace --bins --locked
+	@$(with_criu); \
+	if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --workspace --locked --no-fail-fast --run-ignored ignored-only $(TEST_ARGS); \
+	else $(CARGO) test --workspace --locked --no-fail-fast $(TEST_ARGS) -- --ignored; fi
+
+.PHONY: fuzz
+fuzz: cargo ## each parser of what comes from outside, for FUZZ_SECONDS (60)
+	@command -v cargo-fuzz >/dev/null || { echo "building cargo-fuzz into .grid/tools (minutes, once)"; \
+	  CARGO_TARGET_DIR=.grid/tools/build $(CARGO) install --quiet --locked --root .grid/tools cargo-fuzz; rm -rf .grid/tools/build; }
+	@scripts/fuzz $(FUZZ_TARGETS)
 .PHONY: coverage
 coverage: root cargo deps criu ## every program of tests/coverage.toml, moved or refused; docs/coverage.md and the README anew
 	$(CARGO) build --workspace --bins --locked
@@ -59,11 +72,13 @@ coverage: root cargo deps criu ## every program of tests/coverage.toml, moved or
 .PHONY: lint
 lint: cargo ## format, clippy, docs, licences and sources of dependencies
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 	@command -v cargo-deny >/dev/null || { echo "building cargo-deny into .grid/tools (minutes, once)"; \
 	  CARGO_TARGET_DIR=.grid/tools/build $(CARGO) install --quiet --locked --root .grid/tools cargo-deny; rm -rf .grid/tools/build; }
 	cargo-deny check --hide-inclusion-graph bans licenses sources
+	cargo-deny --manifest-path fuzz/Cargo.toml check --hide-inclusion-graph bans licenses sources
 
 .PHONY: bench
 bench: root cargo deps criu build ## the measurements of bench/README.md

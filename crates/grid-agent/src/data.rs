@@ -5,6 +5,7 @@
 use crate::agent::Agent;
 use crate::faults::Faults;
 use crate::{AgentConfig, AgentRole};
+use grid_os::frames;
 use grid_types::fault::FaultPoint;
 use grid_types::wire::{Hello, Manifest, PROTOCOL, Welcome};
 use grid_types::{AttemptId, NodeName};
@@ -19,6 +20,7 @@ const BUFFER: usize = 1 << 18;
 /// So many data connections wait for their frames at most.
 const MOST_EARLY: usize = 64;
 const MAX_MANIFEST: usize = 4 << 20;
+const MAX_WELCOME: usize = 1 << 16;
 
 /// How a spoke reaches its hub for data.
 pub(crate) struct Dial {
@@ -41,14 +43,8 @@ impl Dial {
         let mut stream = TcpStream::connect_timeout(&self.hub, Duration::from_secs(5))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         let hello = Hello::Data { protocol: PROTOCOL, token: self.token.clone(), attempt: attempt.clone() };
-        let json = serde_json::to_vec(&hello)?;
-        stream.write_all(&(json.len() as u32).to_le_bytes())?;
-        stream.write_all(&json)?;
-        let mut len = [0u8; 4];
-        stream.read_exact(&mut len)?;
-        let mut json = vec![0u8; (u32::from_le_bytes(len) as usize).min(1 << 16)];
-        stream.read_exact(&mut json)?;
-        match serde_json::from_slice(&json)? {
+        frames::send(&mut stream, &hello)?;
+        match frames::receive(&mut stream, MAX_WELCOME)? {
             Welcome::Ok { .. } => Ok(stream),
             Welcome::Refused { detail } => Err(io::Error::new(io::ErrorKind::PermissionDenied, detail)),
         }
@@ -93,22 +89,12 @@ impl Write for DataStream<'_> {
 
 /// Sends what was frozen, behind the memory and before the images.
 pub(crate) fn send_manifest(to: &mut impl Write, manifest: &Manifest) -> io::Result<()> {
-    let json = serde_json::to_vec(manifest)?;
-    to.write_all(&(json.len() as u32).to_le_bytes())?;
-    to.write_all(&json)
+    frames::send(to, manifest)
 }
 
 /// Takes what [`send_manifest`] sends.
 pub(crate) fn receive_manifest(from: &mut impl Read) -> io::Result<Manifest> {
-    let mut len = [0u8; 4];
-    from.read_exact(&mut len)?;
-    let len = u32::from_le_bytes(len) as usize;
-    if len > MAX_MANIFEST {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a manifest of {len} bytes")));
-    }
-    let mut json = vec![0u8; len];
-    from.read_exact(&mut json)?;
-    Ok(serde_json::from_slice(&json)?)
+    frames::receive(from, MAX_MANIFEST)
 }
 
 /// Waits until the destination is ready.
@@ -144,19 +130,5 @@ impl Agent {
     /// The data connection of an attempt from this node, where it came early.
     pub(crate) fn take_data(&mut self, attempt: &AttemptId, from: &NodeName) -> Option<TcpStream> {
         self.early.remove(attempt).filter(|(node, _)| node == from).map(|(_, stream)| stream)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_manifest_crosses_whole_and_a_huge_one_is_refused() {
-        let manifest = Manifest { processes: 2, threads: 3, executables: vec!["/bin/sh".into()] };
-        let mut stream = Vec::new();
-        send_manifest(&mut stream, &manifest).unwrap();
-        assert_eq!(receive_manifest(&mut stream.as_slice()).unwrap(), manifest);
-        assert!(receive_manifest(&mut u32::MAX.to_le_bytes().as_slice()).is_err());
     }
 }

@@ -3,7 +3,7 @@
 //! Owns the bytes; knows nothing of what frames mean. A frame is a little-endian `u32` length and that much JSON.
 
 use crate::agent::Input;
-use grid_os::frames::{LinkError, io, read_frame, write_frame};
+use grid_os::frames::{LinkError, io, read_frame, read_hello, write_frame};
 use grid_types::NodeName;
 use grid_types::wire::{Body, Frame, Hello, PROTOCOL, Party, Welcome};
 use std::collections::BTreeMap;
@@ -25,9 +25,6 @@ enum Speaks {
     /// Also others': it is the hub, which passes them on.
     ForOthers,
 }
-
-/// Who says hello and then nothing is not waited for.
-const GREETING_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs a greeted link until it breaks: frames in become inputs, frames out are written. A frame in another's name, or a
 /// wish of a worker's, breaks it.
@@ -109,7 +106,7 @@ impl Greeter {
 
     async fn greet_tcp(self, mut stream: TcpStream, peer: String) -> Result<(), LinkError> {
         let _ = stream.set_nodelay(true);
-        let hello: Hello = greeting(&mut stream, &peer).await?;
+        let hello = read_hello(&mut stream, &peer).await?;
         let checked = match &hello {
             Hello::Agent { protocol, token, node, .. } => match self.check(*protocol, token) {
                 Ok(owner) if owner != *node => Err(format!("its token is {owner}'s, not {node}'s")),
@@ -141,12 +138,6 @@ impl Greeter {
     }
 }
 
-/// The first frame, where it comes soon.
-async fn greeting(stream: &mut (impl AsyncRead + Unpin), peer: &str) -> Result<Hello, LinkError> {
-    let silent = |_| io(peer)(std::io::Error::new(std::io::ErrorKind::TimedOut, "it did not say who it is"));
-    tokio::time::timeout(GREETING_WITHIN, read_frame(stream, peer)).await.map_err(silent)?
-}
-
 /// Accepts worker agents and data connections for ever.
 pub(crate) async fn serve_tcp(listener: TcpListener, greeter: Greeter) {
     loop {
@@ -173,7 +164,7 @@ pub(crate) async fn serve_unix(listener: UnixListener, greeter: Greeter, daemon_
         let allowed = stream.peer_cred().is_ok_and(|c| c.uid() == 0 || c.uid() == daemon_uid);
         let greeter = greeter.clone();
         tokio::spawn(async move {
-            let hello = greeting(&mut stream, "daemon").await;
+            let hello = read_hello(&mut stream, "daemon").await;
             let welcome = match hello {
                 Ok(Hello::Daemon { protocol: PROTOCOL }) if allowed => greeter.welcome(),
                 _ => Welcome::Refused { detail: "only this machine's grid daemon may come here".into() },

@@ -154,7 +154,8 @@ impl Agent {
 
     fn begin_staging(&mut self, attempt: AttemptId, from: NodeName, stage: Stage) {
         let mut incoming = self.incoming_of(&attempt, from, stage);
-        let room = self.has_room().and_then(|()| self.admit(&incoming.record.from, &incoming.record.stage));
+        let asked = &mut incoming.record;
+        let room = self.has_room().and_then(|()| self.admit(&asked.from, &mut asked.stage));
         incoming.staging = room.is_ok();
         let source = incoming.record.from.clone();
         self.incoming.insert(attempt.clone(), incoming);
@@ -173,8 +174,9 @@ impl Agent {
         }
     }
 
-    /// The lender's own look at what is asked of it.
-    fn admit(&self, from: &NodeName, stage: &Stage) -> Result<(), Reason> {
+    /// The lender's own look at what is asked of it: no more is taken off the stream than the lease still holds,
+    /// whatever the source says.
+    fn admit(&self, from: &NodeName, stage: &mut Stage) -> Result<(), Reason> {
         let Some(id) = &stage.lease else {
             // Home is open only to what left from here, to whom it comes from, as whose it left.
             let detail = || format!("{}: nothing of uid {}'s of that name went to {from}", stage.offload, stage.uid);
@@ -187,6 +189,7 @@ impl Agent {
             let detail = format!("{} arrives, {id} holds {used} of {limit}", stage.expected);
             return Err(Reason::new(ReasonCode::NoFit, detail));
         }
+        stage.admitted = stage.admitted.min(Bytes(limit.0 - used.0));
         Ok(())
     }
 

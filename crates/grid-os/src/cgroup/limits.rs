@@ -80,7 +80,7 @@ fn quota(text: &str) -> Option<MilliCpu> {
     let mut parts = text.split_whitespace();
     let quota: i64 = parts.next()?.parse().ok()?;
     let period: i64 = parts.next()?.parse().ok()?;
-    (quota > 0 && period > 0).then(|| MilliCpu((quota * 1000 / period) as u32))
+    (quota > 0 && period > 0).then(|| MilliCpu(u32::try_from(quota.saturating_mul(1000) / period).unwrap_or(u32::MAX)))
 }
 
 fn field(text: &str, name: &str) -> Option<u64> {
@@ -96,6 +96,7 @@ mod tests {
         assert_eq!(quota("200000 100000"), Some(MilliCpu(2000)));
         assert_eq!(quota("max 100000"), None);
         assert_eq!(quota("-1 100000"), None);
+        assert_eq!(quota(&format!("{} 1", i64::MAX)), Some(MilliCpu(u32::MAX)));
     }
 
     #[test]

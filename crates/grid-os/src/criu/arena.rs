@@ -2,9 +2,11 @@
 #![allow(unsafe_code)]
 
 use super::CriuError;
+use super::pages::PAGE;
 use std::io::{self, Read};
 
-/// Grows in chunks; every chunk is populated when it is made and can be given back piece by piece.
+/// Grows in chunks; every chunk is populated when it is made and can be given back piece by piece. Every chunk but the
+/// last is full.
 #[derive(Debug)]
 pub struct Arena {
     chunks: Vec<Chunk>,
@@ -25,19 +27,25 @@ unsafe impl Sync for Chunk {}
 
 /// Smallest chunk: a stream that brings more than was expected grows the arena by this.
 const CHUNK: u64 = 32 << 20;
+const HUGE: u64 = 2 << 20;
 
 impl Arena {
     /// An arena with room for `expected` bytes, populated now: do it while the source still runs.
     pub fn with_room(expected: u64) -> Result<Self, CriuError> {
         let mut arena = Self { chunks: Vec::new(), used: 0 };
         if expected > 0 {
-            arena.grow(expected)?;
+            arena.grow(expected.checked_next_multiple_of(HUGE).unwrap_or(u64::MAX))?;
         }
         Ok(arena)
     }
 
-    fn grow(&mut self, at_least: u64) -> Result<(), CriuError> {
-        let len = at_least.max(CHUNK).next_multiple_of(2 << 20);
+    fn grow(&mut self, len: u64) -> Result<(), CriuError> {
+        // What the source says that it brings is not believed: populating past what is there would end others' processes.
+        let available = available_memory().map_err(CriuError::Arena)?;
+        if len > available {
+            let detail = format!("{len} bytes are announced and {available} are available");
+            return Err(CriuError::Arena(io::Error::new(io::ErrorKind::OutOfMemory, detail)));
+        }
         // SAFETY: a fresh anonymous mapping that nobody else knows.
         let base = unsafe {
             libc::mmap(
@@ -62,19 +70,40 @@ impl Arena {
         Ok(())
     }
 
-    /// Reads exactly `len` bytes from the stream into contiguous room and returns its offset.
-    pub(crate) fn receive(&mut self, stream: &mut impl Read, len: u64) -> Result<u64, CriuError> {
-        let fits = self.chunks.last().is_some_and(|c| c.start + c.len - self.used >= len);
-        if !fits {
-            // What is left of the last chunk stays unused, so that a run is contiguous.
-            self.used = self.chunks.last().map_or(0, |c| c.start + c.len);
-            self.grow(len)?;
+    /// Reads exactly `len` bytes from the stream and names each contiguous piece, in order, by its offset and length.
+    /// At most `room` bytes may still come in all, `len` among them: never more than that is mapped beyond what is.
+    pub(crate) fn receive(
+        &mut self,
+        stream: &mut impl Read,
+        len: u64,
+        room: u64,
+        mut piece: impl FnMut(u64, u64),
+    ) -> Result<(), CriuError> {
+        let mut left = len;
+        while left > 0 {
+            let mut free = self.free();
+            if free == 0 {
+                self.grow(left.max(CHUNK.min(room - (len - left))).next_multiple_of(PAGE))?;
+                free = self.free();
+            }
+            let (offset, now) = (self.used, left.min(free));
+            stream.read_exact(self.slice_mut(offset, now)).map_err(CriuError::PageStream)?;
+            self.used += now;
+            left -= now;
+            piece(offset, now);
         }
-        let offset = self.used;
-        let target = self.slice_mut(offset, len);
-        stream.read_exact(target).map_err(CriuError::PageStream)?;
-        self.used += len;
-        Ok(offset)
+        Ok(())
+    }
+
+    /// Bytes that the last chunk can still take.
+    fn free(&self) -> u64 {
+        self.chunks.last().map_or(0, |c| c.start + c.len - self.used)
+    }
+
+    /// Bytes that are mapped.
+    #[cfg(test)]
+    pub(crate) fn mapped(&self) -> u64 {
+        self.chunks.iter().map(|c| c.len).sum()
     }
 
     fn locate(&self, offset: u64, len: u64) -> *mut u8 {
@@ -112,6 +141,14 @@ impl Arena {
     }
 }
 
+/// Memory that this machine can still give without swapping.
+fn available_memory() -> io::Result<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo")?;
+    let kib =
+        text.lines().find_map(|l| l.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.map(|k| k.saturating_mul(1024)).ok_or_else(|| io::Error::other("/proc/meminfo has no MemAvailable"))
+}
+
 impl Drop for Arena {
     fn drop(&mut self) {
         for chunk in &self.chunks {
@@ -126,16 +163,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn more_than_the_machine_has_is_refused_before_it_is_mapped() {
+        for announced in [1 << 50, u64::MAX - (4 << 20)] {
+            let error = Arena::with_room(announced).unwrap_err();
+            assert!(error.to_string().contains("are available"), "{error}");
+        }
+    }
+
+    #[test]
     fn runs_keep_their_bytes_also_where_the_arena_grows() {
         let mut arena = Arena::with_room(4096).unwrap();
-        let big = vec![9u8; (CHUNK + 8192) as usize];
-        let a = arena.receive(&mut [1u8; 4096].as_slice(), 4096).unwrap();
-        let b = arena.receive(&mut big.as_slice(), big.len() as u64).unwrap();
-        let c = arena.receive(&mut [2u8; 8192].as_slice(), 8192).unwrap();
-        assert_eq!(arena.slice_mut(a, 4096), &[1u8; 4096]);
-        assert!(arena.slice_mut(b, big.len() as u64).iter().all(|x| *x == 9));
-        assert_eq!(arena.slice_mut(c, 8192), &[2u8; 8192]);
-        arena.forget(a, 4096);
-        assert_eq!(arena.slice_mut(a, 4096), &[0u8; 4096]);
+        let big = (CHUNK + 8192) as usize;
+        let mut pieces = |byte: u8, len: usize| {
+            let mut all = Vec::new();
+            let bytes = vec![byte; len];
+            arena.receive(&mut bytes.as_slice(), len as u64, 2 * CHUNK, |o, l| all.push((o, l))).unwrap();
+            all
+        };
+        let (a, b, c) = (pieces(1, 4096), pieces(9, big), pieces(2, 8192));
+        assert_eq!((a.len(), b.len(), c.len()), (1, 2, 1), "a run goes on in the next chunk");
+        assert_eq!(arena.slice_mut(a[0].0, 4096), &[1u8; 4096]);
+        for (offset, len) in b {
+            assert!(arena.slice_mut(offset, len).iter().all(|x| *x == 9));
+        }
+        assert_eq!(arena.slice_mut(c[0].0, 8192), &[2u8; 8192]);
+        arena.forget(a[0].0, 4096);
+        assert_eq!(arena.slice_mut(a[0].0, 4096), &[0u8; 4096]);
     }
 }

@@ -19,6 +19,8 @@ pub(crate) const PE_LAZY: u32 = 1 << 1;
 pub(crate) const PE_PRESENT: u32 = 1 << 2;
 /// No file of a checkpoint other than pages is larger.
 const MAX_FILE: u64 = 256 << 20;
+/// All of them together: they lie in memory (a tmpfs) until the tree is restored.
+const MAX_TOTAL: u64 = 1 << 30;
 const MAX_FILES: u32 = 100_000;
 
 #[derive(Clone, PartialEq, Message)]
@@ -44,7 +46,7 @@ pub(crate) struct PagemapWriter(BufWriter<fs::File>);
 
 impl PagemapWriter {
     pub(crate) fn create(path: &Path, pages_id: u32) -> io::Result<Self> {
-        let mut out = BufWriter::new(fs::File::create(path)?);
+        let mut out = BufWriter::new(fs::File::create_new(path)?);
         for word in MAGIC {
             out.write_all(&word.to_le_bytes())?;
         }
@@ -87,7 +89,7 @@ struct Stats {
 pub fn pages_written(dir: &Path) -> Option<u64> {
     let bytes = fs::read(dir.join("stats-dump")).ok()?;
     let dump = Stats::decode(bytes.get(12..)?).ok()?.dump?;
-    Some(dump.pages_written + dump.shpages_written.unwrap_or(0))
+    Some(dump.pages_written.saturating_add(dump.shpages_written.unwrap_or(0)))
 }
 
 fn is_image_name(name: &str) -> bool {
@@ -164,10 +166,13 @@ pub fn receive_images(dir: &Path, from: &mut impl Read) -> Result<u64, CriuError
         let mut size = [0u8; 8];
         from.read_exact(&mut size).map_err(io)?;
         let size = u64::from_le_bytes(size);
-        if size > MAX_FILE {
-            return Err(CriuError::Hostile(format!("{name} announced with {size} bytes")));
+        if size > MAX_FILE || total + size > MAX_TOTAL {
+            return Err(CriuError::Hostile(format!("{name} announced with {size} bytes after {total}")));
         }
-        let mut file = fs::File::create(dir.join(&name)).map_err(io)?;
+        let mut file = fs::File::create_new(dir.join(&name)).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => CriuError::Hostile(format!("{name} twice")),
+            _ => io(e),
+        })?;
         if io::copy(&mut from.take(size), &mut file).map_err(io)? != size {
             return Err(io(io::ErrorKind::UnexpectedEof.into()));
         }
@@ -210,6 +215,9 @@ mod tests {
             stream.push(0);
             assert!(matches!(receive_images(dir.path(), &mut stream.as_slice()), Err(CriuError::Hostile(_))), "{name}");
         }
+        let twice =
+            [b"\x02\0\0\0".as_slice(), &[b"\x05\0\0\0a.img\x01\0\0\0\0\0\0\0x".as_slice(); 2].concat()].concat();
+        assert!(matches!(receive_images(dir.path(), &mut twice.as_slice()), Err(CriuError::Hostile(_))));
         let huge = [1u32.to_le_bytes().as_slice(), &5u32.to_le_bytes(), b"a.img", &u64::MAX.to_le_bytes()].concat();
         assert!(matches!(receive_images(dir.path(), &mut huge.as_slice()), Err(CriuError::Hostile(_))));
     }

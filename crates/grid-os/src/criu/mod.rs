@@ -13,8 +13,11 @@
 
 mod arena;
 mod corrected;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod images;
 mod inspect;
+mod origin;
 mod pages;
 mod rpc;
 mod session;
@@ -24,9 +27,11 @@ mod uffd;
 pub use arena::Arena;
 pub use images::{pages_written, receive_images, send_images};
 pub use inspect::{Announced, inspect};
+pub use origin::{Origin, pinned_version};
 pub use pages::{ReceivedPages, Run, receive_pages};
 pub use session::{Criu, DumpJob, RestoreJob, Where};
 
+use grid_types::ReasonCode;
 use std::io;
 use std::path::PathBuf;
 
@@ -40,6 +45,17 @@ pub enum CriuError {
         path: PathBuf,
         /// What was wrong.
         detail: String,
+    },
+    /// Somebody else could change the program that runs with privileges.
+    #[error(
+        "{} {} can be changed by {who}: CRIU runs with privileges, so only root may. Nothing was started. {}",
+        ReasonCode::Writable, .path.display(), ReasonCode::Writable.fix()
+    )]
+    Writable {
+        /// The program, or a directory above it.
+        path: PathBuf,
+        /// By whom.
+        who: String,
     },
     /// CRIU could not be started.
     #[error("CRIU could not be started: {0}")]

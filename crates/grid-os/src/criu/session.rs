@@ -3,7 +3,7 @@
 use super::rpc::{CGROUPS_IGNORE, Channel, NETWORK_LOCK_SKIP, Opts, PageServer, Req, Resp, kind};
 use super::timens;
 use super::uffd::{self, SOCKET};
-use super::{CriuError, ReceivedPages};
+use super::{CriuError, ReceivedPages, origin};
 use crate::spawn::{DUMP_CAPS, Owner, Place, RESTORE_CAPS, Spawned, spawn};
 use std::fs;
 use std::io;
@@ -21,7 +21,7 @@ const WORK: &str = "work";
 /// A CRIU that was found usable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Criu {
-    /// Its program.
+    /// Its program, no link.
     pub path: PathBuf,
     /// Its version, `(4, 2, 1)`.
     pub version: (i32, i32, i32),
@@ -69,10 +69,11 @@ pub struct RestoreJob<'a> {
 }
 
 impl Criu {
-    /// Asks the program for its version and refuses what is too old.
+    /// Looks whether others could change the program, asks it for its version, and refuses what is too old.
     pub fn find(path: &Path) -> Result<Self, CriuError> {
         let missing = |detail: String| CriuError::Missing { path: path.to_owned(), detail };
-        let out = std::process::Command::new(path).arg("--version").output().map_err(|e| missing(e.to_string()))?;
+        let real = origin::safe(path)?;
+        let out = std::process::Command::new(&real).arg("--version").output().map_err(|e| missing(e.to_string()))?;
         let text = String::from_utf8_lossy(&out.stdout);
         let version = parse_version(&text).ok_or_else(|| missing(format!("it says {:?}", text.trim())))?;
         if (version.0, version.1) < (4, 2) {
@@ -81,7 +82,7 @@ impl Criu {
                 version.0, version.1
             )));
         }
-        Ok(Self { path: path.to_owned(), version })
+        Ok(Self { path: real, version })
     }
 
     /// Starts `criu swrk` with these words before it, in this place and in [`Where`] of the job.
@@ -254,7 +255,7 @@ fn common(images: &Path, log: &str) -> Opts {
 }
 
 /// Sends the request and answers notifications until the final response.
-fn converse(
+pub(super) fn converse(
     channel: &Channel,
     request: i32,
     opts: Opts,
@@ -310,7 +311,10 @@ fn explain(action: &'static str, dir: &Path, log: &str, result: Result<Resp, Cri
 
 /// The first errors of a CRIU log, without the ones that are harmless.
 fn log_errors(path: &Path) -> Option<String> {
-    let text = fs::read_to_string(path).ok()?;
+    errors_of(&String::from_utf8_lossy(&fs::read(path).ok()?))
+}
+
+pub(super) fn errors_of(text: &str) -> Option<String> {
     let lines: Vec<&str> = text
         .lines()
         .filter(|l| l.contains("Error (") && !l.contains("RLIMIT_NOFILE"))
@@ -320,7 +324,7 @@ fn log_errors(path: &Path) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join("; "))
 }
 
-fn parse_version(text: &str) -> Option<(i32, i32, i32)> {
+pub(super) fn parse_version(text: &str) -> Option<(i32, i32, i32)> {
     let version = text.lines().find_map(|l| l.strip_prefix("Version: "))?;
     let mut parts = version.trim().split('.').map(|p| {
         let digits: String = p.chars().take_while(char::is_ascii_digit).collect();

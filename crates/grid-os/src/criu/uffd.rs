@@ -48,7 +48,10 @@ const STEP: u64 = 2 << 20;
 /// Accepts the restore's connection, serves faults until all is restored, then fills every process. Runs on a thread
 /// of its own while CRIU restores.
 pub(crate) fn fill_all(listener: &UnixListener, pages: &ReceivedPages) -> Result<(), CriuError> {
-    let (mut stream, _) = listener.accept().map_err(CriuError::Uffd)?;
+    fill(listener.accept().map_err(CriuError::Uffd)?.0, pages)
+}
+
+pub(super) fn fill(mut stream: UnixStream, pages: &ReceivedPages) -> Result<(), CriuError> {
     let mut uffds: BTreeMap<i32, OwnedFd> = BTreeMap::new();
     while serve_one(&mut stream, &mut uffds, pages)? {}
     if let Some(pid) = pages.runs.keys().find(|p| !uffds.contains_key(p)) {

@@ -55,7 +55,7 @@ impl NodeCgroup {
     pub fn cpu_used_ns(&self) -> Result<u64, NodeError> {
         if let Some(path) = v2(&self.cpuacct, "cpu.stat").filter(|_| v2(&self.cpuacct, "cpuacct.usage").is_none()) {
             return keyed(&read(&path)?, "usage_usec")
-                .map(|us| us * 1000)
+                .map(|us| us.saturating_mul(1000))
                 .ok_or(NodeError::Parse { path, what: "usage_usec" });
         }
         number(&self.cpuacct.join("cpuacct.usage"))

@@ -207,12 +207,16 @@ fn keep<T>(result: Result<T, ProcError>, what: &str, unreadable: &mut Vec<String
     result.map_err(|e| unreadable.push(format!("{what}: {e}"))).ok()
 }
 
+/// More CPUs than any kernel is built for.
+const MOST_CPUS: u32 = 1 << 16;
+
 /// `0-3,8` as a set.
 fn cpu_list(text: &str) -> Option<BTreeSet<u32>> {
     let mut all = BTreeSet::new();
     for part in text.split(',').filter(|p| !p.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        all.extend(first.parse::<u32>().ok()?..=last.parse::<u32>().ok()?);
+        let last: u32 = last.parse().ok().filter(|n| *n < MOST_CPUS)?;
+        all.extend(first.parse::<u32>().ok()?..=last);
     }
     Some(all)
 }
@@ -246,5 +250,6 @@ mod tests {
     fn cpu_lists_are_sets() {
         assert_eq!(cpu_list("0-2,8"), Some(BTreeSet::from([0, 1, 2, 8])));
         assert_eq!(cpu_list("x"), None);
+        assert_eq!(cpu_list("0-4294967295"), None, "four thousand million numbers are no list");
     }
 }

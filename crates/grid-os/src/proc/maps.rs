@@ -74,7 +74,8 @@ pub(super) fn parse(text: &str, huge_mounts: &[String]) -> Maps {
             maps.hugetlb = true;
         } else if is_shared_memory(path) {
             if l.shared {
-                maps.shared.entry(format!("{}:{}", l.device, l.inode)).or_default().0 += l.bytes;
+                let mapped = maps.shared.entry(format!("{}:{}", l.device, l.inode)).or_default();
+                mapped.0 = mapped.0.saturating_add(l.bytes);
             }
             if path.starts_with("/SYSV") {
                 maps.odd.insert(path.to_owned());
@@ -98,7 +99,7 @@ pub(super) fn parse(text: &str, huge_mounts: &[String]) -> Maps {
 /// `Pss:   381 kB` of `smaps_rollup` or `VmSwap:` of `status`, in bytes.
 pub(super) fn kib(text: &str, key: &str) -> Option<Bytes> {
     let value = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':'))?;
-    Some(Bytes(value.split_ascii_whitespace().next()?.parse::<u64>().ok()? * 1024))
+    Some(Bytes(value.split_ascii_whitespace().next()?.parse::<u64>().ok()?.saturating_mul(1024)))
 }
 
 #[cfg(test)]
@@ -153,5 +154,8 @@ mod tests {
     fn kibibytes_are_read_by_name() {
         assert_eq!(kib("Rss: 4 kB\nPss:  381 kB\nPss_Anon: 1 kB\n", "Pss"), Some(Bytes(381 * 1024)));
         assert_eq!(kib("", "Pss"), None);
+        assert_eq!(kib(&format!("Pss: {} kB", u64::MAX), "Pss"), Some(Bytes(u64::MAX)));
+        let twice = "0-ffffffffffffffff rw-s 0 00:01 5 /dev/zero\n".repeat(2);
+        assert_eq!(parse(&twice, &[]).shared["00:01:5"], Bytes(u64::MAX));
     }
 }

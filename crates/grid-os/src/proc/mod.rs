@@ -24,6 +24,12 @@ mod tree;
 
 pub use stat::Sample;
 
+/// Entrance for the fuzzers to the kernel's socket diagnostics: one datagram of its answer.
+#[cfg(fuzzing)]
+pub fn fuzzing_peers(datagram: &[u8]) {
+    let _ = sock_diag::take(datagram, &mut std::collections::HashMap::new());
+}
+
 use crate::clock;
 use grid_types::units::BootMs;
 use std::collections::BTreeSet;

@@ -54,7 +54,7 @@ fn request() -> Vec<u8> {
 }
 
 /// Takes in one datagram; true when it was the last.
-fn take(mut data: &[u8], peers: &mut HashMap<u64, u64>) -> io::Result<bool> {
+pub(super) fn take(mut data: &[u8], peers: &mut HashMap<u64, u64>) -> io::Result<bool> {
     while data.len() >= HEADER {
         let length = word(data, 0) as usize;
         let kind = half(data, 4);

@@ -141,7 +141,7 @@ fn parse(line: &[u8], uid: u32, pass: &Pass<'_>) -> Option<ProcStat> {
     let mut number = || fields.next()?.parse::<i64>().ok();
     let (ppid, pgid, sid, tty_nr, _tpgid, flags) = (number()?, number()?, number()?, number()?, number()?, number()?);
     let _faults = (number()?, number()?, number()?, number()?);
-    let ticks = u64::try_from(number()? + number()?).ok()?;
+    let ticks = u64::try_from(number()?.saturating_add(number()?)).ok()?;
     let _waited = (number()?, number()?, number()?, number()?);
     let threads = number()?;
     let _timer = number()?;
@@ -149,8 +149,8 @@ fn parse(line: &[u8], uid: u32, pass: &Pass<'_>) -> Option<ProcStat> {
     let _vsize = fields.next()?;
     let pages: u64 = fields.next()?.parse().ok()?;
     let id = ProcId { pid, start_ticks, boot_id: pass.boot_id.to_owned() };
-    let cpu_time = Millis(ticks * pass.scale.ms_per_tick);
-    let started_ms = start_ticks * pass.scale.ms_per_tick;
+    let cpu_time = Millis(ticks.saturating_mul(pass.scale.ms_per_tick));
+    let started_ms = start_ticks.saturating_mul(pass.scale.ms_per_tick);
     Some(ProcStat {
         cpu: cpu_since(pass, &id, cpu_time),
         id,
@@ -162,7 +162,7 @@ fn parse(line: &[u8], uid: u32, pass: &Pass<'_>) -> Option<ProcStat> {
         comm,
         uid,
         threads: threads as u32,
-        rss: Bytes(pages * pass.scale.page),
+        rss: Bytes(pages.saturating_mul(pass.scale.page)),
         cpu_time,
         age: Millis((pass.now_ns / 1_000_000).saturating_sub(started_ms)),
         kernel: flags as u64 & PF_KTHREAD != 0,
@@ -177,7 +177,7 @@ fn cpu_since(pass: &Pass<'_>, id: &ProcId, cpu_time: Millis) -> Option<MilliCpu>
     if span < MIN_SPAN_NS {
         return then.cpu;
     }
-    let used_ns = cpu_time.0.saturating_sub(then.cpu_time.0) * 1_000_000;
+    let used_ns = cpu_time.0.saturating_sub(then.cpu_time.0).saturating_mul(1_000_000);
     Some(MilliCpu(u32::try_from(used_ns.saturating_mul(1000) / span).unwrap_or(u32::MAX)))
 }
 
@@ -212,6 +212,15 @@ mod tests {
         assert_eq!(too_soon.procs[0].cpu, Some(MilliCpu(1000)));
         let another = at(62_000_000_000, Some(&second), &LINE.replace(" 1000 3133440", " 1001 3133440"));
         assert_eq!(another.procs[0].cpu, None, "a reused pid is another process");
+    }
+
+    #[test]
+    fn numbers_that_no_kernel_gives_do_not_overflow() {
+        let line = LINE.replace("150 50", &format!("{0} {0}", i64::MAX)).replace("361", &u64::MAX.to_string());
+        let p = parse(line.as_bytes(), 0, &pass(1, None)).unwrap();
+        assert_eq!((p.cpu_time, p.rss), (Millis(u64::MAX), Bytes(u64::MAX)));
+        let old = parse(LINE.replace(" 1000 3133440", &format!(" {} 3133440", i64::MAX)).as_bytes(), 0, &pass(1, None));
+        assert_eq!(old.unwrap().age, Millis(0));
     }
 
     #[test]

@@ -222,7 +222,7 @@ async fn events(client: &Client, follow: bool, after: u64, format: Format) -> Re
                 .map_err(|e| Failure::new(FaultClass::Internal, format!("an event is not understood: {e}")))?;
             Ok(match format {
                 Format::Quiet => output::data(&record.seq.to_string()),
-                _ => output::data(&render::event(&record, Clock::now())),
+                _ => output::text(&render::event(&record, Clock::now())),
             })
         })
         .await?;

@@ -5,6 +5,7 @@ use super::plan::{NodePlan, Plan};
 use super::supervise::Kept;
 use super::{Account, UpError, account, down, failed, tell};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
+use grid_os::criu::Criu;
 use grid_os::pidfd::PidFd;
 use grid_os::spawn::{Place, spawn};
 use grid_types::NodeName;
@@ -99,6 +100,7 @@ pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration, &Status)) ->
     let account = account::choose(named.as_deref(), plan.tag(), &plan.head_dir())?;
     plan.daemon = Some(account);
     make_state(&plan, account)?;
+    record_criu(&mut plan)?;
     write_configs(&plan, account)?;
     let mut nodes = Vec::new();
     let mut made = Ok(());
@@ -153,13 +155,28 @@ fn check(plan: &Plan, root: &Group) -> Result<(), UpError> {
         let what = format!("a cluster of {} runs without its supervisor, with what lives in it", plan.state.display());
         return Err(UpError::new(FaultClass::Conflict, what).hint("grid down --recall-first, then grid up again"));
     }
-    grid_os::criu::Criu::find(&plan.criu)
-        .map_err(|e| UpError::new(FaultClass::Environment, e.to_string()).hint("grid doctor"))?;
+    find_criu(plan)?;
     if let Some(pid) = down::supervisor(&plan.state) {
         return Err(UpError::new(FaultClass::Conflict, format!("a cluster of this state is up already (pid {pid})"))
             .hint("grid status"));
     }
     Ok(())
+}
+
+/// The CRIU that the agents will run, where it is one that they may.
+fn find_criu(plan: &Plan) -> Result<Criu, UpError> {
+    Criu::find(&plan.criu).map_err(|e| UpError::new(FaultClass::Environment, e.to_string()).hint("grid doctor"))
+}
+
+/// Writes down which CRIU this cluster runs, for whoever asks later what it was.
+fn record_criu(plan: &mut Plan) -> Result<(), UpError> {
+    let criu = find_criu(plan)?;
+    let origin = criu.origin().map_err(failed(&criu.path.display().to_string()))?;
+    if !origin.pinned {
+        tell(&format!("grid: CRIU is {} ({})", origin.build, origin.path.display()));
+    }
+    plan.criu = criu.path;
+    write_private(&plan.state.join("conf/criu.json"), &origin, None)
 }
 
 fn make_state(plan: &Plan, account: Account) -> Result<(), UpError> {

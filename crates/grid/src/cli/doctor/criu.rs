@@ -1,13 +1,18 @@
-//! CRIU: which, whether it works on this kernel, and what it can do here.
+//! CRIU: which, whether it is the pinned build, whether others could change it, whether it works on this kernel, and what
+//! it can do here.
 
-use super::{About, Check, program};
+use super::{About, Check};
 use crate::criu_path;
-use grid_os::criu::Criu;
+use grid_os::criu::{Criu, CriuError, Origin, pinned_version};
+use grid_types::ReasonCode;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 const PROGRAM: About = About::needed("criu", "moving processes", "scripts/install-criu (or a package >= 4.2)");
-const HASH: About = About::wanted("criu sha256", "knowing exactly which CRIU runs", "install coreutils (sha256sum)");
+const PLACE: About = About::needed("criu place", "nobody but root can change it", "grid explain E-WRITABLE");
+const HASH: About = About::wanted("criu sha256", "knowing exactly which CRIU runs", "make its program readable");
+const BUILD: About =
+    About::wanted("criu build", "the CRIU that grid is tested with", "scripts/install-criu, and GRID_CRIU unset");
 const CHECK: About = About::needed(
     "criu check",
     "CRIU's own verdict on this kernel",
@@ -30,20 +35,28 @@ pub(super) fn checks() -> Vec<Check> {
         return vec![PROGRAM.is(false, "none in GRID_CRIU, .grid/criu-path, PATH")];
     };
     match Criu::find(&path) {
+        Err(CriuError::Writable { path, who }) => {
+            vec![PLACE.is(false, format!("{} {} can be changed by {who}", ReasonCode::Writable, path.display()))]
+        }
         Err(e) => vec![PROGRAM.is(false, e.to_string())],
         Ok(criu) => {
-            let (a, b, c) = criu.version;
-            let version = if c > 0 { format!("{a}.{b}.{c}") } else { format!("{a}.{b}") };
-            let found = format!("{version} {}", path.display());
-            let hash = sha256(&path);
-            vec![
-                PROGRAM.is(true, found),
-                HASH.is(hash.is_some(), hash.unwrap_or_else(|| "-".to_owned())),
-                verdict(&path),
-                feature(&path, LAZY, "uffd-noncoop"),
-                feature(&path, DIRTY, "mem_dirty_track"),
-            ]
+            let path = &criu.path;
+            let mut all = vec![
+                PROGRAM.is(true, format!("{} {}", criu.version_text(), path.display())),
+                PLACE.is(true, "only root can change it, and whoever owns this grid"),
+            ];
+            all.extend(origin(criu.origin()));
+            all.extend([verdict(path), feature(path, LAZY, "uffd-noncoop"), feature(path, DIRTY, "mem_dirty_track")]);
+            all
         }
+    }
+}
+
+/// Its hash, and whether it is the pinned build: another one is allowed, and said.
+fn origin(found: std::io::Result<Origin>) -> [Check; 2] {
+    match found {
+        Ok(o) => [HASH.is(true, o.sha256), BUILD.is(o.pinned, o.build)],
+        Err(e) => [HASH.is(false, e.to_string()), BUILD.is(false, format!("- (pinned is {})", pinned_version()))],
     }
 }
 
@@ -74,10 +87,23 @@ fn last_line(text: &[u8]) -> Option<String> {
     text.lines().rev().map(str::trim).find(|l| !l.is_empty()).map(str::to_owned)
 }
 
-/// The program's hash, by the system's own tool; none without one.
-fn sha256(path: &Path) -> Option<String> {
-    let out = program("sha256sum").and_then(|tool| Command::new(tool).arg(path).stdin(Stdio::null()).output().ok());
-    let text = out.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
-    let hash = text.trim_start_matches('\\').split(' ').next().filter(|h| h.len() == 64);
-    hash.map(str::to_owned)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::doctor::State;
+
+    fn made(pinned: bool, build: &str) -> Origin {
+        let sha256 = "ab".repeat(32);
+        Origin { path: "/usr/sbin/criu".into(), version: "4.2".into(), sha256, pinned, build: build.to_owned() }
+    }
+
+    #[test]
+    fn an_unpinned_build_is_allowed_and_said() {
+        let [hash, build] = origin(Ok(made(false, "4.2, older than the pinned 4.2.1")));
+        assert_eq!((hash.state, hash.found.len()), (State::Ok, 64));
+        assert_eq!((build.state, build.found.as_str()), (State::Note, "4.2, older than the pinned 4.2.1"));
+        assert!(build.get.unwrap().contains("scripts/install-criu"));
+        let [_, build] = origin(Ok(made(true, "the pinned build of 4.2.1")));
+        assert_eq!((build.state, build.get), (State::Ok, None));
+    }
 }
