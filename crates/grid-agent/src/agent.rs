@@ -76,7 +76,7 @@ pub async fn run(cfg: AgentConfig) -> Result<(), AgentError> {
         inputs: inputs.clone(),
     };
     match agent.cfg.role.clone() {
-        AgentRole::Hub { listen, socket } => {
+        AgentRole::Hub { listen, socket, daemon_uid } => {
             for address in listen {
                 let listener = tokio::net::TcpListener::bind(address).await.map_err(|source| AgentError::Io {
                     action: "listen on",
@@ -85,7 +85,7 @@ pub async fn run(cfg: AgentConfig) -> Result<(), AgentError> {
                 })?;
                 tokio::spawn(serve_tcp(listener, greeter.clone()));
             }
-            tokio::spawn(serve_unix(bind_unix(&socket)?, greeter));
+            tokio::spawn(serve_unix(bind_unix(&socket, daemon_uid)?, greeter, daemon_uid));
         }
         AgentRole::Spoke { hub } => {
             tokio::spawn(keep_dialling(hub, greeter));

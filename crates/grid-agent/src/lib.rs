@@ -61,6 +61,8 @@ pub enum AgentRole {
         listen: Vec<SocketAddr>,
         /// Where the head's daemon comes.
         socket: PathBuf,
+        /// Whose that socket is: who comes there as anybody else but root is refused.
+        daemon_uid: u32,
     },
     /// A worker's agent.
     Spoke {

@@ -114,15 +114,14 @@ pub(crate) async fn serve_tcp(listener: TcpListener, greeter: Greeter) {
     }
 }
 
-/// Accepts the head's daemon for ever. Only root may: the socket's mode says so, and the kernel names the peer.
-pub(crate) async fn serve_unix(listener: UnixListener, greeter: Greeter) {
+/// Accepts the head's daemon for ever: the kernel names the peer, and only the daemon's own user, and root, may come.
+pub(crate) async fn serve_unix(listener: UnixListener, greeter: Greeter, daemon_uid: u32) {
     loop {
         let Ok((mut stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let own_uid = nix_uid();
-        let allowed = stream.peer_cred().is_ok_and(|c| c.uid() == 0 || c.uid() == own_uid);
+        let allowed = stream.peer_cred().is_ok_and(|c| c.uid() == 0 || c.uid() == daemon_uid);
         let greeter = greeter.clone();
         tokio::spawn(async move {
             let hello = read_frame::<Hello>(&mut stream, "daemon").await;
@@ -136,13 +135,6 @@ pub(crate) async fn serve_unix(listener: UnixListener, greeter: Greeter) {
             }
         });
     }
-}
-
-fn nix_uid() -> u32 {
-    std::os::unix::fs::MetadataExt::uid(&match std::fs::metadata("/proc/self") {
-        Ok(m) => m,
-        Err(_) => return 0,
-    })
 }
 
 /// Keeps a spoke's link to its hub: dials, greets, runs, and dials again after a pause that grows to a second.
@@ -178,13 +170,14 @@ async fn dial(hub: SocketAddr, greeter: &Greeter) -> Result<(TcpStream, NodeName
     }
 }
 
-/// Listens on a Unix socket of mode 0600 in place of a stale one.
-pub(crate) fn bind_unix(path: &Path) -> Result<UnixListener, LinkError> {
+/// Listens on a Unix socket of mode 0600, owned by this user, in place of a stale one.
+pub(crate) fn bind_unix(path: &Path, owner: u32) -> Result<UnixListener, LinkError> {
     let peer = path.display().to_string();
     let _ = std::fs::remove_file(path);
     let listener = UnixListener::bind(path).map_err(io(&peer))?;
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     std::fs::set_permissions(path, mode).map_err(io(&peer))?;
+    std::os::unix::fs::lchown(path, Some(owner), None).map_err(io(&peer))?;
     Ok(listener)
 }
 

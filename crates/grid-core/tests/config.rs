@@ -81,8 +81,10 @@ fn our_extensions_are_read_with_units() {
          critical_threshold: 97.5, burst: 2, refill_seconds: 0.5}\n\
          detector:\n  min_age: 0s\n  min_memory: 1.5GiB\n  worth_cpu: 1500m\n  worth_memory: 2G\n  protected_users: [postgres, 33]\n\
          \x20 rules:\n    - {exe: \"*/python3\", arg: '*train*', kind: training, action: allow}\n    - {name: mine, comm: sshd, action: protect}\n\
-         limits: {boost_duration: 1h30m, max_boost_duration: 2d, max_frozen: 500ms, plan_validity: 30s, stale_after: 3s, at_end: stay, history: 7}\n",
+         limits: {boost_duration: 1h30m, max_boost_duration: 2d, max_frozen: 500ms, plan_validity: 30s, stale_after: 3s, at_end: stay, history: 7}\n\
+         users: {daemon: gridd, boost_group: wheel}\n",
     );
+    assert_eq!((c.policy.users.daemon.as_deref(), c.policy.users.boost_group.as_str()), (Some("gridd"), "wheel"));
     let (auto, det, lim) = (&c.policy.auto_offload, &c.policy.detector, &c.policy.limits);
     assert_eq!((auto.per_boost, auto.per_round, auto.per_critical_round, auto.burst), (3, 1, 4, 2));
     assert_eq!((auto.critical_percent, auto.refill), (97.5, Millis(500)));

@@ -37,10 +37,10 @@ fn unknown_keys() {
     insta::assert_snapshot!(said(&EXAMPLE.replacen("max_share_cpu: 4, max_share_memory_gb: 8", "max_share_cpus: 4", 1)), @r#"c.yaml:25:41: unknown key "max_share_cpus" in nodes[1].resource_sharing; did you mean "max_share_cpu"?"#);
     insta::assert_snapshot!(more("detecter: {}\nzzz: 1\nthresholds: {}\n\"a\\nb\": 1\n5: 6\n"), @r##"
     c.yaml:5:1: unknown key "detecter"; did you mean "detector"?
-    c.yaml:6:1: unknown key "zzz"; known here: name, nodes, execution, detector, limits, logging
+    c.yaml:6:1: unknown key "zzz"; known here: name, nodes, execution, detector, limits, users, logging
     c.yaml:7:1: unknown key "thresholds"; it belongs in execution.resource_sharing
-    c.yaml:8:1: unknown key "a\nb"; known here: name, nodes, execution, detector, limits, logging
-    c.yaml:9:1: unknown key "5"; known here: name, nodes, execution, detector, limits, logging
+    c.yaml:8:1: unknown key "a\nb"; known here: name, nodes, execution, detector, limits, users, logging
+    c.yaml:9:1: unknown key "5"; known here: name, nodes, execution, detector, limits, users, logging
     "##);
 }
 

@@ -18,7 +18,10 @@ pub enum JournalError {
         source: rusqlite::Error,
     },
     /// The file cannot be made or kept private.
-    #[error("journal {path}: {source}")]
+    #[error(
+        "journal {path}: {source}; nothing was changed. It and its directory must belong to the daemon's user: \
+         grid up sees to that, else chown them"
+    )]
     Io {
         /// The file.
         path: PathBuf,

@@ -27,4 +27,4 @@ mod views;
 pub use head::{Head, HeadConfig, HeadError};
 pub use hooks::{ActivationHook, HookFuture};
 pub use journal::{Journal, JournalError};
-pub use server::{run, serve};
+pub use server::{handed_over, run, serve};

@@ -1,6 +1,7 @@
 //! Moves from order to end: out, back, cancelled, resolved.
 
 use crate::head::{Head, fault, refused};
+use crate::privacy::Reader;
 use crate::scan::{Only, private_paths};
 use grid_core::check::{LeaseNow, ProcNow, World, check};
 use grid_core::plan::limit_for;
@@ -46,6 +47,7 @@ impl Head {
     pub(crate) async fn apply_plan(&self, id: &PlanId, uid: u32, actor: Actor) -> Result<Vec<OffloadView>, ApiError> {
         let plan = self.inner.borrow().state.plan(id).cloned();
         let plan = plan.ok_or_else(|| fault(FaultClass::NotFound, format!("no plan {id}")))?;
+        Reader::of(uid).whole_plan(&plan)?;
         if !matches!(plan.outcome, PlanOutcome::Made | PlanOutcome::Observed) {
             return Err(fault(FaultClass::Conflict, format!("plan {id} was settled before: {:?}", plan.outcome)));
         }

@@ -1,15 +1,44 @@
-//! Who sees what: everybody nodes and leases, each their own processes, root and the group `grid` all.
+//! Who sees and may do what: everybody sees nodes, leases and their own processes, and moves these; a group may boost;
+//! root sees all and sets policy.
 
-use crate::head::Head;
+use crate::head::{Head, fault};
+use grid_os::peer::Peer;
 use grid_types::OffloadId;
-use grid_types::api::OffloadView;
-use grid_types::event::Event;
+use grid_types::api::{ApiError, OffloadView};
+use grid_types::event::{Actor, Event, EventRecord};
+use grid_types::exit::FaultClass;
 use grid_types::plan::Plan;
+use grid_types::reason::ReasonCode;
 
-/// The reader of an answer, by the uid that the kernel named.
+/// Who asks, by what the kernel says of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asker {
+    pub(crate) uid: u32,
+    /// Root, or a member of the group that may.
+    pub(crate) may_boost: bool,
+}
+
+impl Asker {
+    /// `group`: name or number of the group that may boost. One that does not exist has no members.
+    pub(crate) fn of(peer: &Peer, group: &str) -> Self {
+        let member = group_id(group).is_some_and(|gid| peer.is_in(gid));
+        Self { uid: peer.uid, may_boost: peer.uid == 0 || member }
+    }
+
+    pub(crate) fn reader(self) -> Reader {
+        Reader::of(self.uid)
+    }
+}
+
+fn group_id(name: &str) -> Option<u32> {
+    let named = || nix::unistd::Group::from_name(name).ok().flatten().map(|g| g.gid.as_raw());
+    name.parse().ok().or_else(named)
+}
+
+/// The reader of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
-    /// Root, or a member of the group `grid`.
+    /// Root.
     All,
     /// Anybody else: this uid.
     Own(u32),
@@ -17,7 +46,7 @@ pub(crate) enum Reader {
 
 impl Reader {
     pub(crate) fn of(uid: u32) -> Self {
-        if uid == 0 || in_group(uid).is_some() { Reader::All } else { Reader::Own(uid) }
+        if uid == 0 { Reader::All } else { Reader::Own(uid) }
     }
 
     pub(crate) fn sees(self, owner: u32) -> bool {
@@ -32,6 +61,11 @@ impl Reader {
         views
     }
 
+    /// There is something of the reader's in it.
+    pub(crate) fn sees_plan(self, plan: &Plan) -> bool {
+        self == Reader::All || plan.steps.iter().any(|s| self.sees(s.uid))
+    }
+
     /// A plan without the processes of others.
     pub(crate) fn plan(self, mut plan: Plan) -> Plan {
         if self != Reader::All {
@@ -41,10 +75,21 @@ impl Reader {
         plan
     }
 
-    /// An event is about the reader's own, or about no process at all.
-    pub(crate) fn event(self, head: &Head, event: &Event) -> bool {
+    /// All of it may be executed by the reader; else a refusal that tells nothing of the others' processes.
+    pub(crate) fn whole_plan(self, plan: &Plan) -> Result<(), ApiError> {
+        if self == Reader::All || plan.steps.iter().all(|s| self.sees(s.uid)) {
+            return Ok(());
+        }
+        let own = self.plan(plan.clone()).steps;
+        let hint = own.first().map(|s| format!("yours alone: grid offload execute {}", s.process.pid));
+        Err(ApiError { hint: hint.or(others("").hint), ..others(&format!("a process of plan {}", plan.id)) })
+    }
+
+    /// The record as the reader may see it: of their own, or about no process at all.
+    pub(crate) fn event(self, head: &Head, record: EventRecord) -> Option<EventRecord> {
         let own = |id: &OffloadId| head.offload_record(id).is_ok_and(|o| self.sees(o.uid));
-        match event {
+        let asked = matches!(&record.actor, Actor::User { uid, .. } if self.sees(*uid));
+        let shown = match &record.event {
             _ if self == Reader::All => true,
             Event::OffloadStarted { uid, .. } => self.sees(*uid),
             Event::OffloadMoved { offload, .. }
@@ -55,29 +100,59 @@ impl Reader {
             | Event::ProcessEnded { offload, .. }
             | Event::OffloadInDoubt { offload, .. }
             | Event::OffloadResolved { offload, .. } => own(offload),
-            Event::PlanMade { .. }
-            | Event::PlanSettled { .. }
-            | Event::HookFinished { .. }
-            | Event::BoostOverdue { .. } => false,
+            // What somebody asked is theirs; what a rule planned is nobody's.
+            Event::PlanMade { .. } => asked,
+            Event::PlanSettled { .. } | Event::HookFinished { .. } | Event::BoostOverdue { .. } => false,
             _ => true,
-        }
+        };
+        shown.then(|| match record.event {
+            Event::PlanMade { plan } => EventRecord { event: Event::PlanMade { plan: self.plan(plan) }, ..record },
+            _ => record,
+        })
     }
 }
 
-fn in_group(uid: u32) -> Option<()> {
-    let group = nix::unistd::Group::from_name("grid").ok().flatten()?;
-    let user = nix::unistd::User::from_uid(uid.into()).ok().flatten()?;
-    (user.gid == group.gid || group.mem.contains(&user.name)).then_some(())
+/// The refusal of what is another user's.
+pub(crate) fn others(what: &str) -> ApiError {
+    ApiError {
+        code: Some(ReasonCode::Owner),
+        hint: Some(ReasonCode::Owner.fix().to_owned()),
+        ..fault(FaultClass::Permission, format!("{what} belongs to another user. Nothing was changed."))
+    }
+}
+
+/// The refusal of what takes a right that the asker does not have.
+pub(crate) fn not_allowed(who: &str, what: &str, hint: &str) -> ApiError {
+    ApiError {
+        code: Some(ReasonCode::Right),
+        hint: Some(hint.to_owned()),
+        ..fault(FaultClass::Permission, format!("only {who} may {what}. Nothing was changed."))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn peer(uid: u32, gid: u32, groups: &[u32]) -> Peer {
+        Peer { uid, gid, groups: groups.to_vec() }
+    }
+
     #[test]
     fn others_see_their_own_only() {
         assert!(Reader::of(0).sees(1234));
-        assert!(Reader::Own(7).sees(7));
-        assert!(!Reader::Own(7).sees(8));
+        assert!(Reader::of(7).sees(7));
+        assert!(!Reader::of(7).sees(8));
+    }
+
+    #[test]
+    fn members_of_the_group_may_boost_and_see_no_more_for_it() {
+        let may = |p: Peer, group: &str| Asker::of(&p, group).may_boost;
+        assert!(may(peer(0, 0, &[]), "no-such-group"));
+        assert!(!may(peer(7, 7, &[8]), "no-such-group"));
+        assert!(may(peer(7, 7, &[8, 4711]), "4711") && may(peer(7, 4711, &[]), "4711"));
+        assert!(!may(peer(7, 7, &[8]), "4711"));
+        assert!(may(peer(7, 0, &[]), "root"), "a group by its name");
+        assert_eq!(Asker::of(&peer(7, 7, &[4711]), "4711").reader(), Reader::Own(7));
     }
 }

@@ -2,9 +2,10 @@
 
 use crate::head::{Head, HeadConfig, HeadError, fault};
 use crate::hub::keep_link;
-use crate::privacy::Reader;
+use crate::privacy::{Asker, Reader, not_allowed, others};
 use crate::scan::{Only, count_stays};
 use bytes::Bytes;
+use grid_os::peer::Peer;
 use grid_types::api::{
     API_VERSION, ApiError, AutoAsk, BoostAsk, DryRun, ExplainReply, ExtendAsk, OffloadAsk, ReleaseAsk, Reply,
     ResolveAsk, ScanReply,
@@ -21,6 +22,8 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::convert::Infallible;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener as StdListener;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::net::UnixListener;
@@ -29,16 +32,41 @@ use tokio::sync::mpsc;
 /// No request is longer.
 const MAX_BODY: usize = 1 << 20;
 
-/// Runs the daemon until its process is ended. Must run on a `LocalSet`.
-pub async fn run(cfg: HeadConfig) -> Result<(), HeadError> {
-    serve(Head::open(cfg)?).await
+/// Runs the daemon until its process is ended, on the socket that was handed over, or else on its own. Must run on a
+/// `LocalSet`.
+pub async fn run(cfg: HeadConfig, handed_over: Option<StdListener>) -> Result<(), HeadError> {
+    let path = cfg.socket.clone();
+    let head = Head::open(cfg)?;
+    let io = |source| HeadError::Io { action: "listen on", path, source };
+    match handed_over {
+        Some(socket) => serve_on(head, UnixListener::from_std(socket).map_err(io)?).await,
+        None => serve(head).await,
+    }
 }
 
-/// Runs a head that was opened before, with the hooks that were added to it. Must run on a `LocalSet`.
+/// The listening Unix socket that whoever started this program handed over as its standard input, where it is one.
+pub fn handed_over(stdin: impl AsFd) -> std::io::Result<Option<StdListener>> {
+    use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
+    if !getsockopt(&stdin.as_fd(), AcceptConn).unwrap_or(false) {
+        return Ok(None);
+    }
+    let socket = StdListener::from(stdin.as_fd().try_clone_to_owned()?);
+    socket.set_nonblocking(true)?;
+    Ok(Some(socket))
+}
+
+/// Runs a head that was opened before, with the hooks that were added to it, on its own socket. Must run on a
+/// `LocalSet`.
 pub async fn serve(head: Head) -> Result<(), HeadError> {
-    let (socket, agent) = {
+    let socket = head.inner.borrow().cfg.socket.clone();
+    let listener = bind(&socket)?;
+    serve_on(head, listener).await
+}
+
+async fn serve_on(head: Head, listener: UnixListener) -> Result<(), HeadError> {
+    let (agent, group) = {
         let inner = head.inner.borrow();
-        (inner.cfg.socket.clone(), inner.cfg.agent.clone())
+        (inner.cfg.agent.clone(), inner.cfg.config.policy.users.boost_group.clone())
     };
     let version = env!("CARGO_PKG_VERSION").to_owned();
     head.note(Event::DaemonStarted { version });
@@ -46,22 +74,21 @@ pub async fn serve(head: Head) -> Result<(), HeadError> {
     tokio::task::spawn_local(head.clone().keep_deadlines());
     tokio::task::spawn_local(head.clone().keep_watch());
     tokio::task::spawn_local(head.clone().keep_asking());
-    let listener = bind(&socket)?;
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
-        let Ok(peer) = stream.peer_cred().map(|c| c.uid()) else { continue };
-        let head = head.clone();
+        let Ok(peer) = Peer::of(&stream) else { continue };
+        let (head, asker) = (head.clone(), Asker::of(&peer, &group));
         tokio::task::spawn_local(async move {
             let service = service_fn(move |request| {
                 let head = head.clone();
-                async move { Ok::<_, Infallible>(answer(head, peer, request).await) }
+                async move { Ok::<_, Infallible>(answer(head, asker, request).await) }
             });
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }
 }
 
-/// Anybody may connect: what each may see and do is decided by the uid that the kernel names.
+/// Anybody may connect: what each may see and do is decided by what the kernel says of the peer.
 fn bind(socket: &std::path::Path) -> Result<UnixListener, HeadError> {
     let io = |action| move |source| HeadError::Io { action, path: socket.to_owned(), source };
     let _ = std::fs::remove_file(socket);
@@ -88,15 +115,16 @@ impl hyper::body::Body for Body {
     }
 }
 
-async fn answer(head: Head, uid: u32, request: Request<Incoming>) -> Response<Body> {
+async fn answer(head: Head, asker: Asker, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
     if path == "/v1/events" {
-        return events(&head, &query, Reader::of(uid));
+        return events(&head, &query, asker.reader());
     }
     let call = Call {
         head,
-        uid,
+        uid: asker.uid,
+        asker,
         method: request.method().clone(),
         query,
         tty: header(&request, "x-grid-tty"),
@@ -119,6 +147,7 @@ fn header(request: &Request<Incoming>, name: &str) -> Option<String> {
 struct Call {
     head: Head,
     uid: u32,
+    asker: Asker,
     method: Method,
     query: String,
     tty: Option<String>,
@@ -130,28 +159,12 @@ impl Call {
         let get = self.method == Method::GET;
         let h = &self.head;
         match parts {
-            ["status"] if get => {
-                let mut status = h.status();
-                status.away = Reader::of(self.uid).offloads(status.away);
-                respond(&Ok(status))
-            }
+            ["status"] if get => respond(&Ok(h.status(self.asker.reader()))),
             ["metrics"] if get => text(h.inner.borrow().state.metrics.prometheus()),
             ["nodes"] if get => respond(&Ok(h.node_views())),
             ["boosts", ..] => self.boosts(&parts[1..], get).await,
             ["offloads", ..] => self.offloads(&parts[1..], get).await,
-            ["plans"] if get => {
-                let reader = Reader::of(self.uid);
-                let plans = h.inner.borrow().state.plans.clone();
-                respond(&Ok(plans.into_iter().map(|p| reader.plan(p)).collect::<Vec<_>>()))
-            }
-            ["plans", id] if get => respond(&h.plan_id(id).map(|id| {
-                let plan = h.inner.borrow().state.plan(&id).cloned();
-                plan.map(|p| Reader::of(self.uid).plan(p))
-            })),
-            ["plans", id, "apply"] => respond(&match h.plan_id(id) {
-                Ok(id) => h.apply_plan(&id, self.uid, self.actor()).await,
-                Err(e) => Err(e),
-            }),
+            ["plans", ..] => self.plans(&parts[1..], get).await,
             ["scan"] if get => respond(&self.scan().await),
             ["explain", pid] if get => respond(&self.explain(pid).await),
             ["auto"] => respond(&self.auto()),
@@ -170,16 +183,44 @@ impl Call {
             .map_err(|e| fault(FaultClass::Usage, format!("the request is not understood: {e}")))
     }
 
-    /// Capacity and policy are for root and for members of the group `grid`.
+    /// Policy is for root.
     fn may_administer(&self, what: &str) -> Result<(), ApiError> {
-        if Reader::of(self.uid) == Reader::All {
+        if self.uid == 0 { Ok(()) } else { Err(not_allowed("root", what, "run it with sudo")) }
+    }
+
+    /// Capacity is for root and for members of a group.
+    fn may_boost(&self, what: &str) -> Result<(), ApiError> {
+        if self.asker.may_boost {
             return Ok(());
         }
-        let hint = Some("run it with sudo, or ask root to add you to the group `grid`".to_owned());
-        Err(ApiError {
-            hint,
-            ..fault(FaultClass::Permission, format!("only root or the group `grid` may {what}. Nothing was changed."))
-        })
+        let group = self.head.inner.borrow().cfg.config.policy.users.boost_group.clone();
+        let who = format!("root and the group {group}");
+        Err(not_allowed(&who, what, &format!("run it with sudo, or ask root to add you to the group {group}")))
+    }
+
+    async fn plans(&self, parts: &[&str], get: bool) -> Response<Body> {
+        let (h, reader) = (&self.head, self.asker.reader());
+        let made = |id: &str| {
+            let id = h.plan_id(id, reader)?;
+            let plan = h.inner.borrow().state.plan(&id).cloned();
+            plan.ok_or_else(|| fault(FaultClass::NotFound, format!("no plan {id}")))
+        };
+        match parts {
+            [] if get => {
+                let plans = h.inner.borrow().state.plans.clone();
+                let own = plans.into_iter().filter(|p| reader.sees_plan(p)).map(|p| reader.plan(p));
+                respond(&Ok(own.collect::<Vec<_>>()))
+            }
+            [id] if get => respond(&made(id).and_then(|p| match reader.sees_plan(&p) || p.steps.is_empty() {
+                true => Ok(Some(reader.plan(p))),
+                false => Err(others(&format!("plan {}", p.id))),
+            })),
+            [id, "apply"] => respond(&match h.plan_id(id, reader) {
+                Ok(id) => h.apply_plan(&id, self.uid, self.actor()).await,
+                Err(e) => Err(e),
+            }),
+            _ => respond(&Err::<(), _>(fault(FaultClass::NotFound, "no such call"))),
+        }
     }
 
     async fn boosts(&self, parts: &[&str], get: bool) -> Response<Body> {
@@ -190,7 +231,7 @@ impl Call {
             [id] if get => respond(&h.boost_id(id).and_then(|id| h.boost(&id)).map(|b| h.view_of(&b))),
             [id, verb] => {
                 let done = async {
-                    self.may_administer("change boosts")?;
+                    self.may_boost("change boosts")?;
                     let id = h.boost_id(id)?;
                     match *verb {
                         "extend" => h.boost_extend(&id, self.parsed::<ExtendAsk>()?.by, self.actor()).await,
@@ -205,26 +246,26 @@ impl Call {
     }
 
     async fn request_boost(&self) -> Result<grid_types::api::BoostReply, ApiError> {
-        self.may_administer("request boosts")?;
+        self.may_boost("request boosts")?;
         self.head.boost_request(self.parsed::<BoostAsk>()?, self.actor()).await
     }
 
     async fn offloads(&self, parts: &[&str], get: bool) -> Response<Body> {
         let h = &self.head;
         match parts {
-            [] if get => respond(&Ok(Reader::of(self.uid).offloads(h.offload_views()))),
+            [] if get => respond(&Ok(self.asker.reader().offloads(h.offload_views()))),
             [] => respond(&match self.parsed::<OffloadAsk>() {
                 Ok(ask) => h.offload(ask, self.uid, self.actor()).await,
                 Err(e) => Err(e),
             }),
             [id] if get => {
-                let id = match h.offload_id(id) {
+                let id = match h.offload_id(id, self.asker.reader()) {
                     Ok(id) => id,
                     Err(e) => return respond(&Err::<(), _>(e)),
                 };
                 let owner = h.offload_record(&id).map_or(0, |o| o.uid);
-                if !Reader::of(self.uid).sees(owner) {
-                    return respond(&Err::<(), _>(others(&id)));
+                if !self.asker.reader().sees(owner) {
+                    return respond(&Err::<(), _>(others(id.as_str())));
                 }
                 if self.query.contains("settled") {
                     let _ = h.settled(&id).await;
@@ -238,10 +279,9 @@ impl Call {
 
     async fn change_offload(&self, id: &str, verb: &str) -> Result<grid_types::api::OffloadView, ApiError> {
         let h = &self.head;
-        let id = h.offload_id(id)?;
-        let owner = h.offload_record(&id)?.uid;
-        if self.uid != 0 && self.uid != owner {
-            return Err(others(&id));
+        let id = h.offload_id(id, self.asker.reader())?;
+        if !self.asker.reader().sees(h.offload_record(&id)?.uid) {
+            return Err(others(id.as_str()));
         }
         match verb {
             "cancel" => h.cancel(&id).await?,
@@ -267,14 +307,13 @@ impl Call {
     async fn explain(&self, pid: &str) -> Result<ExplainReply, ApiError> {
         let h = &self.head;
         let pid: i32 = pid.parse().map_err(|_| fault(FaultClass::Usage, format!("{pid:?} is not a process number")))?;
-        let offload = h.offload_id(&pid.to_string()).ok().and_then(|id| h.offload_view(&id).ok());
+        let reader = self.asker.reader();
+        let offload = h.offload_id(&pid.to_string(), reader).ok().and_then(|id| h.offload_view(&id).ok());
+        let offload = offload.filter(|o| reader.sees(o.record.uid));
         let start = std::time::Instant::now();
         let verdict = h.look_at(pid, Some(self.uid)).await?;
-        if self.uid != 0 && verdict.uid != self.uid {
-            return Err(fault(
-                FaultClass::Permission,
-                format!("process {pid} belongs to another user. Nothing was changed."),
-            ));
+        if !reader.sees(verdict.uid) {
+            return Err(others(&format!("process {pid}")));
         }
         let plan =
             h.plan_for(Trigger::Named { pid }, std::slice::from_ref(&verdict), &Only::default(), Some(self.uid), None);
@@ -291,10 +330,6 @@ impl Call {
         }
         Ok(self.head.auto_view())
     }
-}
-
-fn others(id: &grid_types::OffloadId) -> ApiError {
-    fault(FaultClass::Permission, format!("{id} belongs to another user. Nothing was changed."))
 }
 
 fn fits_line(node: &grid_types::api::NodeView, need: &Resources) -> String {
@@ -316,18 +351,17 @@ fn events(head: &Head, query: &str, reader: Reader) -> Response<Body> {
     tokio::task::spawn_local(async move {
         loop {
             let batch = head.inner.borrow().journal.after(after, 200).unwrap_or_default();
-            for record in &batch {
+            let read_all = batch.is_empty();
+            for record in batch {
                 after = record.seq;
-                if !reader.event(&head, &record.event) {
-                    continue;
-                }
-                let mut line = serde_json::to_vec(record).unwrap_or_default();
+                let Some(record) = reader.event(&head, record) else { continue };
+                let mut line = serde_json::to_vec(&record).unwrap_or_default();
                 line.push(b'\n');
                 if tx.send(line.into()).await.is_err() {
                     return;
                 }
             }
-            if batch.is_empty()
+            if read_all
                 && (!follow || live.recv().await.is_err_and(|e| e == tokio::sync::broadcast::error::RecvError::Closed))
             {
                 return;

@@ -1,12 +1,14 @@
 //! What the API shows: made from the state and from what was heard, never kept.
 
 use crate::head::{Head, fault};
+use crate::privacy::Reader;
 use grid_core::lease::lendable;
 use grid_os::clock::unix_ms;
 use grid_types::api::{ApiError, AutoView, BoostView, NodeView, OffloadView, Status};
 use grid_types::boost::{Boost, BoostState};
 use grid_types::event::OffloadPhase;
 use grid_types::exit::FaultClass;
+use grid_types::plan::Plan;
 use grid_types::policy::Role;
 use grid_types::{BoostId, Millis, OffloadId, PlanId, Resources};
 
@@ -80,10 +82,12 @@ impl Head {
         AutoView { mode: self.auto_mode(), would_have_moved: metrics.observed, moved: metrics.offloaded }
     }
 
-    pub(crate) fn status(&self) -> Status {
+    /// What this reader sees of everything.
+    pub(crate) fn status(&self, reader: Reader) -> Status {
         let live = |v: &BoostView| v.boost.state.holds_capacity();
         let boosts: Vec<BoostView> = self.boost_views().into_iter().filter(live).collect();
-        let away: Vec<OffloadView> = self.offload_views().into_iter().filter(|o| o.record.phase.is_guest()).collect();
+        let mut away = reader.offloads(self.offload_views());
+        away.retain(|o| o.record.phase.is_guest());
         let nodes = self.node_views();
         let mut warnings = Vec::new();
         for node in nodes.iter().filter(|n| n.state == "silent") {
@@ -112,11 +116,12 @@ impl Head {
         pick(text, &ids, "boost").map(BoostId::new)
     }
 
-    /// An offload by its id, or by the number of its process at home.
-    pub(crate) fn offload_id(&self, text: &str) -> Result<OffloadId, ApiError> {
+    /// An offload by its id, or by the number of its process at home: the reader's own comes first. It may be another's:
+    /// what may be done with it is the caller's to decide.
+    pub(crate) fn offload_id(&self, text: &str, reader: Reader) -> Result<OffloadId, ApiError> {
         let inner = self.inner.borrow();
         let mut by_time: Vec<_> = inner.state.offloads.values().collect();
-        by_time.sort_by_key(|o| o.started_at);
+        by_time.sort_by_key(|o| (reader.sees(o.uid), o.started_at));
         if let Ok(pid) = text.parse::<i32>() {
             let of_pid = by_time.iter().rev().find(|o| o.process.pid == pid || o.home_pid == Some(pid));
             if let Some(o) = of_pid {
@@ -127,9 +132,11 @@ impl Head {
         pick(text, &ids, "offload").map(OffloadId::new)
     }
 
-    pub(crate) fn plan_id(&self, text: &str) -> Result<PlanId, ApiError> {
+    /// A plan by its id, the reader's own first; as [`Head::offload_id`].
+    pub(crate) fn plan_id(&self, text: &str, reader: Reader) -> Result<PlanId, ApiError> {
         let inner = self.inner.borrow();
-        let ids: Vec<&str> = inner.state.plans.iter().map(|p| p.id.as_str()).collect();
+        let (own, rest): (Vec<&Plan>, Vec<_>) = inner.state.plans.iter().partition(|p| reader.sees_plan(p));
+        let ids: Vec<&str> = rest.iter().chain(&own).map(|p| p.id.as_str()).collect();
         pick(text, &ids, "plan").map(PlanId::new)
     }
 }

@@ -1,6 +1,8 @@
 //! Pid 1 of a moved tree's own PID namespace: mounts its `/proc`, keeps low numbers free for CRIU, reaps, and writes
 //! down how the tree's root ended.
 //!
+//! Once the namespaces are made it keeps [`crate::rights::TREE_INIT`] alone.
+//!
 //! Owns: the namespaces' life (they end with it) and the file `exit`. Never decides, never listens on anything.
 //! It survives the agent that started it; the agent finds it again by its number and start time.
 
@@ -83,6 +85,7 @@ pub fn run(dir: &TreeDir) -> io::Result<()> {
     drop(ready);
     nix::unistd::close(3)?;
     watch_lifeline()?;
+    crate::rights::keep_only(&crate::rights::TREE_INIT)?;
     reap(dir, &waited)
 }
 

@@ -38,6 +38,11 @@ impl Detached {
     /// Starts `program` with `args` in `dir` (its cwd; `stdout` and `stderr` there take what it prints), as
     /// [`NOBODY`] where this process is root. Returns when it runs, with init as its parent. One a folder at a time.
     pub fn start(program: &Path, args: &[&str], dir: &Path) -> io::Result<Self> {
+        Self::start_as(NOBODY, program, args, dir)
+    }
+
+    /// As [`Detached::start`], as this user and the group of the same number.
+    pub fn start_as(user: u32, program: &Path, args: &[&str], dir: &Path) -> io::Result<Self> {
         raw::keep_descriptors_here()?;
         let mut command = Command::new("setsid");
         // setsid --fork ends at once, so that init (or the nearest subreaper) is the parent.
@@ -46,7 +51,7 @@ impl Detached {
         command.stdout(std::fs::File::create(dir.join("stdout"))?);
         command.stderr(std::fs::File::create(dir.join("stderr"))?);
         if nix::unistd::geteuid().is_root() {
-            command.uid(NOBODY).gid(NOBODY);
+            command.uid(user).gid(user);
         }
         let _ = std::fs::remove_file(dir.join("pid"));
         let status = command.status()?;

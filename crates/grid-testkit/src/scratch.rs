@@ -19,10 +19,15 @@ impl Scratch {
 
     /// Makes one in this folder.
     pub fn within(parent: &Path) -> io::Result<Self> {
+        Self::within_of(NOBODY, parent)
+    }
+
+    /// As [`Scratch::within`], and as root it belongs to this user.
+    pub fn within_of(user: u32, parent: &Path) -> io::Result<Self> {
         let dir = tempfile::Builder::new().prefix("grid-test-").tempdir_in(parent)?;
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))?;
         if nix::unistd::geteuid().is_root() {
-            chown(dir.path(), Some(NOBODY), Some(NOBODY))?;
+            chown(dir.path(), Some(user), Some(user))?;
         }
         Ok(Self(dir))
     }

@@ -264,6 +264,16 @@ pub struct Limits {
     pub history: u32,
 }
 
+/// Who may do what, and as whom the head's daemon runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Users {
+    /// User of the head's daemon, by name or number; none: the system user `grid` where there is one, else a number
+    /// that nobody uses.
+    pub daemon: Option<String>,
+    /// Members of this group, by name or number, may request, extend and release boosts.
+    pub boost_group: String,
+}
+
 /// Everything that steers decisions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
@@ -281,6 +291,9 @@ pub struct Policy {
     pub detector: Detector,
     /// Limits.
     pub limits: Limits,
+    /// Users and groups.
+    #[serde(default)]
+    pub users: Users,
 }
 
 impl Default for Thresholds {
@@ -344,6 +357,12 @@ impl Default for Limits {
     }
 }
 
+impl Default for Users {
+    fn default() -> Self {
+        Self { daemon: None, boost_group: "grid".to_owned() }
+    }
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {
@@ -354,6 +373,7 @@ impl Default for Policy {
             auto_offload: AutoOffload::default(),
             detector: Detector::default(),
             limits: Limits::default(),
+            users: Users::default(),
         }
     }
 }

@@ -62,6 +62,8 @@ reason_codes! {
     Kind "E-KIND" "its kind is not one that grid offloads by itself" "add a rule, or name it";
     Cooldown "E-COOLDOWN" "it was moved or refused a moment ago" "wait";
     Away "E-AWAY" "it is being moved, or is away already" "grid offload list";
+    // Rights.
+    Right "E-RIGHT" "it takes a right that you do not have" "ask root, or for boosts a place in the group that may boost";
     // Capacity and plans.
     NoFit "E-NOFIT" "no lender or lease holds it whole" "ask for less, or another node";
     Split "E-SPLIT" "it would fit only spread over two nodes" "request one larger boost";

@@ -1,6 +1,6 @@
 //! The `grid` program: user commands, and the daemons as hidden subcommands.
 
-use grid_cli::cli::{self, Cli, Command, DaemonCommand, DownArgs, UpArgs};
+use grid_cli::cli::{self, Cli, Command, DaemonCommand, DaemonRunArgs, DownArgs, UpArgs};
 use grid_cli::criu_path;
 use grid_cli::up::{self, LocalSize, Plan, UpError};
 use grid_types::exit::FaultClass;
@@ -23,8 +23,8 @@ fn main() -> ExitCode {
         Command::NodeInit(args) => node_init(&args.args),
         Command::Agent(args) => agent(&args.config),
         Command::Daemon(args) => {
-            let DaemonCommand::Run { config } = &args.command;
-            daemon(config.as_deref())
+            let DaemonCommand::Run(args) = &args.command;
+            daemon(args)
         }
         Command::Up(args) => up_command(args, &state),
         Command::Down(args) => down_command(args, &state),
@@ -59,6 +59,8 @@ fn read_config<T: DeserializeOwned>(path: &Path) -> Result<T, UpError> {
 }
 
 fn agent(config: &Path) -> Result<(), UpError> {
+    // Before anything is read, and before there is a second thread.
+    grid_os::rights::keep_only(&grid_os::rights::AGENT).map_err(|e| rights_kept(&e))?;
     let config = read_config(config)?;
     block_on(grid_agent::run(config))?.map_err(|e| {
         let class = match e {
@@ -69,10 +71,23 @@ fn agent(config: &Path) -> Result<(), UpError> {
     })
 }
 
-fn daemon(config: Option<&Path>) -> Result<(), UpError> {
-    let path = config.ok_or_else(|| internal(&"--config is missing; `grid up` starts the daemon"))?;
+fn rights_kept(e: &std::io::Error) -> UpError {
+    UpError {
+        class: FaultClass::Environment,
+        hint: Some("start it through `sudo grid up`".into()),
+        ..internal(&format!("rights that it must not have could not be given up: {e}. Nothing was started"))
+    }
+}
+
+fn daemon(args: &DaemonRunArgs) -> Result<(), UpError> {
+    // Before anything is read: what comes next is done without root.
+    if let Some(user) = args.run_as {
+        grid_os::rights::become_unprivileged(user.uid, user.gid).map_err(|e| rights_kept(&e))?;
+    }
+    let path = args.config.as_deref().ok_or_else(|| internal(&"--config is missing; `grid up` starts the daemon"))?;
     let config = read_config(path)?;
-    block_on(grid_head::run(config))?.map_err(|e| UpError { class: FaultClass::State, ..internal(&e) })
+    let handed = grid_head::handed_over(std::io::stdin()).map_err(|e| internal(&e))?;
+    block_on(grid_head::run(config, handed))?.map_err(|e| UpError { class: FaultClass::State, ..internal(&e) })
 }
 
 fn node_init(args: &[std::ffi::OsString]) -> Result<(), UpError> {
@@ -87,13 +102,16 @@ fn up_command(args: &UpArgs, state: &Path) -> Result<(), UpError> {
         hint: Some("make demo installs one, or set GRID_CRIU; see grid doctor".into()),
     })?;
     let program = std::env::current_exe().map_err(|e| internal(&e))?;
-    let plan = match (args.local, &args.config) {
+    let mut plan = match (args.local, &args.config) {
         (Some(workers), _) => Plan::local(workers, local_size(args)?, state, criu, program),
         (None, Some(file)) => Plan::of(config_file(file)?, state, criu, program),
         (None, None) => {
             return Err(UpError { class: FaultClass::Usage, ..internal(&"say --local N or --config FILE") });
         }
     };
+    if args.daemon_user.is_some() {
+        plan.config.policy.users.daemon.clone_from(&args.daemon_user);
+    }
     let elsewhere: Vec<String> = plan.nodes_elsewhere();
     if !elsewhere.is_empty() && !args.detach {
         eprintln!(
@@ -150,6 +168,7 @@ fn detach(args: &UpArgs, state: &Path) -> Result<(), UpError> {
     argv.extend(args.config.iter().flat_map(|c: &PathBuf| ["--config".into(), c.display().to_string()]));
     argv.extend(args.worker_cpu.iter().flat_map(|c| ["--worker-cpu".into(), format!("{}m", c.0)]));
     argv.extend(args.worker_memory.iter().flat_map(|m| ["--worker-memory".into(), m.0.to_string()]));
+    argv.extend(args.daemon_user.iter().flat_map(|u| ["--daemon-user".into(), u.clone()]));
     up::detached(&argv)
 }
 

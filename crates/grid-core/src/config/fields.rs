@@ -92,6 +92,8 @@ pub(super) const POLICY: &[Field<Policy>] = fields! { Policy:
     "limits.stale_after" => limits.stale_after;
     "limits.at_end" => limits.at_end;
     "limits.history" => limits.history;
+    "users.daemon" => users.daemon;
+    "users.boost_group" => users.boost_group;
 };
 
 /// Every value of a configuration with its path, indices included.

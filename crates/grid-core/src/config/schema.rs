@@ -100,6 +100,7 @@ pub(super) const ROOT: &[Key] = &[
     key("execution", Shape::Section(EXECUTION, None), "how work runs and is shared"),
     key("detector", Shape::Section(DETECTOR, None), "which processes grid leaves alone"),
     key("limits", Shape::Section(LIMITS, None), "limits of boosts and moves"),
+    key("users", Shape::Section(USERS, None), "who may do what, and as whom the head's daemon runs"),
     key("logging", Shape::Section(LOGGING, None), "accepted from the original"),
 ];
 
@@ -257,6 +258,11 @@ const AT_END: &[Word] = &[
     word("recall", "home if it fits whole there, else it stays and is reported"),
     word("stay", "stays and is reported"),
     word("end", "ended by force"),
+];
+
+const USERS: &[Key] = &[
+    key("daemon", Shape::Text(TextRule::User), "user of the head's daemon; default: `grid`, else a number nobody uses"),
+    key("boost_group", Shape::Text(TextRule::User), "members of this group, and root, may boost"),
 ];
 
 const LOGGING: &[Key] = &[

@@ -1,7 +1,7 @@
 //! A program of an ordinary user's, in a folder of its own within the cluster's.
 
 use super::{Cluster, LIMIT};
-use crate::procs::{self, Detached, program};
+use crate::procs::{self, Detached, NOBODY, program};
 use crate::report::{self, Line};
 use crate::scratch::Scratch;
 use std::io;
@@ -41,11 +41,16 @@ impl Guest {
 
     /// A program of ours that reports to the file `report`, running when this returns.
     pub fn reporting(cluster: &Cluster, name: &str, args: &str) -> Self {
-        let dir = Scratch::within(cluster.dir()).unwrap_or_else(|e| panic!("a folder: {e}"));
-        let copied = dir.join(name);
+        Self::reporting_of(NOBODY, cluster, name, name, args)
+    }
+
+    /// As [`Guest::reporting`], of this user and under another name.
+    pub fn reporting_of(user: u32, cluster: &Cluster, name: &str, shown: &str, args: &str) -> Self {
+        let dir = Scratch::within_of(user, cluster.dir()).unwrap_or_else(|e| panic!("a folder: {e}"));
+        let copied = dir.join(shown);
         program(name).and_then(|p| copy(&p, &copied)).unwrap_or_else(|e| panic!("{name}: {e}"));
         let args: Vec<&str> = args.split_whitespace().chain(["--report", "report"]).collect();
-        let process = Detached::start(&copied, &args, &dir).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let process = Detached::start_as(user, &copied, &args, &dir).unwrap_or_else(|e| panic!("{name}: {e}"));
         let guest = Self { process, dir };
         guest.wait_count(1);
         guest

@@ -13,7 +13,7 @@ use fault::SmallDisk;
 pub use guest::Guest;
 
 use crate::leaks::{Marks, Snapshot};
-use crate::procs::{program, start_ticks};
+use crate::procs::{NOBODY, program, start_ticks};
 use crate::scratch::Scratch;
 use crate::{criu, procs};
 use grid_types::api::{ApiError, BoostReply, BoostView, OffloadView, Reply, Status};
@@ -157,6 +157,11 @@ impl Cluster {
         &self.dir
     }
 
+    /// Name of the cluster's control groups.
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
     /// Directory of the cluster's state.
     pub fn state(&self) -> &Path {
         &self.state
@@ -169,13 +174,22 @@ impl Cluster {
 
     /// `grid WORDS` by the unprivileged user.
     pub fn grid_as_user(&self, words: &[&str]) -> Said {
+        self.grid_as(NOBODY, &[], words)
+    }
+
+    /// `grid WORDS` by this user, in the group of the same number and in these.
+    pub fn grid_as(&self, user: u32, groups: &[u32], words: &[&str]) -> Said {
         // The folder of the build may be closed to that user.
         let copy = self.dir.join("grid");
         if !copy.exists() {
             guest::copy(&self.grid, &copy).unwrap_or_else(|e| panic!("{}: {e}", copy.display()));
         }
-        let ids = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-        self.run(Command::new("timeout").arg(COMMAND_SECONDS).args(ids).arg(copy), words)
+        let groups = match groups {
+            [] => "--clear-groups".to_owned(),
+            some => format!("--groups={}", some.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
+        };
+        let ids = [format!("--reuid={user}"), format!("--regid={user}"), groups];
+        self.run(Command::new("timeout").args([COMMAND_SECONDS, "setpriv"]).args(ids).arg(copy), words)
     }
 
     fn run(&self, command: &mut Command, words: &[&str]) -> Said {
@@ -199,6 +213,10 @@ impl Cluster {
     /// Where it is an error, or is not understood.
     pub fn ask<T: DeserializeOwned>(&self, words: &[&str]) -> T {
         let said = self.grid(&[&["-o", "json"], words].concat());
+        self.answer(&said, words)
+    }
+
+    fn answer<T: DeserializeOwned>(&self, said: &Said, words: &[&str]) -> T {
         let reply: Option<Reply<T>> = serde_json::from_str(&said.out).ok();
         let answer = reply.filter(|_| said.code == 0).and_then(|r| r.ok);
         answer.unwrap_or_else(|| panic!("grid {words:?}: {said:?}\n{}", self.logs()))
@@ -210,6 +228,20 @@ impl Cluster {
     /// Where it was not refused.
     pub fn refused(&self, words: &[&str]) -> (i32, ApiError) {
         refusal(&self.grid(&[&["-o", "json"], words].concat()), words)
+    }
+
+    /// As [`Cluster::refused`], by this user in these groups.
+    pub fn refused_to(&self, user: u32, groups: &[u32], words: &[&str]) -> (i32, ApiError) {
+        refusal(&self.grid_as(user, groups, &[&["-o", "json"], words].concat()), words)
+    }
+
+    /// As [`Cluster::ask`], by this user in these groups.
+    ///
+    /// # Panics
+    /// Where it is an error, or is not understood.
+    pub fn ask_as<T: DeserializeOwned>(&self, user: u32, groups: &[u32], words: &[&str]) -> T {
+        let said = self.grid_as(user, groups, &[&["-o", "json"], words].concat());
+        self.answer(&said, words)
     }
 
     /// As [`Cluster::refused`], by the unprivileged user.

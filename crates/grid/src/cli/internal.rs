@@ -24,6 +24,9 @@ pub struct UpArgs {
     /// Memory of each local worker
     #[arg(long, value_name = "SIZE", requires = "local", allow_hyphen_values = true, value_parser = super::amount::size)]
     pub worker_memory: Option<Bytes>,
+    /// User of the head's daemon, by name or number [default: `users.daemon`, else `grid`, else a number nobody uses]
+    #[arg(long, value_name = "NAME")]
+    pub daemon_user: Option<String>,
 }
 
 /// `grid down`.
@@ -57,11 +60,18 @@ pub struct DaemonArgs {
 #[derive(Clone, Debug, Subcommand)]
 pub enum DaemonCommand {
     /// Run in the foreground
-    Run {
-        /// Configuration of the cluster
-        #[arg(long, short, value_name = "FILE")]
-        config: Option<PathBuf>,
-    },
+    Run(DaemonRunArgs),
+}
+
+/// `grid daemon run`.
+#[derive(Clone, Debug, Args)]
+pub struct DaemonRunArgs {
+    /// Configuration of the cluster
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Become this user and group first, without any right of root's
+    #[arg(long, value_name = "UID:GID")]
+    pub run_as: Option<crate::up::Account>,
 }
 
 /// `grid node-init`.

@@ -28,7 +28,7 @@ pub use args::{AtEndWord, AutoWord, BoostCommand, BoostRequestArgs, OffloadComma
 pub use client::{Answer, Client};
 pub use commands::run;
 pub use failure::Failure;
-pub use internal::{AgentArgs, DaemonArgs, DaemonCommand, DownArgs, NodeInitArgs, UpArgs};
+pub use internal::{AgentArgs, DaemonArgs, DaemonCommand, DaemonRunArgs, DownArgs, NodeInitArgs, UpArgs};
 pub use output::{Format, Printed, Progress, data, message};
 
 use clap::{Args, Parser, Subcommand};

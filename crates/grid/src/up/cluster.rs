@@ -3,7 +3,7 @@
 use super::node::run;
 use super::plan::{NodePlan, Plan};
 use super::supervise::Kept;
-use super::{UpError, down, failed, tell};
+use super::{Account, UpError, account, down, failed, tell};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
 use grid_os::pidfd::PidFd;
 use grid_os::spawn::{Place, spawn};
@@ -94,8 +94,11 @@ pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration, &Status)) ->
     let root = root_group(&plan)?;
     check(&plan, &root)?;
     plan.avoid(&taken_blocks());
-    make_state(&plan)?;
-    write_configs(&plan)?;
+    let named = plan.config.policy.users.daemon.clone();
+    let account = account::choose(named.as_deref(), plan.tag(), &plan.head_dir())?;
+    plan.daemon = Some(account);
+    make_state(&plan, account)?;
+    write_configs(&plan, account)?;
     let mut nodes = Vec::new();
     let mut made = Ok(());
     for node in &plan.nodes {
@@ -158,7 +161,7 @@ fn check(plan: &Plan, root: &Group) -> Result<(), UpError> {
     Ok(())
 }
 
-fn make_state(plan: &Plan) -> Result<(), UpError> {
+fn make_state(plan: &Plan, account: Account) -> Result<(), UpError> {
     let dir = |path: &Path, mode| {
         use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
         std::fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;
@@ -167,35 +170,42 @@ fn make_state(plan: &Plan) -> Result<(), UpError> {
     let what = plan.state.display().to_string();
     dir(&plan.state, 0o711).map_err(failed(&what))?;
     dir(&plan.state.join("nodes"), 0o711).map_err(failed(&what))?;
-    dir(&plan.state.join("conf"), 0o700).map_err(failed(&what))?;
+    // The daemon reads its own file in there; what holds the token is root's alone.
+    dir(&plan.state.join("conf"), 0o711).map_err(failed(&what))?;
     dir(&plan.state.join("log"), 0o700).map_err(failed(&what))?;
+    account::hand_over(&plan.head_dir(), account)?;
     down::write_pid(&plan.state).map_err(failed(&what))?;
-    let json = serde_json::to_string_pretty(plan).unwrap_or_default();
-    std::fs::write(plan.state.join("conf/plan.json"), json).map_err(failed(&what))
+    write_private(&plan.state.join("conf/plan.json"), plan, None)
 }
 
 /// What each daemon needs to know, with a secret of this run: who knows it may speak to the head's agent.
-fn write_configs(plan: &Plan) -> Result<(), UpError> {
+fn write_configs(plan: &Plan, account: Account) -> Result<(), UpError> {
     let mut bytes = [0u8; 32];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut f| std::io::Read::read_exact(&mut f, &mut bytes))
         .map_err(failed("/dev/urandom"))?;
     let token: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-    write_secret(&plan.state.join("conf/hub.json"), &plan.hub_config(&plan.head()?, &token))?;
-    write_secret(&plan.state.join("conf/head.json"), &plan.head_config())?;
+    write_private(&plan.state.join("conf/hub.json"), &plan.hub_config(&plan.head()?, &token), None)?;
+    // No token in it: the daemon's uid is what the agent goes by.
+    write_private(&plan.state.join("conf/head.json"), &plan.head_config(), Some(account.gid))?;
     for node in &plan.nodes {
-        write_secret(&plan.state.join(format!("conf/{}.json", node.name)), &plan.spoke_config(node, &token))?;
+        write_private(&plan.state.join(format!("conf/{}.json", node.name)), &plan.spoke_config(node, &token), None)?;
     }
     Ok(())
 }
 
-fn write_secret(path: &Path, value: &impl serde::Serialize) -> Result<(), UpError> {
-    use std::os::unix::fs::OpenOptionsExt;
+/// Writes a file that root alone may read, and this group where one is named; nobody but root may change it.
+fn write_private(path: &Path, value: &impl serde::Serialize, readers: Option<u32>) -> Result<(), UpError> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
     let what = path.display().to_string();
     let json = serde_json::to_vec_pretty(value).unwrap_or_default();
     let _ = std::fs::remove_file(path);
     let mut file =
         std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed(&what))?;
+    if readers.is_some() {
+        fchown(&file, None, readers).map_err(failed(&what))?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o640)).map_err(failed(&what))?;
+    }
     file.write_all(&json).map_err(failed(&what))
 }
 
@@ -271,8 +281,10 @@ async fn keep(plan: &Plan, root: &Group, nodes: &mut [Node], ready: impl FnOnce(
     let (hub, head) = (conf("hub.json"), conf("head.json"));
     let group = daemons(plan, root)?;
     group.create().map_err(|e| UpError::new(FaultClass::Environment, e.to_string()))?;
+    let account = plan.daemon.map(|a| a.to_string()).unwrap_or_default();
+    let run_daemon = ["daemon", "run", "--config", &head, "--run-as", &account];
     let mut agent = Kept::new(&plan.program, &["agent", "--config", &hub], &log("agent.log"), &group);
-    let mut daemon = Kept::new(&plan.program, &["daemon", "run", "--config", &head], &log("daemon.log"), &group);
+    let mut daemon = Kept::new(&plan.program, &run_daemon, &log("daemon.log"), &group).serving(plan.socket());
     agent.start().map_err(failed("the head's agent"))?;
     daemon.start().map_err(failed("the head's daemon"))?;
     let mut signals = Signals::new()?;
@@ -330,7 +342,9 @@ async fn await_ready(plan: &Plan, nodes: &[Node], agent: &mut Kept, daemon: &mut
         for (node, made) in plan.nodes.iter().zip(nodes) {
             made.ended(plan, node).map_or(Ok(()), Err)?;
         }
-        let missing = match down::status(plan).await {
+        // The socket is there before the daemon answers on it.
+        let asked = tokio::time::timeout(Duration::from_millis(500), down::status(plan)).await;
+        let missing = match asked.unwrap_or_else(|_| Err("the daemon does not answer yet".to_owned())) {
             Ok(status) => match status.nodes.iter().find(|n| !measured(n)) {
                 None => return Ok(status),
                 Some(node) => format!("{} is {}, its use not measured yet", node.node, node.state),

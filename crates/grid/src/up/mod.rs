@@ -5,8 +5,10 @@
 //!                         ├─ grid daemon  (head)               grid node-init (pid 1) ── grid agent (spoke)
 //!                         └─ veth pair for each worker ───────────────────┘
 //! ```
+//! The head's daemon runs without any right of root's; the agents keep what [`grid_os::rights::AGENT`] lists.
 //! Owns what it makes and takes it away again. A daemon that dies is started again; moved processes do not notice.
 
+mod account;
 mod cluster;
 mod detach;
 mod down;
@@ -14,6 +16,7 @@ mod node;
 mod plan;
 mod supervise;
 
+pub use account::Account;
 pub use cluster::up;
 pub use detach::detached;
 pub use down::{down, living_on};

@@ -19,6 +19,8 @@ pub fn node_init(name: &str, agent_config: &Path) -> io::Result<()> {
     run("ip", &["link", "set", "lo", "up"])?;
     // Loopback is up and everything is in its place: the supervisor may go on.
     nix::unistd::write(io::stdout(), b"ready\n")?;
+    // From here on it only starts its agent and reaps: it holds nothing, and its agent no more than the table says.
+    grid_os::rights::hold_none_hand_on(&grid_os::rights::AGENT)?;
     let program = std::env::current_exe()?;
     let mut first = true;
     loop {

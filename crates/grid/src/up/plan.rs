@@ -1,6 +1,6 @@
 //! What an embedded cluster consists of: names, addresses, limits, paths. Decided here, made elsewhere.
 
-use super::UpError;
+use super::{Account, UpError};
 use grid_agent::{AgentConfig, AgentRole};
 use grid_head::HeadConfig;
 use grid_types::exit::FaultClass;
@@ -68,6 +68,9 @@ pub struct Plan {
     pub criu: PathBuf,
     /// This program.
     pub program: PathBuf,
+    /// As whom the head's daemon runs; chosen when the cluster starts.
+    #[serde(default)]
+    pub daemon: Option<Account>,
 }
 
 impl Plan {
@@ -100,7 +103,7 @@ impl Plan {
                 }
             })
             .collect();
-        Self { config, cgroup: format!("grid-{tag:04x}"), nodes, state: state.to_owned(), criu, program }
+        Self { config, cgroup: format!("grid-{tag:04x}"), nodes, state: state.to_owned(), criu, program, daemon: None }
     }
 
     /// Takes other addresses where those that its tag gives are another cluster's on this machine. `taken`: the third
@@ -112,6 +115,16 @@ impl Plan {
             let moved = |a: Ipv4Addr| Ipv4Addr::new(169, 254, free, a.octets()[3]);
             (node.address_head, node.address_node) = (moved(node.address_head), moved(node.address_node));
         }
+    }
+
+    /// Sixteen bits that tell this cluster from others of the machine.
+    pub fn tag(&self) -> u16 {
+        tag(&self.state)
+    }
+
+    /// The daemon's own directory, with the journal.
+    pub fn head_dir(&self) -> PathBuf {
+        self.state.join("head")
     }
 
     /// The name of the head.
@@ -149,7 +162,7 @@ impl Plan {
     pub fn head_config(&self) -> HeadConfig {
         HeadConfig {
             config: self.config.clone(),
-            state_dir: self.state.join("head"),
+            state_dir: self.head_dir(),
             socket: self.socket(),
             agent: self.agent_socket(),
             embedded: true,
@@ -158,8 +171,9 @@ impl Plan {
 
     /// How the head's agent is started.
     pub fn hub_config(&self, head: &NodeName, token: &str) -> AgentConfig {
+        let daemon_uid = self.daemon.map_or(0, |d| d.uid);
         let listen = self.nodes.iter().map(|n| SocketAddr::from((n.address_head, HUB_PORT))).collect();
-        let role = AgentRole::Hub { listen, socket: self.agent_socket() };
+        let role = AgentRole::Hub { listen, socket: self.agent_socket(), daemon_uid };
         self.agent_config(head, role, token, false)
     }
 

@@ -1,6 +1,12 @@
 //! Children that are started again when they end.
+//!
+//! The one that serves users gets its listening socket from here, on standard input: a request that comes while it is
+//! started again waits for it. Its environment is not root's either.
 
 use grid_os::cgroup::Group;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -15,6 +21,27 @@ pub(crate) struct Kept {
     started: Instant,
     /// Where it is found again when the supervisor is gone.
     group: Group,
+    served: Option<Served>,
+}
+
+/// A Unix socket that anybody may connect to.
+struct Served {
+    path: PathBuf,
+    listener: Option<UnixListener>,
+}
+
+impl Served {
+    /// The socket to hand over; bound where it is not yet.
+    fn hand_over(&mut self) -> std::io::Result<OwnedFd> {
+        if self.listener.is_none() {
+            let _ = std::fs::remove_file(&self.path);
+            let listener = UnixListener::bind(&self.path)?;
+            std::fs::set_permissions(&self.path, std::fs::Permissions::from_mode(0o666))?;
+            self.listener = Some(listener);
+        }
+        let listener = self.listener.as_ref().ok_or(std::io::ErrorKind::NotConnected)?;
+        listener.as_fd().try_clone_to_owned()
+    }
 }
 
 impl Kept {
@@ -27,14 +54,24 @@ impl Kept {
             child: None,
             started: Instant::now(),
             group: group.clone(),
+            served: None,
         }
+    }
+
+    /// It answers users on a socket of this path, and starts with a clean environment.
+    pub(crate) fn serving(self, path: PathBuf) -> Self {
+        Self { served: Some(Served { path, listener: None }), ..self }
     }
 
     pub(crate) fn start(&mut self) -> std::io::Result<()> {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(&self.log)?;
-        let child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        command.stdin(Stdio::null());
+        if let Some(served) = &mut self.served {
+            command.stdin(Stdio::from(served.hand_over()?)).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        }
+        let child = command
             .args(&self.args)
-            .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             // Ctrl-C in the terminal is for the supervisor, which stops its children in order.
@@ -54,6 +91,11 @@ impl Kept {
             let _ = child.wait().await;
         }
         if self.started.elapsed() < Duration::from_secs(1) {
+            // Nobody shall wait for one that cannot start: they are told at once.
+            if let Some(served) = &mut self.served {
+                served.listener = None;
+                let _ = std::fs::remove_file(&served.path);
+            }
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
         if self.start().is_err() {
