@@ -17,14 +17,19 @@ mod gate;
 mod lease;
 mod ledger;
 mod link;
+mod lock;
 mod preflight;
+mod rescue;
 mod source;
 mod tree;
 
 pub use agent::run;
 pub use ledger::{Ledger, LedgerError};
+pub use lock::running;
+pub use rescue::{Fate, Found, RescueAsk, Rescued, Side, rescue};
 
 use grid_types::NodeName;
+use grid_types::stop::StopPlace;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -48,6 +53,9 @@ pub struct AgentConfig {
     pub cgroup: String,
     /// The node itself is limited by that group: its facts are the group's.
     pub node_is_group: bool,
+    /// Where orders to stop are looked for.
+    #[serde(default)]
+    pub stop: StopPlace,
     /// This program, started again as `tree-init`.
     pub program: PathBuf,
 }

@@ -1,6 +1,7 @@
 //! The last look before a freeze: what the plan assumed is checked against the tree as it is now.
 
 use crate::agent::Agent;
+use crate::source::refuse_when_stopped;
 use grid_core::detect::{DetectContext, judge};
 use grid_types::facts::TreeFacts;
 use grid_types::reason::{Reason, ReasonCode};
@@ -9,6 +10,7 @@ use grid_types::wire::MoveOrder;
 impl Agent {
     /// The tree as it is now, where it may be moved by this order.
     pub(crate) fn preflight(&mut self, order: &MoveOrder) -> Result<TreeFacts, Reason> {
+        refuse_when_stopped(&self.cfg.stop)?;
         if order.process.boot_id != self.boot_id {
             return Err(Reason::new(ReasonCode::Changed, format!("{} has rebooted since", self.cfg.node)));
         }

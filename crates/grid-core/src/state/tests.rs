@@ -20,6 +20,7 @@ fn record(seq: u64, event: Event) -> EventRecord {
         boot_at: BootMs(seq),
         boot_id: BOOT.into(),
         actor: Actor::Daemon,
+        plan: None,
         event,
     }
 }

@@ -16,11 +16,13 @@
 mod deep;
 mod fds;
 mod maps;
+mod oomd;
 mod sock_diag;
 mod sockets;
 mod stat;
 mod tree;
 
+pub use deep::terminal_of;
 pub use stat::Sample;
 
 use crate::clock;

@@ -174,6 +174,14 @@ fn make_state(plan: &Plan, account: Account) -> Result<(), UpError> {
     dir(&plan.state.join("conf"), 0o711).map_err(failed(&what))?;
     dir(&plan.state.join("log"), 0o700).map_err(failed(&what))?;
     account::hand_over(&plan.head_dir(), account)?;
+    // Who may write in `control` may stop grid; what agents answer is theirs alone.
+    dir(&plan.state.join("stopped"), 0o755).map_err(failed(&what))?;
+    let (control, group) = (plan.state.join("control"), account::group(&plan.config.policy.users.boost_group));
+    dir(&control, 0o755).map_err(failed(&what))?;
+    if group.is_some() {
+        std::os::unix::fs::chown(&control, None, group).map_err(failed(&what))?;
+        dir(&control, 0o775).map_err(failed(&what))?;
+    }
     down::write_pid(&plan.state).map_err(failed(&what))?;
     write_private(&plan.state.join("conf/plan.json"), plan, None)
 }
@@ -403,6 +411,7 @@ pub(crate) fn remove(plan: &Plan, nodes: &[Node], root: &Group) {
         tell(&format!("grid: {e}"));
     }
     let _ = std::fs::remove_dir_all(plan.run_dir());
+    let _ = std::fs::remove_dir_all(plan.state.join("stopped"));
     for file in [plan.socket(), plan.agent_socket(), plan.state.join("up.pid"), plan.state.join("down")] {
         let _ = std::fs::remove_file(file);
     }

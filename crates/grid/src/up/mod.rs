@@ -12,6 +12,7 @@ mod account;
 mod cluster;
 mod detach;
 mod down;
+mod dry_run;
 mod node;
 mod plan;
 mod supervise;
@@ -20,8 +21,9 @@ pub use account::Account;
 pub use cluster::up;
 pub use detach::detached;
 pub use down::{down, living_on};
+pub use dry_run::{would_start, would_stop};
 pub use node::node_init;
-pub use plan::{LocalSize, Plan};
+pub use plan::{LocalSize, Plan, cgroup};
 
 use grid_types::exit::FaultClass;
 
