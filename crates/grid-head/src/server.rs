@@ -226,10 +226,10 @@ impl Call {
     }
 
     /// The file is the order, and its folder said who may give it; here it is noted who it was.
-    fn stop(&self) -> Result<Option<grid_types::stop::StopView>, ApiError> {
+    fn stop(&self) -> Result<grid_types::api::StopNoted, ApiError> {
         self.may_boost("stop grid")?;
         self.head.note_stop(Some(&self.actor()))?;
-        Ok(self.head.stop_view())
+        Ok(grid_types::api::StopNoted { stopped: self.head.stop_view() })
     }
 
     async fn boosts(&self, parts: &[&str], get: bool) -> Response<Body> {

@@ -19,7 +19,7 @@
 //! | `GET /v1/metrics` | | counters since the journal began, in Prometheus' text format |
 //! | `POST /v1/auto` | [`AutoAsk`] | [`AutoView`] |
 //! | `GET /v1/keeps`, `POST /v1/keeps` | , [`KeepAsk`] | `[KeepView]`, [`KeepView`] |
-//! | `POST /v1/stop` | | [`StopView`], or null: notes that the stop file came or went, and whose hand it was |
+//! | `POST /v1/stop` | | [`StopNoted`]: notes that the stop file came or went, and whose hand it was |
 //!
 //! `ID` may be an unambiguous prefix, or `last`.
 
@@ -289,6 +289,13 @@ pub struct KeepView {
     pub keep: Keep,
     /// Until its end; none where it ends with the process.
     pub ends_in: Option<Millis>,
+}
+
+/// That the order to stop came or went was noted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopNoted {
+    /// The order that stands.
+    pub stopped: Option<StopView>,
 }
 
 /// Everything at a glance.

@@ -13,6 +13,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+const SIGKILL: i32 = nix::libc::SIGKILL;
+
 /// CRIU of a dead agent ends by itself: its stream is closed.
 const CRIU_ENDS_WITHIN: Duration = Duration::from_secs(10);
 /// Groups of a node in which no trees live.
@@ -204,7 +206,11 @@ impl Node {
             homes.extend(Home::of(attempt, group, true, criu_runs, row));
         }
         let mut staged = Vec::new();
-        for (attempt, group) in cluster.trees(&self.name) {
+        let trees = cluster.trees(&self.name);
+        if wait {
+            trees.iter().for_each(|(_, group)| bury(group));
+        }
+        for (attempt, group) in trees {
             match self.rows.as_ref().and_then(|r| r.held_by(group.path())) {
                 Some((later, row)) => {
                     let criu_runs = criu(&later);
@@ -296,9 +302,27 @@ fn each_once(found: Vec<(AttemptId, Group)>) -> Vec<(AttemptId, Group)> {
     by_path.into_values().filter_map(|same| same.into_iter().rev().max_by_key(rank)).collect()
 }
 
-/// Processes of a group that have not ended.
+/// Processes of a group that have not ended, and will not end as soon as they are thawed.
 fn living(group: &Group) -> Vec<i32> {
-    group.pids().into_iter().filter(|pid| !has_ended(*pid)).collect()
+    group.pids().into_iter().filter(|pid| !has_ended(*pid) && !is_killed(*pid)).collect()
+}
+
+/// SIGKILL waits for it: it runs no instruction of its own again. So it is with what was frozen in a PID namespace that
+/// ended.
+fn is_killed(pid: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let pending = |name: &str| {
+        let hex = status.lines().find_map(|l| l.strip_prefix(name));
+        hex.and_then(|h| u64::from_str_radix(h.trim(), 16).ok()).unwrap_or(0)
+    };
+    (pending("SigPnd:") | pending("ShdPnd:")) & (1 << (SIGKILL - 1)) != 0
+}
+
+/// Lets those go that were killed while they were frozen, where nobody else is in their group.
+fn bury(group: &Group) {
+    if living(group).is_empty() && !group.pids().is_empty() && group.is_frozen().unwrap_or(false) {
+        let _ = group.set_frozen(false);
+    }
 }
 
 fn children(dir: &Path) -> Vec<String> {

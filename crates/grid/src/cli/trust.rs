@@ -9,7 +9,7 @@ use super::commands::{lines, printed};
 use super::failure::Failure;
 use super::output::Printed;
 use super::render::{self, Clock};
-use grid_types::api::{KeepAsk, KeepView, Status};
+use grid_types::api::{KeepAsk, KeepView, Status, StopNoted};
 use grid_types::event::OffloadPhase;
 use grid_types::exit::FaultClass;
 use grid_types::reason::ReasonCode;
@@ -131,7 +131,7 @@ async fn await_answers(
 
 /// Has the daemon record who it was.
 async fn tell(client: &Client) -> Result<(), Failure> {
-    let told = client.post::<Option<StopView>>("/v1/stop", &());
+    let told = client.post::<StopNoted>("/v1/stop", &());
     let slow = |_| Err(Failure::new(FaultClass::Unreachable, "the daemon does not answer"));
     tokio::time::timeout(DAEMON_WITHIN, told).await.unwrap_or_else(slow).map(|_| ())
 }
