@@ -163,7 +163,7 @@ async fn would_apply(client: &Client, id: &str) -> Result<Printed, Failure> {
 
 /// Every step is waited for; the exit code is that of the first that did not go as planned.
 async fn apply(client: &Client, id: &str, format: Format) -> Result<Printed, Failure> {
-    let begun: Answer<Vec<OffloadView>> = client.post(&format!("/v1/plans/{id}/apply"), &()).await?;
+    let begun: Answer<Vec<OffloadView>> = client.post(&format!("/v1/plans/{id}/apply"), &DryRun::default()).await?;
     let mut settled = Vec::new();
     for view in &begun.ok {
         let what = render::moving(view);
