@@ -125,7 +125,7 @@ fn agents_heed_the_file_without_the_daemon() {
     let head = cluster.wait("the head's agent to have nothing frozen", || {
         answers(&cluster).into_iter().find(|a| a.node.as_str() == "head" && a.took.is_some()).ok_or("no answer")
     });
-    assert_eq!(head.undone, [view.record.attempt.clone()], "{head:?}");
+    assert_eq!(head.undone, std::slice::from_ref(&view.record.attempt), "{head:?}");
     guest.goes_on();
     kill(daemon, Signal::SIGCONT).unwrap();
     command.wait().unwrap();

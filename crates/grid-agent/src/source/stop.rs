@@ -24,6 +24,8 @@ pub(crate) struct Heeded {
     seen: Instant,
     /// From the order to its being noticed.
     lag: u64,
+    /// That it was heeded has been said.
+    told: bool,
 }
 
 /// Refuses to begin what freezes.
@@ -68,7 +70,7 @@ impl Agent {
         let (undone, finishing) = self.undo_uncommitted(&refusal(&stop));
         let answer = StopAnswer { node: self.cfg.node.clone(), mark: stop.mark, undone, finishing, took: None };
         let lag = if lag < FRESH_MS { lag } else { 0 };
-        self.heeded = Some(Heeded { open: answer.undone.clone(), answer, seen, lag });
+        self.heeded = Some(Heeded { open: answer.undone.clone(), answer, seen, lag, told: false });
         self.stop_settled();
     }
 
@@ -95,16 +97,13 @@ impl Agent {
     /// Answers once nothing of what was undone is frozen, and at once that it was heeded. Called after every input.
     pub(crate) fn stop_settled(&mut self) {
         let Some(mut heeded) = self.heeded.take_if(|h| h.answer.took.is_none()) else { return };
-        let first = heeded.open.len() == heeded.answer.undone.len();
         heeded.open.retain(|a| self.sources.get(a).is_some_and(Outgoing::may_be_frozen));
-        let done = heeded.open.is_empty();
-        if done {
+        if heeded.open.is_empty() {
             heeded.answer.took = Some(Millis(heeded.lag + heeded.seen.elapsed().as_millis() as u64));
         }
-        if done || first {
-            if let Err(e) = grid_os::stop::answer(&self.cfg.stop, &heeded.answer) {
-                tracing_line(&format!("stopped, and cannot say so in {}: {e}", self.cfg.stop.answers.display()));
-            }
+        let news = !std::mem::replace(&mut heeded.told, true) || heeded.answer.took.is_some();
+        if news && let Err(e) = grid_os::stop::answer(&self.cfg.stop, &heeded.answer) {
+            tracing_line(&format!("stopped, and cannot say so in {}: {e}", self.cfg.stop.answers.display()));
         }
         self.heeded = Some(heeded);
     }

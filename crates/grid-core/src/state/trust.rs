@@ -74,3 +74,70 @@ impl State {
         self.kept.keys().find(|p| p.pid == pid)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{push, push_by};
+    use super::*;
+    use grid_types::event::KeepEnd;
+    use grid_types::plan::Trigger as T;
+    use grid_types::stop::Stop;
+    use grid_types::{Millis, UnixMs};
+
+    fn stop(mark: &str) -> Event {
+        let stop = Stop { file: "/s/control/stop".into(), uid: 0, since: UnixMs(1), mark: mark.into() };
+        Event::Stopped { stop }
+    }
+
+    #[test]
+    fn an_order_to_stop_is_recorded_once_and_lifted_once() {
+        let mut s = State::default();
+        assert!(push(&mut s, Event::StopLifted {}).is_err());
+        push(&mut s, stop("1")).unwrap();
+        assert!(push(&mut s, stop("1")).is_err());
+        push(&mut s, stop("2")).unwrap();
+        assert_eq!(s.stopped.as_ref().map(|s| s.mark.as_str()), Some("2"));
+        push(&mut s, Event::StopLifted {}).unwrap();
+        assert_eq!(s.stopped, None);
+    }
+
+    #[test]
+    fn a_keep_holds_until_its_time_and_is_dropped_once() {
+        let mut s = State::default();
+        let process = ProcId { pid: 7, start_ticks: 1, boot_id: "b".into() };
+        let keep = |until| Keep { process: process.clone(), title: "x".into(), uid: 1000, until, since: UnixMs(1) };
+        push(&mut s, Event::KeepSet { keep: keep(Some(BootMs(100))) }).unwrap();
+        assert_eq!((s.kept_now(BootMs(99)).count(), s.kept_now(BootMs(100)).count()), (1, 0));
+        push(&mut s, Event::KeepSet { keep: keep(None) }).unwrap();
+        assert_eq!((s.kept.len(), s.kept_now(BootMs(u64::MAX)).count()), (1, 1), "the last word counts");
+        assert_eq!(s.kept_pid(7), Some(&process));
+        let dropped = Event::KeepDropped { process, why: KeepEnd::Dropped };
+        push(&mut s, dropped.clone()).unwrap();
+        assert!(push(&mut s, dropped).is_err() && s.kept.is_empty());
+    }
+
+    #[test]
+    fn what_became_of_a_plan_that_was_only_shown_is_recorded() {
+        let plan = |s: &State, outcome| Plan {
+            id: PlanId::new(format!("p-{}", s.next_seq())),
+            trigger: T::Pressure { detail: "memory 88 %".into() },
+            made_at: UnixMs(1),
+            valid_until: BootMs(9),
+            steps: Vec::new(),
+            stays: Vec::new(),
+            outcome,
+        };
+        let mut s = State::default();
+        let made = plan(&s, PlanOutcome::Made);
+        let settle = |outcome| Event::PlanSettled { plan: made.id.clone(), outcome };
+        let rule = Actor::Rule { name: "pressure".into() };
+        push_by(&mut s, &rule, Event::PlanMade { plan: made.clone() }).unwrap();
+        let cleared = settle(PlanOutcome::Cleared(Millis(40_000)));
+        assert!(push(&mut s, cleared.clone()).is_err(), "it was not shown yet");
+        push(&mut s, settle(PlanOutcome::Observed)).unwrap();
+        push(&mut s, cleared.clone()).unwrap();
+        assert_eq!(s.plan(&made.id).map(|p| p.outcome.clone()), Some(PlanOutcome::Cleared(Millis(40_000))));
+        assert!(push(&mut s, cleared).is_err());
+        assert_eq!(s.plan_of(&settle(PlanOutcome::Applied)), Some(made.id));
+    }
+}

@@ -3,8 +3,7 @@
 use super::node::run;
 use super::plan::{NodePlan, Plan};
 use super::supervise::Kept;
-use super::{Account, UpError, account, down, failed, tell};
-use grid_agent::{Fate, Found, RescueAsk, Rescued};
+use super::{Account, UpError, account, down, failed, held, tell};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
 use grid_os::pidfd::PidFd;
 use grid_os::spawn::{Place, spawn};
@@ -12,7 +11,6 @@ use grid_types::api::{NodeView, Status};
 use grid_types::exit::FaultClass;
 use nix::libc;
 use nix::sys::signal::{SigSet, Signal};
-use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -387,20 +385,6 @@ fn not_started(what: &dyn std::fmt::Display, class: FaultClass, said: &str) -> U
     UpError::new(class, format!("{what} could not start: {}", last.unwrap_or(said.trim())))
 }
 
-/// Lets go of what was not past its commit; what must stay held is told, and its processes returned.
-fn let_go(plan: &Plan) -> BTreeSet<i32> {
-    let found = grid_agent::rescue(&plan.state, &plan.cgroup, &RescueAsk::default()).unwrap_or_else(|e| {
-        tell(&format!("grid: what is held frozen could not be looked at: {e}; grid rescue"));
-        Found::default()
-    });
-    let held = |c: &&Rescued| !matches!(c.fate, Fate::Thawed | Fate::Ended);
-    for c in found.copies.iter().filter(held) {
-        let todo = c.todo.as_deref().unwrap_or("grid rescue");
-        tell(&format!("grid: {} {} on {} stays held: {}. Do: {todo}", c.attempt, c.title, c.node, c.why));
-    }
-    found.copies.iter().filter(held).flat_map(|c| c.pids.iter().copied()).collect()
-}
-
 /// Takes away what was made. What came home lives on.
 pub(crate) fn remove(plan: &Plan, nodes: &[Node], root: &Group) {
     let kill = |group: &Group| {
@@ -419,7 +403,7 @@ pub(crate) fn remove(plan: &Plan, nodes: &[Node], root: &Group) {
     if let Ok(daemons) = daemons(plan, root) {
         kill(&daemons);
     }
-    let held = let_go(plan);
+    let held = held::let_go(plan);
     // What came home lives on, without our groups; the next `grid up` finds it by its pid 1. What is held stays where it
     // is: out of its group it would run.
     for pid in root.pids().difference(&held) {

@@ -13,6 +13,7 @@ mod cluster;
 mod detach;
 mod down;
 mod dry_run;
+mod held;
 mod node;
 mod plan;
 mod supervise;
