@@ -20,7 +20,7 @@ const SCHEMA: i64 = 1;
 pub enum LedgerError {
     /// SQLite.
     #[error(
-        "ledger {path}: {source}; nothing was overwritten. Stop grid and move the file aside: what is held frozen is thawed by hand then (freezer cgroups below grid-*/*/hold)"
+        "ledger {path}: {source}; nothing was overwritten. Stop grid and move the file aside; what is held frozen then: grid rescue"
     )]
     Sqlite {
         /// The file.
