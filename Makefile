@@ -50,6 +50,12 @@ test: root cargo deps criu ## every test, with real moves
 	if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --workspace --locked --no-fail-fast $(TEST_ARGS); \
 	else $(CARGO) test --workspace --locked --no-fail-fast $(TEST_ARGS) $(if $(CI),-- --show-output); fi
 
+.PHONY: coverage
+coverage: root cargo deps criu ## every program of tests/coverage.toml, moved or refused; docs/coverage.md and the README anew
+	$(CARGO) build --workspace --bins --locked
+	@scripts/install-coverage
+	@$(with_criu); "$(TARGET_DIR)/debug/grid-coverage"
+
 .PHONY: lint
 lint: cargo ## format, clippy, docs, licences and sources of dependencies
 	$(CARGO) fmt --all --check
@@ -62,6 +68,10 @@ lint: cargo ## format, clippy, docs, licences and sources of dependencies
 .PHONY: bench
 bench: root cargo deps criu build ## the measurements of bench/README.md
 	@$(with_criu); export GRID_BIN="$(TARGET_DIR)/release"; bench/run
+
+.PHONY: units
+units: ## how exposed the systemd units are, by systemd's own measure (0 safe, 10 not)
+	@cd dist/systemd && for u in grid-*.service; do systemd-analyze security --offline=true --no-pager "./$$u" | tail -1; done
 
 .PHONY: clean
 clean: ## removes target/ and .grid/: all that was built or fetched here

@@ -32,7 +32,7 @@ pub(crate) enum Input {
     LinkUp { party: Party, outbox: Outbox, boot_id: Option<String> },
     LinkDown { party: Party, outbox: Outbox },
     Frame(Frame),
-    DataLink { attempt: AttemptId, stream: TcpStream },
+    DataLink { attempt: AttemptId, from: NodeName, stream: TcpStream },
     Dumped { attempt: AttemptId, outcome: DumpOutcome },
     StageEnded { attempt: AttemptId, outcome: StageOutcome },
     Deadline { attempt: AttemptId, armed: u64 },
@@ -65,7 +65,7 @@ pub(crate) struct Agent {
     /// The order to stop that stands, and what became of it here.
     pub(crate) heeded: Option<Heeded>,
     /// Data connections that came before the frame that explains them.
-    pub(crate) early: HashMap<AttemptId, TcpStream>,
+    pub(crate) early: HashMap<AttemptId, (NodeName, TcpStream)>,
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
 }
 
@@ -76,13 +76,16 @@ pub async fn run(cfg: AgentConfig) -> Result<(), AgentError> {
     agent.recover()?;
     agent.watch_stop();
     let greeter = Greeter {
-        token: agent.cfg.token.clone(),
+        tokens: match &agent.cfg.role {
+            AgentRole::Hub { tokens, .. } => tokens.clone(),
+            AgentRole::Spoke { hub: _, token } => [(agent.cfg.node.clone(), token.clone())].into(),
+        },
         node: agent.cfg.node.clone(),
         boot_id: agent.boot_id.clone(),
         inputs: inputs.clone(),
     };
     match agent.cfg.role.clone() {
-        AgentRole::Hub { listen, socket, daemon_uid } => {
+        AgentRole::Hub { listen, socket, daemon_uid, .. } => {
             for address in listen {
                 let listener = tokio::net::TcpListener::bind(address).await.map_err(|source| AgentError::Io {
                     action: "listen on",
@@ -93,7 +96,7 @@ pub async fn run(cfg: AgentConfig) -> Result<(), AgentError> {
             }
             tokio::spawn(serve_unix(bind_unix(&socket, daemon_uid)?, greeter, daemon_uid));
         }
-        AgentRole::Spoke { hub } => {
+        AgentRole::Spoke { hub, .. } => {
             tokio::spawn(keep_dialling(hub, greeter));
         }
     }
@@ -136,7 +139,7 @@ impl Agent {
         let lock = crate::lock::take(&cfg.state_dir)?;
         let ledger = Ledger::open(&cfg.state_dir.join("ledger.db"))?;
         let group = hierarchies.group(&cfg.cgroup, &BOUNDED);
-        let bounds = cfg.node_is_group.then(|| node_cgroup(&group)).flatten();
+        let bounds = cfg.lends.and_then(|_| node_cgroup(&group));
         let faults = Faults::of(&cfg.state_dir);
         let node = NodeReader::new(bounds).map_err(|e| clock(std::io::Error::other(e)))?;
         Ok(Self {
@@ -174,7 +177,7 @@ impl Agent {
             Input::LinkUp { party, outbox, boot_id } => self.link_up(party, outbox, boot_id),
             Input::LinkDown { party, outbox } => self.link_down(&party, &outbox),
             Input::Frame(frame) => self.route(frame),
-            Input::DataLink { attempt, stream } => self.data_link(&attempt, stream),
+            Input::DataLink { attempt, from, stream } => self.data_link(&attempt, from, stream),
             Input::Dumped { attempt, outcome } => self.dumped(&attempt, outcome),
             Input::StageEnded { attempt, outcome } => self.stage_ended(&attempt, outcome),
             Input::Deadline { attempt, armed } => self.deadline(&attempt, armed),
@@ -269,18 +272,22 @@ impl Agent {
 
     fn receive(&mut self, frame: Frame) {
         match (frame.body, frame.from) {
-            (Body::Request { id, request }, from) => {
+            (Body::Request { id, request }, Party::Daemon) => {
                 let result = self.answer(*request).map(Box::new).map_err(|reason| Refusal { reason });
-                self.say(from, Body::Response { id, result });
+                self.say(Party::Daemon, Body::Response { id, result });
             }
             (Body::Down { message, stage }, Party::Agent(from)) => self.heed_source(from, message, stage.map(|s| *s)),
-            (Body::Up { message }, Party::Agent(_)) => self.heed_destination(message),
+            (Body::Up { message }, Party::Agent(from)) => self.heed_destination(&from, message),
             _ => {}
         }
     }
 
     fn answer(&mut self, request: Request) -> Result<Answer, Reason> {
         match request {
+            Request::Processes | Request::Trees { .. } if !self.is_hub() => {
+                // A head asks for its own node's; a lender's processes are nobody's business.
+                Err(Reason::new(ReasonCode::Owner, format!("the processes of {} are its own", self.cfg.node)))
+            }
             Request::Processes => self.processes(),
             Request::Trees { roots } => self.trees(&roots),
             Request::OpenLease { lease } => self.open_lease(lease),

@@ -3,9 +3,11 @@
 //! The destination says one byte when it is ready to receive, so that nothing is frozen before that.
 
 use crate::agent::Agent;
+use crate::faults::Faults;
 use crate::{AgentConfig, AgentRole};
-use grid_types::AttemptId;
+use grid_types::fault::FaultPoint;
 use grid_types::wire::{Hello, Manifest, PROTOCOL, Welcome};
+use grid_types::{AttemptId, NodeName};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -14,6 +16,8 @@ const READY: u8 = b'R';
 /// Nothing may stay silent for longer while data is expected.
 const SILENCE: Duration = Duration::from_secs(30);
 const BUFFER: usize = 1 << 18;
+/// So many data connections wait for their frames at most.
+const MOST_EARLY: usize = 64;
 const MAX_MANIFEST: usize = 4 << 20;
 
 /// How a spoke reaches its hub for data.
@@ -26,13 +30,14 @@ impl Dial {
     /// Only spokes dial.
     pub(crate) fn of(cfg: &AgentConfig) -> Option<Self> {
         match cfg.role {
-            AgentRole::Spoke { hub } => Some(Self { hub, token: cfg.token.clone() }),
+            AgentRole::Spoke { hub, ref token } => Some(Self { hub, token: token.clone() }),
             AgentRole::Hub { .. } => None,
         }
     }
 
     /// Connects and greets.
-    pub(crate) fn connect(&self, attempt: &AttemptId) -> io::Result<TcpStream> {
+    pub(crate) fn connect(&self, attempt: &AttemptId, faults: &Faults) -> io::Result<TcpStream> {
+        faults.at(FaultPoint::OpenStream).map_err(io::Error::other)?;
         let mut stream = TcpStream::connect_timeout(&self.hub, Duration::from_secs(5))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         let hello = Hello::Data { protocol: PROTOCOL, token: self.token.clone(), attempt: attempt.clone() };
@@ -119,21 +124,26 @@ impl Agent {
         matches!(self.cfg.role, AgentRole::Hub { .. })
     }
 
-    /// A data connection was accepted: it belongs to an attempt that leaves from here or comes here.
-    pub(crate) fn data_link(&mut self, attempt: &AttemptId, stream: TcpStream) {
-        if self.sources.contains_key(attempt) {
-            self.start_dump(attempt, stream);
-        } else if self.incoming.contains_key(attempt) {
-            self.start_staging(attempt, Some(stream));
-        } else {
+    /// A data connection of this node's was accepted: it belongs to an attempt that leaves from here to that node, or
+    /// comes here from it. Another's is closed.
+    pub(crate) fn data_link(&mut self, attempt: &AttemptId, from: NodeName, stream: TcpStream) {
+        if let Some(outgoing) = self.sources.get(attempt) {
+            if outgoing.goes_to(&from) {
+                self.start_dump(attempt, stream);
+            }
+        } else if let Some(incoming) = self.incoming.get(attempt) {
+            if incoming.comes_from(&from) {
+                self.start_staging(attempt, Some(stream));
+            }
+        } else if self.early.len() < MOST_EARLY {
             // It came before the frame that explains it.
-            self.early.insert(attempt.clone(), stream);
+            self.early.insert(attempt.clone(), (from, stream));
         }
     }
 
-    /// The data connection of an attempt, where it came early.
-    pub(crate) fn take_data(&mut self, attempt: &AttemptId) -> Option<TcpStream> {
-        self.early.remove(attempt)
+    /// The data connection of an attempt from this node, where it came early.
+    pub(crate) fn take_data(&mut self, attempt: &AttemptId, from: &NodeName) -> Option<TcpStream> {
+        self.early.remove(attempt).filter(|(node, _)| node == from).map(|(_, stream)| stream)
     }
 }
 
@@ -143,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_manifest_crosses_whole_and_a_huge_one_is_refused() {
-        let manifest = Manifest { processes: 2, executables: vec!["/bin/sh".into()] };
+        let manifest = Manifest { processes: 2, threads: 3, executables: vec!["/bin/sh".into()] };
         let mut stream = Vec::new();
         send_manifest(&mut stream, &manifest).unwrap();
         assert_eq!(receive_manifest(&mut stream.as_slice()).unwrap(), manifest);

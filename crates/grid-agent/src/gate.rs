@@ -1,90 +1,182 @@
-//! The lender's gate: the staged tree, frozen, is inspected from outside before it is called ready.
+//! The lender's gate: what arrives is inspected before CRIU reads it, and what it became before it is called ready.
 //!
-//! Restoring is a privilege boundary: what arrived decides what the processes are. Nothing of it is believed. It is
-//! quick, because the tree waits frozen meanwhile: a few small files for each process.
+//! Restoring is a privilege boundary: what arrived decides what the processes are. Nothing of it is believed. The facts
+//! are read here, from outside, while the tree is frozen; the judgement is `grid_core::gate`. Who may come at all
+//! (which owner, with which groups) is this node's own to say, not the sender's.
 
-use crate::tree::{executable, has_ended};
-use grid_os::cgroup::{Controller, Group};
+use crate::agent::Agent;
+use crate::tree::{InitProcess, TreePlace, has_ended};
+use grid_core::gate::judge;
+use grid_os::access::{EXECUTE, READ, allowed, as_owner, find, hold, wanted_by};
+use grid_os::cgroup::Controller;
+use grid_os::criu::{Announced, CriuError, inspect};
+use grid_os::proc::ProcRoot;
+use grid_os::spawn::Owner;
+use grid_types::gate::{Guest, OpenFile, Terms};
 use grid_types::wire::{Manifest, Stage};
-use std::os::unix::fs::FileTypeExt;
+use nix::errno::Errno;
+use nix::unistd::{Gid, Uid, User};
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Devices that give nothing away and take nothing.
-const HARMLESS: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
-/// Sets of capabilities that must be empty: what the process has, could take, and would hand on.
-const CAPABILITY_SETS: [&str; 3] = ["CapEff", "CapPrm", "CapAmb"];
+/// Each refusal of the gate begins so; the other end knows it by that.
+pub(crate) const SIGN: &str = "the lender's gate";
 
-/// Refuses a tree that is not what was announced, or more than a guest may be.
-pub(crate) fn inspect(group: &Group, stage: &Stage, manifest: &Manifest) -> Result<(), String> {
-    // CRIU has left the freezer's group; on v1 it may still end in the others.
-    let members = group.with(&[Controller::Freezer]).pids();
-    let pids: Vec<i32> = members.into_iter().filter(|pid| !has_ended(*pid)).collect();
-    if pids.len() != manifest.processes as usize {
-        let names = pids.iter().map(|pid| name(*pid)).collect::<Vec<_>>().join(", ");
-        let (arrived, announced) = (pids.len(), manifest.processes);
-        return Err(refusal(&format!("{arrived} processes arrived ({names}), {announced} were announced")));
-    }
-    pids.into_iter().try_for_each(|pid| inspect_one(pid, stage, manifest))
+/// What this agent keeps to itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Own {
+    /// Paths that no guest opens: images, ledgers, sockets.
+    pub(crate) closed: Vec<String>,
 }
 
-fn name(pid: i32) -> String {
-    let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    format!("{pid} {}", comm.trim())
-}
-
-fn refusal(what: &str) -> String {
-    format!("the lender's gate refused it: {what}")
-}
-
-fn inspect_one(pid: i32, stage: &Stage, manifest: &Manifest) -> Result<(), String> {
-    let unread = |e: std::io::Error| refusal(&format!("process {pid} could not be inspected: {e}"));
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).map_err(unread)?;
-    check_identity(&status, stage).map_err(|what| refusal(&format!("process {pid} {what}")))?;
-    for fd in std::fs::read_dir(format!("/proc/{pid}/fd")).map_err(unread)? {
-        let link = fd.map_err(unread)?.path();
-        let kind = std::fs::metadata(&link).map_err(unread)?.file_type();
-        let target = std::fs::read_link(&link).map_err(unread)?;
-        let device = kind.is_block_device() || kind.is_char_device();
-        if device && !HARMLESS.iter().any(|harmless| target.as_os_str() == *harmless) {
-            return Err(refusal(&format!("process {pid} holds device {}", target.display())));
-        }
-    }
-    match executable(pid) {
-        Some(exe) if manifest.executables.contains(&exe) => Ok(()),
-        exe => Err(refusal(&format!("process {pid} runs {exe:?}, which was not announced"))),
+impl Agent {
+    pub(crate) fn own(&self) -> Own {
+        let dirs = [&self.cfg.run_dir, &self.cfg.state_dir];
+        Own { closed: dirs.map(|dir| dir.to_string_lossy().into_owned()).to_vec() }
     }
 }
 
-/// Every id is the announced owner's, none is root's, and no capability is held.
-fn check_identity(status: &str, stage: &Stage) -> Result<(), String> {
-    let field = |name: &str| {
-        let line = status.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));
-        line.map(str::trim).ok_or_else(|| format!("shows no {name}"))
+/// What was true of the tree's place before anything was restored in it.
+pub(crate) struct Gate<'a> {
+    place: &'a TreePlace,
+    proc: ProcRoot,
+    owner: Owner,
+    terms: Terms,
+    init: i32,
+    root: OwnedFd,
+}
+
+impl<'a> Gate<'a> {
+    /// Refuses an owner that may not come, and notes how the tree's place is. Nothing is frozen yet.
+    pub(crate) fn before(place: &'a TreePlace, stage: &Stage, own: &Own, init: InitProcess) -> Result<Self, String> {
+        check_owner(stage).map_err(refusal)?;
+        let unread = |e: &dyn std::fmt::Display| refusal(format!("the tree's place could not be read: {e}"));
+        let proc = ProcRoot::new("/proc");
+        let groups = proc.cgroup_lines(init.pid).map_err(|e| unread(&e))?;
+        let (inits, trees) = (place.init_group.path(), place.group.path());
+        let terms = Terms {
+            uid: stage.uid,
+            gid: stage.gid,
+            groups: stage.groups.clone(),
+            namespaces: proc.namespace_links(init.pid).map_err(|e| unread(&e))?,
+            cgroups: groups.iter().map(|line| beside(line, inits, trees)).collect(),
+            mounts: proc.mount_table(init.pid).map_err(|e| unread(&e))?,
+            limits: proc.hard_limits(std::process::id() as i32).map_err(|e| unread(&e))?,
+            closed: own.closed.clone(),
+            guest: stage.lease.is_some(),
+            ..Terms::default()
+        };
+        let root = hold(&format!("/proc/{}/root", init.pid)).map_err(|e| unread(&e))?;
+        let owner = Owner { uid: stage.uid, gid: stage.gid };
+        Ok(Self { place, proc, owner, terms, init: init.pid, root })
+    }
+
+    /// Before CRIU: what the images would make.
+    pub(crate) fn inspect_images(&self, manifest: &Manifest) -> Result<(), String> {
+        let announced = Announced {
+            owner: self.owner,
+            groups: &self.terms.groups,
+            processes: manifest.processes,
+            threads: manifest.threads,
+            executables: &manifest.executables,
+            limits: &grid_os::spawn::hard_limits(),
+            closed: &self.terms.closed,
+            root: self.root.as_fd(),
+        };
+        inspect(&self.place.images, &announced).map_err(|e: CriuError| e.to_string())
+    }
+
+    /// After CRIU: what became of them. Refuses a tree that is not what was announced, or more than a guest may be.
+    pub(crate) fn inspect(&self, manifest: &Manifest) -> Result<(), String> {
+        let terms = Terms {
+            processes: manifest.processes,
+            threads: manifest.threads,
+            executables: manifest.executables.clone(),
+            ..self.terms.clone()
+        };
+        // CRIU has left the freezer's group; on v1 it may still end in the others.
+        let members = self.place.group.with(&[Controller::Freezer]).pids();
+        let alive = members.into_iter().filter(|pid| !has_ended(*pid));
+        let unread = |e| refusal(format!("a process could not be inspected: {e}"));
+        let tree: Vec<Guest> = alive.map(|pid| self.proc.guest(pid)).collect::<Result<_, _>>().map_err(unread)?;
+        let mounts = self.proc.mount_table(self.init).map_err(unread)?;
+        judge(&tree, &mounts, &terms).and_then(|()| check_rights(&tree, &terms, self.root.as_fd())).map_err(refusal)
+    }
+}
+
+/// Everything that they hold open is the owner's to open, whoever opened it; asked below `root`.
+pub(crate) fn check_rights(tree: &[Guest], terms: &Terms, root: BorrowedFd<'_>) -> Result<(), String> {
+    let one = |guest: &Guest| {
+        let check = |file| check_file(file, terms.uid, root).map_err(|what| format!("process {} {what}", guest.pid));
+        guest.open.iter().try_for_each(check)
     };
-    for (name, announced) in [("Uid", stage.uid), ("Gid", stage.gid)] {
-        let ids = field(name)?;
-        if announced == 0 || ids.split_whitespace().any(|id| id.parse() != Ok(announced)) {
-            return Err(format!("has {name} {ids}, {announced} was announced"));
-        }
+    as_owner(Owner { uid: terms.uid, gid: terms.gid }, &terms.groups, || tree.iter().try_for_each(one))
+        .map_err(|e| format!("the rights to its files could not be looked at: {e}"))?
+}
+
+/// On the owner's thread. A file without a name comes along, and CRIU makes it as the owner. CRIU opens an executable
+/// and a directory to read, too.
+fn check_file(file: &OpenFile, uid: u32, root: BorrowedFd<'_>) -> Result<(), String> {
+    let path = file.target.as_str();
+    let nameless = !path.starts_with('/') || path.ends_with(" (deleted)") || path.starts_with("/memfd:");
+    if nameless || path.starts_with("/SYSV") {
+        return Ok(());
     }
-    for set in CAPABILITY_SETS {
-        let held = field(set)?;
-        if held.bytes().any(|b| b != b'0') {
-            return Err(format!("holds capabilities: {set} {held}"));
-        }
+    let want = match file.what.as_str() {
+        "the working directory" | "its executable" => READ | EXECUTE,
+        "a mapping" => READ,
+        _ => wanted_by(file.flags),
+    };
+    match find(root, path).and_then(|found| allowed(found.as_fd(), want)) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(e) => Err(format!("holds {}: {path}, which uid {uid} may not open ({})", file.what, e.desc())),
     }
-    Ok(())
+}
+
+fn refusal(what: String) -> String {
+    format!("{SIGN} refused it: {what}")
+}
+
+/// The tree's group of a hierarchy, from its pid 1's line: beside it where it has a group of its own, else the same.
+fn beside(line: &str, inits: &str, trees: &str) -> String {
+    match line.strip_suffix(inits.trim_matches('/')) {
+        Some(head) if head.ends_with('/') => format!("{head}{}", trees.trim_matches('/')),
+        _ => line.to_owned(),
+    }
+}
+
+/// Whoever comes is no root, and is in no group in which this node's own user of that number is not.
+fn check_owner(stage: &Stage) -> Result<(), String> {
+    let (uid, gid) = (stage.uid, stage.gid);
+    if uid == 0 || gid == 0 {
+        return Err(format!("uid {uid}, gid {gid}: root is nobody's guest"));
+    }
+    // A user that this node does not know is in no group but one of its own number.
+    let user = User::from_uid(Uid::from_raw(uid)).map_err(|e| format!("its users could not be read: {}", e.desc()))?;
+    let known = user.map_or_else(|| vec![uid], |user| groups_of(&user));
+    match stage.groups.iter().chain([&gid]).find(|group| !known.contains(group)) {
+        Some(group) => Err(format!("uid {uid} is not in group {group} here (it is in {known:?})")),
+        None => Ok(()),
+    }
+}
+
+fn groups_of(user: &User) -> Vec<u32> {
+    let name = CString::new(user.name.as_str()).unwrap_or_default();
+    let groups = nix::unistd::getgrouplist(&name, user.gid).unwrap_or_default();
+    groups.into_iter().map(Gid::as_raw).chain([user.gid.as_raw()]).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn stage(uid: u32, gid: u32) -> Stage {
+    fn stage(uid: u32, gid: u32, groups: &[u32]) -> Stage {
         Stage {
             offload: "o-1".into(),
             title: String::new(),
             uid,
             gid,
+            groups: groups.to_vec(),
             lease: None,
             expected: grid_types::Bytes(0),
             admitted: grid_types::Bytes(0),
@@ -93,23 +185,25 @@ mod tests {
         }
     }
 
-    fn status(uid: &str, gid: &str, effective: &str) -> String {
-        format!("Name:\tx\nUid:\t{uid}\nGid:\t{gid}\nCapPrm:\t0000\nCapEff:\t{effective}\nCapAmb:\t0000\n")
+    #[test]
+    fn an_owner_comes_only_as_this_node_knows_it() {
+        assert_eq!(check_owner(&stage(4_000_001, 4_000_001, &[])), Ok(()), "unknown here, alone in its group");
+        for (uid, gid, groups) in [
+            (0, 7, &[][..]),
+            (4_000_001, 0, &[]),
+            (4_000_001, 6, &[]),
+            (4_000_001, 4_000_001, &[0]),
+            (4_000_001, 4_000_001, &[4_000_001, 6]),
+        ] {
+            assert!(check_owner(&stage(uid, gid, groups)).is_err(), "{uid} {gid} {groups:?}");
+        }
     }
 
     #[test]
-    fn only_the_announced_owner_without_capabilities_passes() {
-        let owner = "7\t7\t7\t7";
-        assert_eq!(check_identity(&status(owner, owner, "0000"), &stage(7, 7)), Ok(()));
-        for (uid, gid, effective) in [
-            ("7\t0\t7\t7", owner, "0000"),
-            (owner, "7\t7\t0\t7", "0000"),
-            (owner, owner, "0020"),
-            ("8\t8\t8\t8", owner, "0000"),
-        ] {
-            assert!(check_identity(&status(uid, gid, effective), &stage(7, 7)).is_err(), "{uid} {gid} {effective}");
-        }
-        assert!(check_identity(&status("0\t0\t0\t0", owner, "0000"), &stage(0, 7)).is_err(), "root is nobody's guest");
-        assert!(check_identity("Name:\tx\n", &stage(7, 7)).is_err(), "what cannot be seen is refused");
+    fn the_trees_group_lies_beside_its_pid_ones() {
+        let of = |line| beside(line, "grid-x/gpu1/b-1/init", "grid-x/gpu1/b-1/o-1.1");
+        assert_eq!(of("freezer:/grid-x/gpu1/b-1/init"), "freezer:/grid-x/gpu1/b-1/o-1.1");
+        assert_eq!(of("pids:/init"), "pids:/init");
+        assert_eq!(of("cpuset:/"), "cpuset:/");
     }
 }

@@ -11,7 +11,7 @@ use grid_os::clock::boot_ms;
 use grid_types::policy::AtEnd;
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::{Answer, LeaseHolding, LeaseTerms, Notice};
-use grid_types::{AttemptId, BootMs, Bytes, LeaseId, Millis};
+use grid_types::{AttemptId, BootMs, Bytes, LeaseId, Millis, Resources};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -68,6 +68,7 @@ impl Agent {
         {
             return Err(Reason::new(ReasonCode::Expired, format!("epoch {} is past", terms.epoch)));
         }
+        self.within_what_is_lent(&terms)?;
         let id = terms.lease.clone();
         let group = self.group(id.as_str(), &BOUNDED);
         let until = BootMs(boot_ms().0 + terms.remaining.0);
@@ -89,6 +90,21 @@ impl Agent {
                 Err(failed(e))
             }
         }
+    }
+
+    /// The lender's own count: whatever a head believes, or claims, no more is lent than this node was started to lend.
+    fn within_what_is_lent(&self, terms: &LeaseTerms) -> Result<(), Reason> {
+        let node = &self.cfg.node;
+        let lends = self.cfg.lends.ok_or_else(|| Reason::new(ReasonCode::NoLend, format!("{node} lends nothing")))?;
+        let others = self.leases.iter().filter(|(id, _)| **id != terms.lease).map(|(_, l)| l.record.terms.amount);
+        let held = others.fold(Resources::default(), |sum, amount| sum.saturating_add(&amount));
+        let wanted = held.saturating_add(&terms.amount);
+        // GPUs are not bounded by the group; the head counts them.
+        if wanted.cpu <= lends.cpu && wanted.memory <= lends.memory {
+            return Ok(());
+        }
+        let detail = format!("{node} lends {lends} in all and has lent {held}: {} is too much", terms.amount);
+        Err(Reason::new(ReasonCode::NoFit, detail))
     }
 
     pub(crate) fn extend_lease(&mut self, id: &LeaseId, remaining: Millis, epoch: u64) -> Result<Answer, Reason> {

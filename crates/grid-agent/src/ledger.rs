@@ -194,20 +194,38 @@ impl Ledger {
 
     /// Every recorded source's side.
     pub fn sources<D: DeserializeOwned>(&self) -> Result<Vec<Row<SourceState, D>>, LedgerError> {
-        let rows = self.rows("SELECT attempt, state, 0, detail FROM source ORDER BY rowid")?;
-        rows.into_iter().map(|r| self.row(r)).collect()
+        self.newest_sources(u32::MAX)
+    }
+
+    /// The source's sides that were written last, at most so many, in the order of writing.
+    pub fn newest_sources<D: DeserializeOwned>(&self, most: u32) -> Result<Vec<Row<SourceState, D>>, LedgerError> {
+        self.newest("SELECT attempt, state, 0, detail FROM source ORDER BY rowid DESC LIMIT ?1", most)
     }
 
     /// Every recorded destination's side.
     pub fn destinations<D: DeserializeOwned>(&self) -> Result<Vec<Row<DestinationState, D>>, LedgerError> {
-        let rows = self.rows("SELECT attempt, state, released, detail FROM destination ORDER BY rowid")?;
-        rows.into_iter().map(|r| self.row(r)).collect()
+        self.newest_destinations(u32::MAX)
     }
 
-    fn rows(&self, sql: &str) -> Result<Vec<(String, String, bool, String)>, LedgerError> {
-        let mut statement = self.db.prepare(sql).map_err(self.err())?;
-        let rows = statement.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?))).map_err(self.err())?;
-        rows.collect::<Result<_, _>>().map_err(self.err())
+    /// The destination's sides that were written last, at most so many, in the order of writing.
+    pub fn newest_destinations<D: DeserializeOwned>(
+        &self,
+        most: u32,
+    ) -> Result<Vec<Row<DestinationState, D>>, LedgerError> {
+        self.newest("SELECT attempt, state, released, detail FROM destination ORDER BY rowid DESC LIMIT ?1", most)
+    }
+
+    fn newest<S: DeserializeOwned, D: DeserializeOwned>(
+        &self,
+        sql: &str,
+        most: u32,
+    ) -> Result<Vec<Row<S, D>>, LedgerError> {
+        let mut statement = self.db.prepare_cached(sql).map_err(self.err())?;
+        let read = |r: &rusqlite::Row<'_>| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?));
+        let rows = statement.query_map([most], read).map_err(self.err())?;
+        let mut rows: Vec<_> = rows.collect::<Result<_, _>>().map_err(self.err())?;
+        rows.reverse();
+        rows.into_iter().map(|r| self.row(r)).collect()
     }
 
     fn row<S: DeserializeOwned, D: DeserializeOwned>(

@@ -28,9 +28,10 @@ pub use ledger::{Ledger, LedgerError};
 pub use lock::running;
 pub use rescue::{Fate, Found, RescueAsk, Rescued, Side, rescue};
 
-use grid_types::NodeName;
 use grid_types::stop::StopPlace;
+use grid_types::{NodeName, Resources};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -45,14 +46,13 @@ pub struct AgentConfig {
     pub state_dir: PathBuf,
     /// Volatile state on memory: images of moves under way.
     pub run_dir: PathBuf,
-    /// The cluster's secret.
-    pub token: String,
     /// CRIU's program.
     pub criu: PathBuf,
     /// Relative path below which all control groups of this node are made.
     pub cgroup: String,
-    /// The node itself is limited by that group: its facts are the group's.
-    pub node_is_group: bool,
+    /// What this node lends in all; the node is that group then, and its facts are the group's. A head that wants more is
+    /// refused. None where it lends nothing.
+    pub lends: Option<Resources>,
     /// Where orders to stop are looked for.
     #[serde(default)]
     pub stop: StopPlace,
@@ -71,11 +71,15 @@ pub enum AgentRole {
         socket: PathBuf,
         /// Whose that socket is: who comes there as anybody else but root is refused.
         daemon_uid: u32,
+        /// The secret of each worker: who shows it is that worker, and no other.
+        tokens: BTreeMap<NodeName, String>,
     },
     /// A worker's agent.
     Spoke {
         /// The hub.
         hub: SocketAddr,
+        /// Its own secret.
+        token: String,
     },
 }
 

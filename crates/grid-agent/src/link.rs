@@ -5,7 +5,8 @@
 use crate::agent::Input;
 use grid_os::frames::{LinkError, io, read_frame, write_frame};
 use grid_types::NodeName;
-use grid_types::wire::{Frame, Hello, PROTOCOL, Party, Welcome};
+use grid_types::wire::{Body, Frame, Hello, PROTOCOL, Party, Welcome};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -16,11 +17,25 @@ use tokio::sync::mpsc;
 /// The outgoing half of a link that is up.
 pub(crate) type Outbox = mpsc::UnboundedSender<Frame>;
 
-/// Runs a greeted link until it breaks: frames in become inputs, frames out are written.
+/// Whose frames a link may bring.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    /// Only the other end's own.
+    ForItself,
+    /// Also others': it is the hub, which passes them on.
+    ForOthers,
+}
+
+/// Who says hello and then nothing is not waited for.
+const GREETING_WITHIN: Duration = Duration::from_secs(5);
+
+/// Runs a greeted link until it breaks: frames in become inputs, frames out are written. A frame in another's name, or a
+/// wish of a worker's, breaks it.
 async fn pump<S: AsyncRead + AsyncWrite>(
     stream: S,
     party: Party,
     boot_id: Option<String>,
+    speaks: Speaks,
     inputs: &mpsc::UnboundedSender<Input>,
 ) {
     let (mut rx, mut tx) = tokio::io::split(stream);
@@ -39,6 +54,9 @@ async fn pump<S: AsyncRead + AsyncWrite>(
     };
     let reader = async {
         while let Ok(frame) = read_frame::<Frame>(&mut rx, &name).await {
+            if let Err(what) = may_say(&party, speaks, &frame) {
+                return tracing_line(&format!("{name} {what}: the link is closed"));
+            }
             if inputs.send(Input::Frame(frame)).is_err() {
                 break;
             }
@@ -48,10 +66,24 @@ async fn pump<S: AsyncRead + AsyncWrite>(
     let _ = inputs.send(Input::LinkDown { party, outbox: link });
 }
 
+/// Workers answer, report and hand over, each in its own name; only the daemon asks for something to be done.
+fn may_say(party: &Party, speaks: Speaks, frame: &Frame) -> Result<(), &'static str> {
+    if speaks == Speaks::ForOthers {
+        return Ok(());
+    }
+    match (&frame.body, party) {
+        _ if frame.from != *party => Err("speaks in another's name"),
+        (Body::Request { .. }, Party::Agent(_)) => Err("asks for what only the head's daemon may"),
+        (Body::Request { .. } | Body::Response { .. }, Party::Daemon) | (_, Party::Agent(_)) => Ok(()),
+        (_, Party::Daemon) => Err("hands over like an agent"),
+    }
+}
+
 /// What an accepted connection needs to know.
 #[derive(Clone)]
 pub(crate) struct Greeter {
-    pub(crate) token: String,
+    /// The secret of each worker; a worker's own, where this is one.
+    pub(crate) tokens: BTreeMap<NodeName, String>,
     pub(crate) node: NodeName,
     pub(crate) boot_id: String,
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
@@ -62,40 +94,57 @@ impl Greeter {
         Welcome::Ok { node: self.node.clone(), boot_id: self.boot_id.clone() }
     }
 
-    fn check(&self, protocol: u32, token: &str) -> Result<(), String> {
+    /// The worker whose secret this is.
+    fn check(&self, protocol: u32, token: &str) -> Result<NodeName, String> {
         if protocol != PROTOCOL {
             return Err(format!("it speaks protocol {protocol}, this is {PROTOCOL}; install the same grid on both"));
         }
-        // Every byte is compared, so that the time taken tells nothing.
-        let same = token.len() == self.token.len()
-            && token.bytes().zip(self.token.bytes()).fold(0, |d, (a, b)| d | (a ^ b)) == 0;
-        if same { Ok(()) } else { Err("its token is not this cluster's".to_owned()) }
+        // All of them, and every byte, are compared, so that the time taken tells nothing.
+        let same = |own: &str| {
+            token.len() == own.len() && token.bytes().zip(own.bytes()).fold(0, |d, (a, b)| d | (a ^ b)) == 0
+        };
+        let found = self.tokens.iter().fold(None, |found, (node, own)| if same(own) { Some(node) } else { found });
+        found.cloned().ok_or_else(|| "its token is not this cluster's".to_owned())
     }
 
     async fn greet_tcp(self, mut stream: TcpStream, peer: String) -> Result<(), LinkError> {
         let _ = stream.set_nodelay(true);
-        let hello: Hello = read_frame(&mut stream, &peer).await?;
+        let hello: Hello = greeting(&mut stream, &peer).await?;
         let checked = match &hello {
-            Hello::Agent { protocol, token, .. } | Hello::Data { protocol, token, .. } => self.check(*protocol, token),
+            Hello::Agent { protocol, token, node, .. } => match self.check(*protocol, token) {
+                Ok(owner) if owner != *node => Err(format!("its token is {owner}'s, not {node}'s")),
+                checked => checked,
+            },
+            Hello::Data { protocol, token, .. } => self.check(*protocol, token),
             Hello::Daemon { .. } => Err("the head's daemon comes through the Unix socket".to_owned()),
         };
-        if let Err(detail) = checked {
-            return write_frame(&mut stream, &Welcome::Refused { detail }, &peer).await;
-        }
+        let from = match checked {
+            Ok(from) => from,
+            Err(detail) => {
+                tracing_line(&format!("{peer} was refused: {detail}"));
+                return write_frame(&mut stream, &Welcome::Refused { detail }, &peer).await;
+            }
+        };
         write_frame(&mut stream, &self.welcome(), &peer).await?;
         match hello {
-            Hello::Agent { node, boot_id, .. } => {
-                pump(stream, Party::Agent(node), Some(boot_id), &self.inputs).await;
+            Hello::Agent { boot_id, .. } => {
+                pump(stream, Party::Agent(from), Some(boot_id), Speaks::ForItself, &self.inputs).await;
             }
             Hello::Data { attempt, .. } => {
                 let stream = stream.into_std().map_err(io(&peer))?;
                 stream.set_nonblocking(false).map_err(io(&peer))?;
-                let _ = self.inputs.send(Input::DataLink { attempt, stream });
+                let _ = self.inputs.send(Input::DataLink { attempt, from, stream });
             }
             Hello::Daemon { .. } => {}
         }
         Ok(())
     }
+}
+
+/// The first frame, where it comes soon.
+async fn greeting(stream: &mut (impl AsyncRead + Unpin), peer: &str) -> Result<Hello, LinkError> {
+    let silent = |_| io(peer)(std::io::Error::new(std::io::ErrorKind::TimedOut, "it did not say who it is"));
+    tokio::time::timeout(GREETING_WITHIN, read_frame(stream, peer)).await.map_err(silent)?
 }
 
 /// Accepts worker agents and data connections for ever.
@@ -124,14 +173,14 @@ pub(crate) async fn serve_unix(listener: UnixListener, greeter: Greeter, daemon_
         let allowed = stream.peer_cred().is_ok_and(|c| c.uid() == 0 || c.uid() == daemon_uid);
         let greeter = greeter.clone();
         tokio::spawn(async move {
-            let hello = read_frame::<Hello>(&mut stream, "daemon").await;
+            let hello = greeting(&mut stream, "daemon").await;
             let welcome = match hello {
                 Ok(Hello::Daemon { protocol: PROTOCOL }) if allowed => greeter.welcome(),
                 _ => Welcome::Refused { detail: "only this machine's grid daemon may come here".into() },
             };
             let refused = matches!(welcome, Welcome::Refused { .. });
             if write_frame(&mut stream, &welcome, "daemon").await.is_ok() && !refused {
-                pump(stream, Party::Daemon, None, &greeter.inputs).await;
+                pump(stream, Party::Daemon, None, Speaks::ForItself, &greeter.inputs).await;
             }
         });
     }
@@ -144,7 +193,7 @@ pub(crate) async fn keep_dialling(hub: SocketAddr, greeter: Greeter) {
         match dial(hub, &greeter).await {
             Ok((stream, node, boot_id)) => {
                 pause = Duration::from_millis(20);
-                pump(stream, Party::Agent(node), Some(boot_id), &greeter.inputs).await;
+                pump(stream, Party::Agent(node), Some(boot_id), Speaks::ForOthers, &greeter.inputs).await;
             }
             Err(e) => tracing_line(&e.to_string()),
         }
@@ -159,7 +208,7 @@ async fn dial(hub: SocketAddr, greeter: &Greeter) -> Result<(TcpStream, NodeName
     let _ = stream.set_nodelay(true);
     let hello = Hello::Agent {
         protocol: PROTOCOL,
-        token: greeter.token.clone(),
+        token: greeter.tokens.get(&greeter.node).cloned().unwrap_or_default(),
         node: greeter.node.clone(),
         boot_id: greeter.boot_id.clone(),
     };

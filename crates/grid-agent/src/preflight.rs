@@ -1,11 +1,17 @@
 //! The last look before a freeze: what the plan assumed is checked against the tree as it is now.
 
 use crate::agent::Agent;
+use crate::gate;
 use crate::source::refuse_when_stopped;
 use grid_core::detect::{DetectContext, judge};
+use grid_core::gate as judge;
+use grid_os::access::hold;
+use grid_os::proc::ProcRoot;
 use grid_types::facts::TreeFacts;
+use grid_types::gate::{Guest, Terms};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::MoveOrder;
+use std::os::fd::AsFd;
 
 impl Agent {
     /// The tree as it is now, where it may be moved by this order.
@@ -17,6 +23,11 @@ impl Agent {
         let tree = self.fresh_tree(order.process.pid).map_err(|_| gone(order))?;
         if tree.root.stat.id != order.process {
             return Err(gone(order));
+        }
+        if !self.is_hub() && !self.tree_roots().contains(&order.process.pid) {
+            let detail =
+                format!("process {} is {}'s own: only guests leave a lender", order.process.pid, self.cfg.node);
+            return Err(Reason::new(ReasonCode::Owner, detail));
         }
         if !self.reaches(&order.destination) {
             return Err(Reason::new(ReasonCode::Silent, format!("no link to {}", order.destination)));
@@ -37,9 +48,29 @@ impl Agent {
         let verdict = judge(&tree, &ctx, &order.detector);
         match verdict.cannot.unwrap_or_default().into_iter().next() {
             Some(reason) => Err(reason),
-            None => Ok(tree),
+            None => {
+                foresee(&tree).map_err(|what| Reason::new(ReasonCode::Gate, what))?;
+                Ok(tree)
+            }
         }
     }
+}
+
+/// What the gate there would refuse is refused here, where nothing is frozen yet.
+fn foresee(tree: &TreeFacts) -> Result<(), String> {
+    let proc = ProcRoot::new("/proc");
+    // They run: what one opens and closes meanwhile cannot be read at once. What cannot be foreseen the gate sees.
+    let look = |pid: i32| (0..3).find_map(|_| proc.guest(pid).ok());
+    let guests: Vec<Guest> = tree.all().filter_map(|p| look(p.stat.id.pid)).collect();
+    let Some(root) = guests.first().and_then(|g| g.threads.first()) else { return Ok(()) };
+    let (uid, gid) = (tree.root.stat.uid, root.gids.first().copied().unwrap_or(0));
+    let terms = Terms { uid, gid, groups: root.groups.clone(), ..Terms::default() };
+    for guest in &guests {
+        judge::foresee(guest, &terms).map_err(|what| format!("process {} {what}", guest.pid))?;
+    }
+    let place =
+        hold(&format!("/proc/{}/root", tree.root.stat.id.pid)).map_err(|e| format!("its root directory: {e}"))?;
+    gate::check_rights(&guests, &terms, place.as_fd())
 }
 
 impl Agent {

@@ -11,6 +11,7 @@ use nix::libc;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,6 +37,11 @@ impl InitProcess {
 pub(crate) fn executable(pid: i32) -> Option<String> {
     let link = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     Some(link.to_string_lossy().into_owned())
+}
+
+/// Its threads.
+pub(crate) fn threads(pid: i32) -> u32 {
+    std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, |tasks| tasks.count() as u32)
 }
 
 /// Where everything of one staged tree is.
@@ -96,17 +102,20 @@ impl Agent {
 }
 
 impl TreePlace {
-    /// Makes the directories and groups and starts pid 1. It ends by itself where the lifeline is dropped, or this
+    /// Makes the directories and groups and starts pid 1. A guest's mounts make nobody another user. It ends by itself where the lifeline is dropped, or this
     /// agent dies, before the root's file is written.
-    pub(crate) fn make(&self, program: &Path) -> io::Result<(InitProcess, OwnedFd)> {
+    pub(crate) fn make(&self, program: &Path, guest: bool) -> io::Result<(InitProcess, OwnedFd)> {
         std::fs::create_dir_all(&self.images)?;
+        // CRIU, which runs as the tree's owner, is put into the images; no other of that owner's comes to them.
+        std::fs::set_permissions(&self.dir.0, std::fs::Permissions::from_mode(0o700))?;
         self.init_group.create().map_err(io::Error::other)?;
         self.group.create().map_err(io::Error::other)?;
         self.criu.create().map_err(io::Error::other)?;
         let (rx, tx) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
         let (watched, lifeline) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-        let argv =
-            [program.to_string_lossy().into_owned(), "tree-init".to_owned(), self.dir.0.to_string_lossy().into_owned()];
+        let dir = self.dir.0.to_string_lossy().into_owned();
+        let mut argv = vec![program.to_string_lossy().into_owned(), "tree-init".to_owned(), dir];
+        argv.extend(guest.then(|| "--guest".to_owned()));
         let place = Place {
             cgroup_procs: self.init_group.procs_files(),
             unshare: TREE_NAMESPACES,
@@ -130,6 +139,11 @@ impl TreePlace {
             wait_gone(&fd);
         }
         self.sweep()
+    }
+
+    /// Something of it is there.
+    pub(crate) fn is_there(&self) -> bool {
+        self.group.exists() || self.criu.exists() || self.dir.0.exists()
     }
 
     /// Removes the empty groups and the files.

@@ -8,6 +8,7 @@ pub mod boost;
 pub mod check;
 pub mod config;
 pub mod detect;
+pub mod gate;
 pub mod handover;
 pub mod lease;
 pub mod plan;

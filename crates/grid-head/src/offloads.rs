@@ -241,14 +241,25 @@ impl Head {
         Ok((record, process))
     }
 
+    /// The word about which process it is there can still be on its way, or lost: it is asked for.
+    pub(crate) async fn hear_where(&self, id: &OffloadId) {
+        let unheard = !self.inner.borrow().there.contains_key(id);
+        if let (true, Ok(record)) = (unheard, self.offload_record(id)) {
+            self.reconcile(&record.destination).await;
+        }
+    }
+
     /// Begins the way home. The way is checked before anything is frozen.
     pub(crate) async fn recall(&self, id: &OffloadId, actor: Actor) -> Result<(), ApiError> {
+        self.hear_where(id).await;
         let (record, process) = self.way_home(id)?;
         let attempt = AttemptId::new(format!("{id}.{}", record.attempts + 1));
         self.record(&actor, Event::RecallStarted { offload: id.clone(), attempt: attempt.clone() })?;
         let order = self.order(id, &attempt, process, &record.source, None, record.needed.memory);
         if let Err(reason) = self.send_order(&record.destination, order).await {
             self.note_by(&actor, Event::RecallFailed { offload: id.clone(), attempt, reason: reason.clone() });
+            // Whether it still runs there is what that node knows.
+            self.reconcile(&record.destination).await;
             return Err(refused(&reason, "it was not recalled; it runs on where it is"));
         }
         Ok(())

@@ -4,7 +4,8 @@
 use crate::head::{Head, fault};
 use grid_os::peer::Peer;
 use grid_types::OffloadId;
-use grid_types::api::{ApiError, OffloadView};
+use grid_types::api::{ApiError, BoostView, OffloadView};
+use grid_types::boost::BoostState;
 use grid_types::event::{Actor, Event, EventRecord};
 use grid_types::exit::FaultClass;
 use grid_types::plan::Plan;
@@ -59,6 +60,14 @@ impl Reader {
     pub(crate) fn offloads(self, mut views: Vec<OffloadView>) -> Vec<OffloadView> {
         views.retain(|v| self.sees(v.record.uid));
         views
+    }
+
+    /// A boost without the processes of others that keep it.
+    pub(crate) fn boost(self, mut view: BoostView) -> BoostView {
+        if let (Reader::Own(_), BoostState::Overdue { detail }) = (self, &mut view.boost.state) {
+            "some of what lives in it stays; each owner sees theirs".clone_into(detail);
+        }
+        view
     }
 
     /// There is something of the reader's in it.

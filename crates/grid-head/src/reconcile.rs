@@ -87,18 +87,29 @@ impl Head {
         }
     }
 
-    /// A word of an agent's can get lost. What is under way since the last look is asked about.
+    /// A word of an agent's can get lost. What is under way since the last look is asked about; what is away, now and
+    /// then.
     pub(crate) async fn keep_asking(self) {
         let mut before = BTreeSet::new();
-        loop {
+        for look in 1u32.. {
             tokio::time::sleep(ASK_AFTER).await;
             let now = self.under_way();
-            let nodes: BTreeSet<NodeName> = now.intersection(&before).map(|(_, node)| node.clone()).collect();
+            let mut nodes: BTreeSet<NodeName> = now.intersection(&before).map(|(_, node)| node.clone()).collect();
+            if look.is_multiple_of(10) {
+                nodes.extend(self.hosts());
+            }
             for node in &nodes {
                 self.reconcile(node).await;
             }
             before = now;
         }
+    }
+
+    /// Nodes where something is away.
+    fn hosts(&self) -> BTreeSet<NodeName> {
+        let inner = self.inner.borrow();
+        let away = inner.state.offloads.values().filter(|o| o.phase == OffloadPhase::Away);
+        away.map(|o| o.destination.clone()).collect()
     }
 
     /// Attempts whose outcome is not known yet, and who knows it.

@@ -233,11 +233,11 @@ impl Call {
     }
 
     async fn boosts(&self, parts: &[&str], get: bool) -> Response<Body> {
-        let h = &self.head;
+        let (h, reader) = (&self.head, self.asker.reader());
         match parts {
-            [] if get => respond(&Ok(h.boost_views())),
+            [] if get => respond(&Ok(h.boost_views().into_iter().map(|b| reader.boost(b)).collect::<Vec<_>>())),
             [] => respond(&self.request_boost().await),
-            [id] if get => respond(&h.boost_id(id).and_then(|id| h.boost(&id)).map(|b| h.view_of(&b))),
+            [id] if get => respond(&h.boost_id(id).and_then(|id| h.boost(&id)).map(|b| reader.boost(h.view_of(&b)))),
             [id, verb] => {
                 let done = async {
                     self.may_boost("change boosts")?;
@@ -248,7 +248,7 @@ impl Call {
                         _ => Err(fault(FaultClass::NotFound, "no such call")),
                     }
                 };
-                respond(&done.await)
+                respond(&done.await.map(|view| reader.boost(view)))
             }
             _ => respond(&Err::<(), _>(fault(FaultClass::NotFound, "no such call"))),
         }

@@ -85,7 +85,8 @@ impl Head {
     /// What this reader sees of everything.
     pub(crate) fn status(&self, reader: Reader) -> Status {
         let live = |v: &BoostView| v.boost.state.holds_capacity();
-        let boosts: Vec<BoostView> = self.boost_views().into_iter().filter(live).collect();
+        let boosts = self.boost_views().into_iter().filter(live).map(|b| reader.boost(b));
+        let boosts: Vec<BoostView> = boosts.collect();
         let mut away = reader.offloads(self.offload_views());
         away.retain(|o| o.record.phase.is_guest());
         let nodes = self.node_views();

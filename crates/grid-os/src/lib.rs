@@ -1,5 +1,6 @@
 //! The kernel and CRIU: procfs, PSI, cgroups, namespaces, NVML. The only home of `unsafe`.
 
+pub mod access;
 pub mod ballast;
 pub mod cgroup;
 pub mod clock;

@@ -16,28 +16,35 @@ pub struct Kept {
     pub capability: Capability,
     /// What needs it.
     pub why: &'static str,
+    /// Nothing moves without it; else something is lost on the way, or some processes do not move.
+    pub needed: bool,
 }
 
 const fn kept(capability: Capability, why: &'static str) -> Kept {
-    Kept { capability, why }
+    Kept { capability, why, needed: true }
 }
 
-/// What an agent keeps, and CRIU with it.
-pub const AGENT: [Kept; 14] = [
-    kept(Capability::CAP_SYS_ADMIN, "make and join namespaces, mount a tree's /proc, CRIU's dump and restore"),
-    kept(Capability::CAP_SYS_PTRACE, "CRIU stops and reads the processes that move; the gate reads what arrived"),
-    kept(Capability::CAP_CHECKPOINT_RESTORE, "restored processes get their numbers back; dumping as the owner"),
+const fn helpful(capability: Capability, why: &'static str) -> Kept {
+    Kept { capability, why, needed: false }
+}
+
+/// What an agent keeps. CRIU has fewer: it runs as the owner of what moves ([`crate::spawn::RESTORE_CAPS`]).
+pub const AGENT: [Kept; 12] = [
+    kept(Capability::CAP_SYS_ADMIN, "make and join namespaces, mount a tree's /proc"),
+    kept(Capability::CAP_SYS_PTRACE, "read the processes that move, and what arrived; handed to CRIU"),
+    kept(Capability::CAP_CHECKPOINT_RESTORE, "processes get their numbers back; handed to CRIU"),
+    kept(Capability::CAP_SETPCAP, "CRIU trims what a restored process can have; giving up the rest of root's"),
     kept(Capability::CAP_SYS_CHROOT, "join the mount namespace of a tree (setns(2) asks for it)"),
     kept(Capability::CAP_SYS_TIME, "offsets of a tree's time namespace: its monotonic clock goes on"),
-    kept(Capability::CAP_SYS_RESOURCE, "limits of a process that are above the agent's own, and dumping as root"),
-    kept(Capability::CAP_SYS_NICE, "a nice value or scheduling class that only root can give"),
-    kept(Capability::CAP_NET_ADMIN, "sizes of socket buffers above the system's limit (SO_SNDBUFFORCE)"),
-    kept(Capability::CAP_SETUID, "become the owner for a dump; give a restored process its owner"),
+    kept(Capability::CAP_SETUID, "CRIU runs as the owner of what moves"),
     kept(Capability::CAP_SETGID, "the same for groups"),
-    kept(Capability::CAP_SETPCAP, "restored processes hold no more capabilities than they held; dropping these"),
     kept(Capability::CAP_KILL, "end, stop and signal processes of other users"),
-    kept(Capability::CAP_CHOWN, "images belong to the owner who dumps; files of a restored process to its owner"),
-    kept(Capability::CAP_DAC_OVERRIDE, "open the files that a restored process had open, whoever may read them"),
+    kept(Capability::CAP_CHOWN, "the daemon's socket and a dump's images belong to their users"),
+    kept(
+        Capability::CAP_DAC_OVERRIDE,
+        "list descriptors of other users, tidy up images, hold a tree in its owner's cgroup",
+    ),
+    helpful(Capability::CAP_SYS_RESOURCE, "dumping as root, where the owner may not start CRIU: reading its limits"),
 ];
 
 /// What pid 1 of a moved tree keeps once its namespaces are made.
@@ -159,6 +166,12 @@ pub fn names(set: u64) -> Vec<String> {
     let known: std::collections::HashMap<u8, Capability> = caps::all().into_iter().map(|c| (c.index(), c)).collect();
     let name = |bit: u8| known.get(&bit).map_or_else(|| format!("CAP_{bit}"), ToString::to_string);
     (0..64).filter(|bit| set & (1 << bit) != 0).map(name).collect()
+}
+
+/// Every capability that this kernel knows.
+pub fn all_capabilities() -> u64 {
+    let last = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").ok().and_then(|t| t.trim().parse::<u32>().ok());
+    u64::MAX >> 63u32.saturating_sub(last.unwrap_or(40))
 }
 
 /// The set of a list.

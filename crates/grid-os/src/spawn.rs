@@ -1,17 +1,20 @@
-//! Starting a program in a place: control groups, namespaces, an owner's identity with two capabilities, and only
+//! Starting a program in a place: control groups, namespaces, an owner's identity with few capabilities, and only
 //! the descriptors it should have.
 //!
 //! The only home of `fork` in grid. What runs between fork and exec is async-signal-safe: raw system calls on data
 //! that was prepared before.
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
 /// `CAP_SYS_PTRACE` and `CAP_CHECKPOINT_RESTORE`: all that a dump as the owner needs.
-const DUMP_CAPS: [u32; 2] = [19, 40];
+pub const DUMP_CAPS: &[u32] = &[19, 40];
+/// With these a restore as the owner works, too. `CAP_SETPCAP` trims the bounding set (CRIU trims it anew, also where
+/// it is trimmed already); it cannot add a capability to what is permitted.
+pub const RESTORE_CAPS: &[u32] = &[8, 19, 40];
 
 /// Who the program runs as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,14 +34,41 @@ pub struct Place<'a> {
     pub join: Option<(BorrowedFd<'a>, i32)>,
     /// Make these namespaces anew (`CLONE_NEW*` bits).
     pub unshare: i32,
-    /// Become this owner and keep only the two capabilities of a dump.
-    pub dump_as: Option<Owner>,
+    /// Become this owner and keep only `capabilities`.
+    pub become_owner: Option<Owner>,
+    /// Supplementary groups of the owner that is become.
+    pub groups: Vec<u32>,
+    /// Capabilities that the owner keeps, also over an exec.
+    pub capabilities: &'static [u32],
+    /// Live in a time namespace of one's own with these offsets.
+    pub clocks: Option<Clocks>,
+    /// The kernel's killer may choose it as any other, also where this process is kept from that.
+    pub killable: bool,
+    /// Working directory, entered while still root and within the namespaces that were joined.
+    pub cwd: Option<PathBuf>,
     /// Lead a new session.
     pub new_session: bool,
     /// Descriptors that the program inherits, each under the number it is given.
     pub inherit: Vec<(BorrowedFd<'a>, RawFd)>,
     /// Standard input, output and error; none = `/dev/null`.
     pub stdio: [Option<BorrowedFd<'a>>; 3],
+}
+
+/// Offsets of a time namespace against this one, seconds and nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clocks {
+    /// Of `CLOCK_MONOTONIC`.
+    pub monotonic: (i64, u32),
+    /// Of `CLOCK_BOOTTIME`.
+    pub boottime: (i64, u32),
+}
+
+impl Clocks {
+    /// As `/proc/PID/timens_offsets` takes them.
+    fn text(self) -> String {
+        let ((ms, mn), (bs, bn)) = (self.monotonic, self.boottime);
+        format!("monotonic {ms} {mn}\nboottime {bs} {bn}\n")
+    }
 }
 
 #[repr(C)]
@@ -60,6 +90,8 @@ struct Prepared {
     argv: Vec<CString>,
     envp: Vec<CString>,
     procs: Vec<CString>,
+    clocks: Option<CString>,
+    cwd: Option<CString>,
     null: OwnedFd,
     report: OwnedFd,
 }
@@ -97,6 +129,8 @@ pub fn spawn(argv: &[String], env: &[(String, String)], place: &Place<'_>) -> io
         argv: argv.iter().map(|a| c(a)).collect::<io::Result<_>>()?,
         envp: env.iter().map(|(k, v)| c(&format!("{k}={v}"))).collect::<io::Result<_>>()?,
         procs: place.cgroup_procs.iter().map(|p| c(&p.to_string_lossy())).collect::<io::Result<_>>()?,
+        clocks: place.clocks.map(|clocks| c(&clocks.text())).transpose()?,
+        cwd: place.cwd.as_ref().map(|cwd| c(&cwd.to_string_lossy())).transpose()?,
         null,
         report: report_tx,
     };
@@ -183,7 +217,17 @@ enum Never {}
 
 fn child_steps(place: &Place<'_>, prepared: &Prepared) -> Result<Never, i32> {
     for file in &prepared.procs {
-        join_cgroup(file)?;
+        write_word(file, c"0")?;
+    }
+    // Before another mount namespace is joined: its /proc does not know us.
+    if let Some(offsets) = &prepared.clocks {
+        // SAFETY: plain system call.
+        check(unsafe { libc::unshare(libc::CLONE_NEWTIME) }.into())?;
+        write_word(c"/proc/self/timens_offsets", offsets)?;
+    }
+    if place.killable {
+        // Where it is not protected there is nothing to take back.
+        let _ = write_word(c"/proc/self/oom_score_adj", c"0");
     }
     let mut new_pid_namespace = place.unshare & libc::CLONE_NEWPID != 0;
     if let Some((pidfd, namespaces)) = &place.join {
@@ -212,18 +256,23 @@ fn child_steps(place: &Place<'_>, prepared: &Prepared) -> Result<Never, i32> {
         check(unsafe { libc::setsid() }.into())?;
     }
     descriptors(place, prepared)?;
-    if let Some(owner) = place.dump_as {
-        become_owner(owner)?;
+    if let Some(cwd) = &prepared.cwd {
+        // SAFETY: plain system call on a prepared string.
+        check(unsafe { libc::chdir(cwd.as_ptr()) }.into())?;
+    }
+    if let Some(owner) = place.become_owner {
+        become_owner(owner, &place.groups, place.capabilities)?;
     }
     reset_signals();
     exec(prepared)
 }
 
-fn join_cgroup(file: &CString) -> Result<(), i32> {
-    // SAFETY: opens, writes "0" (oneself) to and closes a file named by a prepared string.
+/// One write to a file of the kernel's; `0` to a `cgroup.procs` means oneself.
+fn write_word(file: &CStr, word: &CStr) -> Result<(), i32> {
+    // SAFETY: opens, writes to and closes a file; both strings were prepared.
     unsafe {
         let fd = check(libc::open(file.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC).into())? as i32;
-        let written = check(libc::write(fd, c"0".as_ptr().cast(), 1) as libc::c_long);
+        let written = check(libc::write(fd, word.as_ptr().cast(), word.count_bytes()) as libc::c_long);
         libc::close(fd);
         written.map(|_| ())
     }
@@ -255,16 +304,16 @@ fn descriptors(place: &Place<'_>, prepared: &Prepared) -> Result<(), i32> {
     Ok(())
 }
 
-fn become_owner(owner: Owner) -> Result<(), i32> {
+fn become_owner(owner: Owner, groups: &[u32], capabilities: &[u32]) -> Result<(), i32> {
     // SAFETY: plain system calls that change only this process's credentials.
     unsafe {
         check(libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0).into())?;
-        check(libc::setgroups(0, std::ptr::null()).into())?;
+        check(libc::setgroups(groups.len(), groups.as_ptr()).into())?;
         check(libc::setresgid(owner.gid, owner.gid, owner.gid).into())?;
         check(libc::setresuid(owner.uid, owner.uid, owner.uid).into())?;
         let header = CapHeader { version: 0x2008_0522, pid: 0 };
         let mut data = [CapData { effective: 0, permitted: 0, inheritable: 0 }; 2];
-        for cap in DUMP_CAPS {
+        for cap in capabilities {
             let word = &mut data[(cap / 32) as usize];
             let bit = 1u32 << (cap % 32);
             word.effective |= bit;
@@ -272,8 +321,8 @@ fn become_owner(owner: Owner) -> Result<(), i32> {
             word.inheritable |= bit;
         }
         check(libc::syscall(libc::SYS_capset, &header, data.as_ptr()))?;
-        for cap in DUMP_CAPS {
-            check(libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, cap as libc::c_ulong, 0, 0).into())?;
+        for cap in capabilities {
+            check(libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, *cap as libc::c_ulong, 0, 0).into())?;
         }
     }
     Ok(())
@@ -306,6 +355,19 @@ fn exec(prepared: &Prepared) -> Result<Never, i32> {
     // SAFETY: NUL-terminated arrays of NUL-terminated strings that outlive the call.
     unsafe { libc::execve(argv[0], argv.as_ptr(), envp.as_ptr()) };
     Err(check(-1).err().unwrap_or(libc::ENOEXEC))
+}
+
+/// Hard resource limits of this process, in the kernel's order (`RLIMIT_CPU` = 0): nobody that it starts has higher ones.
+pub fn hard_limits() -> Vec<u64> {
+    /// `RLIM_NLIMITS`.
+    const COUNT: libc::c_int = 16;
+    let one = |number: libc::c_int| {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: fills a live local.
+        let result = unsafe { libc::getrlimit(number as _, &raw mut limit) };
+        if result == 0 { limit.rlim_max } else { 0 }
+    };
+    (0..COUNT).map(one).collect()
 }
 
 #[cfg(test)]

@@ -64,11 +64,11 @@ const LIFELINE: i32 = 4;
 
 /// The body of pid 1. Says it is ready by one byte on descriptor 3, then reaps until the root has ended and nothing
 /// is left of the tree. An agent that dies before it named a root lets go of the lifeline (descriptor 4): then there is
-/// nothing to wait for, and everything in the namespace ends.
+/// nothing to wait for, and everything in the namespace ends. On the mounts of a `guest` nobody becomes another user.
 ///
 /// # Errors
 /// What failed while the namespace was set up; afterwards it does not fail.
-pub fn run(dir: &TreeDir) -> io::Result<()> {
+pub fn run(dir: &TreeDir, guest: bool) -> io::Result<()> {
     let mut waited = SigSet::empty();
     waited.add(Signal::SIGCHLD);
     waited.add(Signal::SIGTERM);
@@ -79,6 +79,9 @@ pub fn run(dir: &TreeDir) -> io::Result<()> {
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     let hardened = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "/proc", Some("proc"), hardened, none)?;
+    if guest {
+        without_set_id()?;
+    }
     keep_low_numbers_free()?;
     let ready = fs::OpenOptions::new().write(true).open("/proc/self/fd/3")?;
     (&ready).write_all(b"r")?;
@@ -87,6 +90,24 @@ pub fn run(dir: &TreeDir) -> io::Result<()> {
     watch_lifeline()?;
     crate::rights::keep_only(&crate::rights::TREE_INIT)?;
     reap(dir, &waited)
+}
+
+/// On a lender a guest stays who it is: no set-user-id program and no file capability counts on its mounts.
+#[allow(unsafe_code)]
+fn without_set_id() -> io::Result<()> {
+    let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_NOSUID, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    // SAFETY: plain system call on a live local of the size that is named.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            c"/".as_ptr(),
+            libc::AT_RECURSIVE,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn keep_low_numbers_free() -> io::Result<()> {

@@ -5,11 +5,13 @@
 //! | --- | --- |
 //! | [`cluster`] | a real cluster for one test, its programs, and its end |
 //! | [`procs`] | starting a program as an ordinary user's detached process; waiting for its report, its end |
+//! | [`images`] | CRIU's images, edited into hostile ones |
 //! | [`leaks`] | what grid may leave on a machine (cgroups, network, mounts, processes), compared before and after |
 //! | [`criu`] | whether CRIU works here, and the `SKIPPED: ...` line where it does not |
 //! | [`local`] | the embedded cluster, driven by the `grid` program as a person drives it |
 //! | [`cost`] | what processes cost: memory and CPU time, sampled |
 //! | [`demo`], [`mod@bench`] | `make demo`, and the measurements of `make bench` |
+//! | [`coverage`] | the programs of `tests/coverage.toml`: run, moved or refused, checked, and shown as a table |
 //! | [`scratch`] | temporary folders that an unprivileged program can reach |
 //! | [`report`] | the report files that the programs write and that tests read |
 //! | [`gaps`], [`pattern`], [`args`], [`clock`], [`raw`] | the insides of the programs in `src/bin` |
@@ -21,9 +23,11 @@ pub mod bench;
 pub mod clock;
 pub mod cluster;
 pub mod cost;
+pub mod coverage;
 pub mod criu;
 pub mod demo;
 pub mod gaps;
+pub mod images;
 pub mod leaks;
 pub mod local;
 pub mod pattern;

@@ -48,8 +48,14 @@ impl Detached {
         // setsid --fork ends at once, so that init (or the nearest subreaper) is the parent.
         command.args(["--fork", "sh", "-c", LAUNCHER, "sh"]);
         command.arg(program).args(args).current_dir(dir).stdin(Stdio::null());
-        command.stdout(std::fs::File::create(dir.join("stdout"))?);
-        command.stderr(std::fs::File::create(dir.join("stderr"))?);
+        for name in ["stdout", "stderr"] {
+            let file = std::fs::File::create(dir.join(name))?;
+            // The program's own, as where its user's shell opened it: CRIU opens it anew as that user.
+            if nix::unistd::geteuid().is_root() {
+                std::os::unix::fs::fchown(&file, Some(user), Some(user))?;
+            }
+            let _ = if name == "stdout" { command.stdout(file) } else { command.stderr(file) };
+        }
         if nix::unistd::geteuid().is_root() {
             command.uid(user).gid(user);
         }

@@ -8,20 +8,24 @@
 
 mod faults;
 
-use faults::{Damage, Reach, Stage, reach};
+use faults::{Damage, Reach, Stage, Way, reach};
 use grid_types::fault::FaultPoint;
 
 const BOOST: &str = "--cpu 1 --memory 1GiB --duration 30m";
 
 /// Every step that is reached in this way, with this damage, one after the other on one cluster.
 fn try_all(damage: Damage, ways: &[Reach]) {
-    let Some(stage) = Stage::set(BOOST) else { return };
+    try_on(Way::Out, damage, ways);
+}
+
+fn try_on(way: Way, damage: Damage, ways: &[Reach]) {
+    let Some(stage) = Stage::set(BOOST, way) else { return };
     let mut tried = 0;
     for point in FaultPoint::ALL.iter().filter(|p| ways.contains(&reach(**p))) {
         stage.play(*point, reach(*point), damage);
         tried += 1;
     }
-    println!("faults: {tried} tried and survived: {damage:?}");
+    println!("faults: {tried} tried and survived: {damage:?} {way:?}");
 }
 
 const MOVE: &[Reach] = &[Reach::Move];
@@ -82,4 +86,37 @@ fn the_destination_s_agent_is_killed_at_each_step_aside() {
 #[test]
 fn both_agents_and_the_daemon_are_killed_at_each_step() {
     try_all(Damage::KillAll, &[MOVE, ASIDE].concat());
+}
+
+#[test]
+fn each_step_of_the_way_home_fails() {
+    try_on(Way::Home, Damage::Fail, MOVE);
+}
+
+#[test]
+fn the_lender_s_agent_is_killed_at_each_step_of_the_way_home() {
+    try_on(Way::Home, Damage::KillSource, MOVE);
+}
+
+#[test]
+fn the_agent_at_home_is_killed_at_each_step_of_the_way_home() {
+    try_on(Way::Home, Damage::KillDestination, MOVE);
+}
+
+#[test]
+#[ignore = "minutes: make test-long"]
+fn the_worker_is_killed_at_each_step_of_the_way_home() {
+    try_on(Way::Home, Damage::KillWorker, MOVE);
+}
+
+#[test]
+#[ignore = "minutes: make test-long"]
+fn the_link_is_cut_at_each_step_of_the_way_home() {
+    try_on(Way::Home, Damage::CutLink, MOVE);
+}
+
+#[test]
+#[ignore = "minutes: make test-long"]
+fn the_worker_sleeps_past_every_deadline_at_each_step_of_the_way_home() {
+    try_on(Way::Home, Damage::Sleep, MOVE);
 }

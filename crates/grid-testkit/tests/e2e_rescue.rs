@@ -7,7 +7,7 @@ use grid_testkit::cluster::{Cluster, Guest, undisturbed};
 use grid_types::event::OffloadPhase;
 use grid_types::fault::{Effect, FaultPoint};
 
-const PROGRAM: &str = "--memory 64MiB --steps 6000";
+const PROGRAM: &str = "--memory 64MiB --steps 12000";
 /// Its dump takes long enough to be hit in the middle.
 const LARGE: &str = "--memory 768MiB --steps 14000";
 const BOOST: &str = "--cpu 1 --memory 3GiB --duration 10m";
@@ -117,7 +117,8 @@ fn what_was_committed_stays_held_until_a_person_accepts_repeated_work() {
 fn what_was_committed_is_decided_by_the_agents_when_they_are_back() {
     let Some(mut cluster) = Cluster::faulty(CONFIG) else { return };
     let (guest, id) = committed(&mut cluster);
-    assert_eq!(rescue(&cluster, &[]).0, HELD);
+    let (code, held) = rescue(&cluster, &[]);
+    assert_eq!(code, HELD, "{held:?}");
     cluster.up_again(&["--config", &config(&cluster)]);
     // The worker was killed with the staged copy: its ledger proves that it never ran.
     cluster.wait_phase(&id, OffloadPhase::Failed);

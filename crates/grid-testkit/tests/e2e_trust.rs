@@ -16,8 +16,8 @@ use std::process::Command;
 /// Two people and a group without names on this machine; the group may boost, and stop.
 const BOB: u32 = 65533;
 const BOOSTERS: u32 = 64243;
-const SMALL: &str = "--memory 16MiB --steps 9000";
-const LARGE: &str = "--memory 768MiB --steps 9000";
+const SMALL: &str = "--memory 16MiB --steps 16000";
+const LARGE: &str = "--memory 768MiB --steps 16000";
 
 const CONFIG: &str = "
 name: trust

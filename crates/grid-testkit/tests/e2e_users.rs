@@ -11,6 +11,8 @@ use grid_types::event::{Actor, Event, ExitStatus, OffloadPhase};
 use grid_types::exit::FaultClass;
 use grid_types::reason::ReasonCode;
 use grid_types::wire::{Hello, PROTOCOL, Welcome};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::os::unix::fs::{MetadataExt, lchown};
 use std::process::Command;
 
@@ -73,7 +75,7 @@ fn the_daemon_has_no_right_of_roots_and_what_it_needs_is_its_own() {
         assert_eq!(owner(&cluster, secret), (0, 0, 0o600), "{secret}");
     }
     let hub: serde_json::Value = serde_json::from_str(&read(&cluster, "conf/hub.json")).unwrap();
-    let token = hub["token"].as_str().unwrap();
+    let token = hub["role"]["Hub"]["tokens"]["gpu1"].as_str().unwrap();
     assert!(token.len() >= 32 && !read(&cluster, "conf/head.json").contains(token));
     let environment = std::fs::read(format!("/proc/{first}/environ")).unwrap();
     assert!(environment.starts_with(b"PATH=") && environment.split(|b| *b == 0).count() == 2, "nothing of root's");
@@ -107,6 +109,25 @@ fn agents_hold_no_more_than_their_table_says_and_a_trees_pid_1_less() {
     let node_init = Rights::of(cluster.node_pid("gpu1")).unwrap();
     assert_eq!((node_init.permitted, node_init.handed_on, node_init.bounding & !allowed), (0, 0, 0));
 
+    // `doctor` says the same, to anybody.
+    let said = cluster.grid_as(BOB, &[], &["-o", "json", "doctor"]);
+    let found: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    let told: Vec<(&str, usize, bool)> = found["ok"]["running"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{said:?}"))
+        .iter()
+        .map(|r| (r["program"].as_str().unwrap(), r["keeps"].as_array().unwrap().len(), r["for_good"] == true))
+        .collect();
+    let held = |node: &str| names(Rights::of(cluster.agent_pid(node)).unwrap().permitted).len();
+    for program in [
+        ("the head's daemon", 0, true),
+        ("agent of the head", held("head"), true),
+        ("agent of gpu1", held("gpu1"), true),
+        ("pid 1 of gpu1", 0, false),
+    ] {
+        assert!(told.contains(&program), "{program:?}: {told:?}");
+    }
+
     let guest = Guest::reporting(&cluster, "prover", "--memory 16MiB --steps 4000");
     cluster.boost("--cpu 1 --memory 1GiB --duration 2m");
     cluster.move_out(guest.pid());
@@ -115,6 +136,47 @@ fn agents_hold_no_more_than_their_table_says_and_a_trees_pid_1_less() {
     let init = Rights::of(inits[0]).unwrap();
     assert_eq!((init.permitted | init.bounding | init.handed_on) & !set_of(&TREE_INIT), 0, "{init:?}");
     assert_eq!(guest.wait_done().digest, undisturbed("--memory 16MiB --steps 4000").digest);
+}
+
+/// A file that was deleted is made again with its mode, though the agent has given up most of root's rights.
+#[test]
+fn a_deleted_private_file_goes_along_and_what_came_home_has_a_smaller_bounding_set() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let guest = Guest::python(
+        &cluster,
+        "
+import os, time
+kept = open('kept', 'w+')
+os.fchmod(kept.fileno(), 0o600)
+kept.write('as it was')
+kept.flush()
+os.unlink('kept')
+count = 0
+while True:
+    count += 1
+    kept.seek(0)
+    mode = oct(os.fstat(kept.fileno()).st_mode & 0o777)
+    with open('says.new', 'w') as says: says.write(f'{count} {mode} {kept.read()}')
+    os.rename('says.new', 'says')
+    time.sleep(0.01)",
+    );
+    let count = |text: &str| text.split(' ').next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+    let says = || {
+        let now = count(&guest.read("says"));
+        let text = guest.wait_text("says", |text| count(text) > now + 3);
+        text.split_once(' ').unwrap().1.to_owned()
+    };
+    assert_eq!(says(), "0o600 as it was");
+    cluster.boost("--cpu 1 --memory 1GiB --duration 2m");
+    let moved = cluster.move_out(guest.pid());
+    assert_eq!(says(), "0o600 as it was");
+    let home = cluster.bring_home(moved.record.id.as_str());
+    assert_eq!(says(), "0o600 as it was");
+    // It came home without what no agent has: no program that it starts can have that again.
+    let rights = Rights::of(home.record.home_pid.unwrap()).unwrap();
+    assert_eq!((rights.uid, rights.permitted, rights.bounding & !set_of(&AGENT)), (ALICE, 0, 0));
+    kill(Pid::from_raw(home.record.home_pid.unwrap()), Signal::SIGKILL).unwrap();
+    cluster.wait_phase(moved.record.id.as_str(), OffloadPhase::Home);
 }
 
 fn is_tree_init(cluster: &Cluster, pid: i32) -> bool {
@@ -286,6 +348,29 @@ fn two_peoples_moves_at_once_do_not_see_each_other() {
         let id = cluster.offloads().into_iter().find(|o| o.record.uid == person.uid).unwrap().record.id;
         assert_eq!(cluster.wait_phase(id.as_str(), OffloadPhase::Ended).record.exit, Some(ExitStatus::Code(0)));
     }
+}
+
+/// What keeps a boost is its owner's to see: anybody sees the boost, and that something keeps it.
+#[test]
+fn a_boost_that_anothers_process_keeps_names_no_process() {
+    let Some(cluster) = Cluster::configured(CONFIG) else { return };
+    let boost = cluster.boost("--cpu 1 --memory 1GiB --duration 5m --at-end stay").boost.id.to_string();
+    let alice = Person::of(&cluster, ALICE, "alices-own");
+    cluster.move_out(alice.guest.pid());
+    let said = cluster.grid(&["boost", "release", &boost]);
+    cluster.wait("the boost to be overdue", || {
+        let status = cluster.status().map_err(|e| e.to_string())?;
+        let told = status.warnings.iter().any(|w| w.contains("overdue") && w.contains("alices-own"));
+        if told { Ok(()) } else { Err(format!("{said:?} {:?}", status.warnings)) }
+    });
+    for words in [["status"].as_slice(), &["boost", "list"], &["boost", "show", &boost], &["events"]] {
+        for form in ["human", "json"] {
+            let said = cluster.grid_as(BOB, &[], &[&["-o", form], words].concat());
+            assert!(said.code == 0 && said.out.contains(&boost), "{words:?}: {said:?}");
+            assert!(!said.out.contains("alices-own") && !said.err.contains("alices-own"), "{words:?}: {said:?}");
+        }
+    }
+    assert_eq!(alice.guest.wait_done().digest, undisturbed(ARGS).digest);
 }
 
 #[test]

@@ -74,6 +74,9 @@ pub struct NodeFacts {
     pub gpus: Gpus,
 }
 
+/// A file without a name may occupy so much: its content travels among the small images, in memory.
+pub const UNNAMED_FILE_LIMIT: Bytes = Bytes(16 << 20);
+
 /// What a file descriptor refers to, by kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -259,16 +262,25 @@ pub struct ProcDeep {
     pub tracer: i32,
     /// Seccomp mode: 0 none, 1 strict, 2 filter.
     pub seccomp: u32,
+    /// Its owner may not look into it: it made itself so, or its executable cannot be read.
+    #[serde(default)]
+    pub closed: bool,
     /// Effective capabilities, bits.
     pub cap_eff: u64,
+    /// Permitted capabilities, bits: those it could take at any time. Ambient ones are among them.
+    #[serde(default)]
+    pub cap_prm: u64,
     /// Owner uids: real, effective, saved, file system.
     pub uids: [u32; 4],
+    /// Owner gids: real, effective, saved, file system.
+    #[serde(default)]
+    pub gids: [u32; 4],
     /// `oom_score_adj`.
     pub oom_score_adj: i32,
     /// It holds POSIX, OFD or flock locks (inode numbers from `/proc/locks`).
     pub locks: Vec<u64>,
     /// `ManagedOOMPreference=` of its unit: `avoid` or `omit`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_preference: Option<String>,
     /// Its cgroup is frozen.
     pub frozen: bool,
@@ -276,6 +288,9 @@ pub struct ProcDeep {
     pub odd_maps: Vec<String>,
     /// Names of shared libraries and files mapped, for classification (`libcudart.so`, `libtorch.so`).
     pub mapped_files: Vec<String>,
+    /// Files without a name that it holds open or maps, and what they occupy: their content travels with the process.
+    #[serde(default)]
+    pub unnamed_files: Vec<(String, Bytes)>,
     /// Shared anonymous mappings: `(device:inode, bytes)` of shmem objects that it maps shared.
     pub shared_maps: Vec<(String, Bytes)>,
     /// Uses huge pages (`MAP_HUGETLB`).

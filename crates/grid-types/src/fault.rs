@@ -43,7 +43,7 @@ fault_points! {
     SourcePersistRunning Source "persist-running" "writes down that the attempt is known";
     SendStage Source "send-stage" "asks the destination to stage";
     DestinationPersistEmpty Destination "persist-empty" "writes down that it was asked";
-    OpenStream Destination "open-stream" "opens the connection for memory, where it is the one that dials";
+    OpenStream Destination "open-stream" "opens the connection for memory (a lender dials, in both directions)";
     MakeTree Destination "make-tree" "makes the tree's namespaces, groups and pid 1";
     MakeRoom Destination "make-room" "takes the memory into which the pages go";
     SayReady Destination "say-ready" "says that it can receive";
@@ -57,6 +57,7 @@ fault_points! {
     ReceiveManifest Destination "receive-manifest" "hears what was frozen";
     SendImages Source "send-images" "sends the small images";
     ReceiveImages Destination "receive-images" "takes the small images";
+    InspectImages Destination "inspect-images" "inspects the images before CRIU reads them";
     PersistFrozen Source "persist-frozen" "writes down that the tree is frozen";
     StartRestore Destination "start-restore" "starts CRIU, which restores the tree";
     FreezeStaged Destination "freeze-staged" "freezes the restored tree before CRIU lets go of it";

@@ -9,6 +9,7 @@ pub mod event;
 pub mod exit;
 pub mod facts;
 pub mod fault;
+pub mod gate;
 pub mod handover;
 pub mod ids;
 pub mod plan;

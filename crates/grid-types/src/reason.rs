@@ -38,6 +38,10 @@ reason_codes! {
     Lock "E-LOCK" "it holds a file lock, which blocks its restore while the source holds it" "wait until it is released";
     Ns "E-NS" "it lives in namespaces of its own (a container or a sandbox)" "move it by its container's tools";
     Fd "E-FD" "a descriptor of a kind that CRIU cannot save" "close it";
+    Watch "E-WATCH" "it watches files by inotify, which cannot be saved with its owner's rights" "let it poll for changes (CHOKIDAR_USEPOLLING=1, tail ---disable-inotify), or stop the watching";
+    Seccomp "E-SECCOMP" "it runs under a seccomp filter, which cannot be lifted for the dump with its owner's rights" "start it without its sandbox";
+    Closed "E-CLOSED" "its owner may not look into it, so it cannot be dumped with its owner's rights" "none; it guards secrets, or its executable cannot be read";
+    Session "E-SESSION" "the leader of a member's session has ended, and nobody can put the member back into it" "wait until that member has ended";
     Map "E-MAP" "a mapping that CRIU cannot save" "none; run it where it can stay";
     Hugetlb "E-HUGETLB" "it maps huge pages" "start it without huge pages";
     Shm "E-SHM" "it shares memory with a process that stays" "move the whole group as one tree";
@@ -77,7 +81,7 @@ reason_codes! {
     Frozen10 "E-MAXFROZEN" "the predicted freeze is longer than max_frozen" "raise max_frozen, or free memory in the process";
     Disk "E-DISK" "the disk with grid's own state is full: how a move ends could not be written down" "free some space where grid keeps its state (grid doctor names it)";
     Criu "E-CRIU" "CRIU refused or failed" "grid doctor";
-    Gate "E-GATE" "the lender's gate refused the staged tree" "see the reason; nothing ran";
+    Gate "E-GATE" "the lender's gate refused the tree, or would" "see the reason; nothing ran there";
     Stop "E-STOP" "grid is stopped: nothing is frozen, and what was not past its commit was thawed" "lift it: grid stop --lift";
     Cancelled "E-CANCELLED" "it was cancelled before the commit" "none; it runs at home";
     Link "E-LINK" "the link to the other node was lost" "grid node list";

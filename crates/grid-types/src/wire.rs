@@ -13,7 +13,7 @@ use crate::units::{Bytes, Millis, Resources};
 use serde::{Deserialize, Serialize};
 
 /// Raised when a frame changes its meaning; both ends must speak the same.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// No frame is longer.
 pub const MAX_FRAME: usize = 64 << 20;
 
@@ -25,7 +25,7 @@ pub enum Hello {
     Agent {
         /// [`PROTOCOL`].
         protocol: u32,
-        /// The cluster's secret.
+        /// The node's secret.
         token: String,
         /// Which node.
         node: NodeName,
@@ -41,7 +41,7 @@ pub enum Hello {
     Data {
         /// [`PROTOCOL`].
         protocol: u32,
-        /// The cluster's secret.
+        /// The node's secret.
         token: String,
         /// Which attempt.
         attempt: AttemptId,
@@ -320,6 +320,8 @@ pub struct Stage {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// The owner's supplementary groups, as the kernel orders them.
+    pub groups: Vec<u32>,
     /// Into this lease; none = home.
     pub lease: Option<LeaseId>,
     /// Memory that will arrive, about.
@@ -337,6 +339,8 @@ pub struct Stage {
 pub struct Manifest {
     /// Processes, those that have ended and wait for their parents not counted.
     pub processes: u32,
+    /// Their threads, in all.
+    pub threads: u32,
     /// Their executables.
     pub executables: Vec<String>,
 }

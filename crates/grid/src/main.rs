@@ -17,8 +17,8 @@ fn main() -> ExitCode {
     };
     let state = std::path::absolute(&cli.global.state).unwrap_or_else(|_| cli.global.state.clone());
     let outcome = match &cli.command {
-        Command::TreeInit { dir } => {
-            grid_os::tree_init::run(&grid_os::tree_init::TreeDir(dir.clone())).map_err(|e| internal(&e))
+        Command::TreeInit { dir, guest } => {
+            grid_os::tree_init::run(&grid_os::tree_init::TreeDir(dir.clone()), *guest).map_err(|e| internal(&e))
         }
         Command::NodeInit(args) => node_init(&args.args),
         Command::Agent(args) => agent(&args.config),
@@ -96,15 +96,16 @@ fn node_init(args: &[std::ffi::OsString]) -> Result<(), UpError> {
 }
 
 fn up_command(args: &UpArgs, state: &Path) -> Result<(), UpError> {
+    let configured = args.config.as_deref().map(config_file).transpose()?;
     let criu = criu_path::find().ok_or_else(|| UpError {
         class: FaultClass::Environment,
         message: "no CRIU was found".into(),
         hint: Some("make demo installs one, or set GRID_CRIU; see grid doctor".into()),
     })?;
     let program = std::env::current_exe().map_err(|e| internal(&e))?;
-    let mut plan = match (args.local, &args.config) {
+    let mut plan = match (args.local, configured) {
         (Some(workers), _) => Plan::local(workers, local_size(args)?, state, criu, program),
-        (None, Some(file)) => Plan::of(config_file(file)?, state, criu, program),
+        (None, Some(config)) => Plan::of(config, state, criu, program),
         (None, None) => {
             return Err(UpError { class: FaultClass::Usage, ..internal(&"say --local N or --config FILE") });
         }
@@ -147,11 +148,31 @@ fn up_command(args: &UpArgs, state: &Path) -> Result<(), UpError> {
 
 fn config_file(file: &Path) -> Result<grid_types::policy::Config, UpError> {
     let name = file.display().to_string();
+    trusted(file)?;
     let text = std::fs::read_to_string(file)
         .map_err(|e| UpError { class: FaultClass::Config, ..internal(&format!("{name}: {e}")) })?;
     grid_core::config::parse(&text)
         .map(|parsed| parsed.config)
         .map_err(|e| UpError { class: FaultClass::Config, ..internal(&e.at(&name)) })
+}
+
+/// The file names commands and says who may do what: it is of root's, or of whoever asks, and nobody else's to write.
+fn trusted(file: &Path) -> Result<(), UpError> {
+    use std::os::unix::fs::MetadataExt;
+    let config =
+        |what: String| UpError { class: FaultClass::Config, ..internal(&format!("{}: {what}", file.display())) };
+    let meta = std::fs::metadata(file).map_err(|e| config(e.to_string()))?;
+    let asks = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
+    let own = meta.uid() == 0 || meta.uid() == nix::unistd::geteuid().as_raw() || Some(meta.uid()) == asks;
+    let hint = |fix: &str| Some(format!("{fix} {}", file.display()));
+    match (own, meta.mode() & 0o002) {
+        (true, 0) => Ok(()),
+        (true, _) => Err(UpError { hint: hint("chmod o-w"), ..config("anybody may write it".into()) }),
+        (false, _) => Err(UpError {
+            hint: hint("look at it, and then: chown root"),
+            ..config(format!("it belongs to uid {}, neither root nor you", meta.uid()))
+        }),
+    }
 }
 
 fn local_size(args: &UpArgs) -> Result<LocalSize, UpError> {

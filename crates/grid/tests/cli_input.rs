@@ -111,6 +111,20 @@ fn a_configuration_that_cannot_be_read() {
 }
 
 #[test]
+fn a_configuration_that_others_may_write_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("c.yaml");
+    let name = file.to_str().unwrap();
+    std::fs::write(&file, "name: x\nnodes: [{name: h, role: head}]\n").unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o646);
+    std::fs::set_permissions(&file, open).unwrap();
+    let out = grid(&["up", "--config", name]);
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(8), "{err}");
+    assert!(err.contains("anybody may write it") && err.contains("chmod o-w"), "{err}");
+}
+
+#[test]
 fn init_never_overwrites() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("grid.yaml");

@@ -60,6 +60,30 @@ fn every_relative_link_resolves() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
+/// Each attack that the threat model names is tried by a test that is there: `FILE: NAME`, below `crates`.
+#[test]
+fn each_attack_of_the_threat_model_has_its_test() {
+    let text = std::fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
+    let rows = text.lines().filter(|l| l.starts_with("| ") && !l.starts_with("| ---") && !l.starts_with("| Attack"));
+    let (mut tried, mut missing) = (0, Vec::new());
+    for row in rows {
+        let tests: Vec<_> = row.split('`').skip(1).step_by(2).filter_map(|t| t.split_once(".rs: ")).collect();
+        if tests.is_empty() && !row.contains("**nothing yet**") {
+            missing.push(format!("no test: {row}"));
+        }
+        for (file, name) in tests {
+            let code = std::fs::read_to_string(root().join("crates").join(format!("{file}.rs"))).unwrap_or_default();
+            let is_test = code.contains(&format!("fn {name}("));
+            tried += 1;
+            if !is_test {
+                missing.push(format!("{file}.rs has no {name}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+    assert!(tried > 20, "{tried}");
+}
+
 /// `crates/…` in backquotes names a file or a folder that is there; `{a,b}` names each.
 #[test]
 fn named_files_are_there() {
@@ -106,7 +130,7 @@ fn sample(key: &str, word: &str) -> String {
         "name: NAME\nnodes:\n  - {{name: a, host: a, role: {first}}}\n  - {{name: b, host: b, role: {}}}\n\
          execution:\n  resource_sharing:\n    mode: {}\n    policy: {}\n    auto_offload: {{mode: {}}}\n\
          detector:\n  rules:\n    - {{name: N, exe: \"*\", comm: c, arg: a, user: u, kind: {}, action: {}}}\n\
-         limits: {{at_end: {}}}\n",
+         limits: {{at_end: {}}}\nusers: {{daemon: d}}\n",
         of("role"),
         of("mode"),
         of("policy"),
@@ -177,4 +201,74 @@ fn the_configuration_is_up_to_date() {
     }
     let have = std::fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(have, want, "docs/configuration.md is out of date: GRID_UPDATE_DOCS=1 cargo test -p grid --test docs");
+}
+
+/// The part of `docs/privileges.md` that is made from the agents' own table.
+#[test]
+fn the_agents_capabilities_are_up_to_date() {
+    let mut table = String::from("| Capability | What it is for | Without it |\n| --- | --- | --- |\n");
+    for kept in &grid_os::rights::AGENT {
+        let without = if kept.needed { "all stays" } else { "some stay, or lose something" };
+        let _ = writeln!(table, "| `{}` | {} | {without} |", kept.capability, kept.why);
+    }
+    let (path, start, end) = (root().join("docs/privileges.md"), "<!-- rights -->\n", "<!-- end of rights -->");
+    let have = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = have.split_once(start).unwrap();
+    let (_, after) = rest.split_once(end).unwrap();
+    let want = format!("{before}{start}{table}{end}{after}");
+    if std::env::var_os("GRID_UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &want).unwrap();
+    }
+    let have = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(have, want, "docs/privileges.md is out of date: GRID_UPDATE_DOCS=1 cargo test -p grid --test docs");
+}
+
+fn unit(name: &str) -> String {
+    std::fs::read_to_string(root().join("dist/systemd").join(name)).unwrap()
+}
+
+/// Values of a setting of a unit, in their order.
+fn settings<'a>(unit: &'a str, name: &str) -> Vec<&'a str> {
+    unit.lines().filter_map(|l| l.strip_prefix(name)?.strip_prefix('=')).collect()
+}
+
+#[test]
+fn the_units_grant_what_the_table_says_and_the_daemon_nothing() {
+    let agent = unit("grid-agent.service");
+    let listed: BTreeSet<&str> = settings(&agent, "CapabilityBoundingSet")[0].split(' ').collect();
+    let kept: Vec<String> = grid_os::rights::AGENT.iter().map(|k| k.capability.to_string()).collect();
+    assert_eq!(listed, kept.iter().map(String::as_str).collect());
+    // What a restored process would inherit, or could not see.
+    for inherited in ["NoNewPrivileges", "SystemCallFilter", "ProtectSystem", "PrivateTmp", "ProtectHome", "UMask"] {
+        assert_eq!(settings(&agent, inherited), Vec::<&str>::new(), "{inherited}");
+    }
+    let daemon = unit("grid-daemon.service");
+    assert_eq!(settings(&daemon, "CapabilityBoundingSet"), [""]);
+    assert_eq!((settings(&daemon, "User"), settings(&daemon, "NoNewPrivileges")), (vec!["grid"], vec!["yes"]));
+    // In a user namespace of its own it would take everybody for nobody.
+    assert_eq!(settings(&daemon, "PrivateUsers"), ["no"]);
+    assert_eq!(settings(&daemon, "StandardInput"), ["socket"]);
+}
+
+/// The figures of the document, where the systemd that they were taken with is here.
+#[test]
+fn the_units_are_as_exposed_as_the_document_says() {
+    let said = |args: &[&str]| {
+        let out =
+            std::process::Command::new("systemd-analyze").args(args).current_dir(root().join("dist/systemd")).output();
+        out.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default()
+    };
+    let document = std::fs::read_to_string(root().join("docs/privileges.md")).unwrap();
+    let version = said(&["--version"]).split(' ').nth(1).unwrap_or_default().to_owned();
+    if version.is_empty() || !document.contains(&format!("`systemd-analyze security`, systemd {version} |")) {
+        println!("SKIPPED: systemd-analyze is missing, or of another version ({version:?})");
+        return;
+    }
+    for name in ["grid-agent.service", "grid-daemon.service"] {
+        let text = said(&["security", "--offline=true", "--no-pager", &format!("./{name}")]);
+        let last = text.lines().rev().find_map(|l| l.split_once(": ")).unwrap_or_else(|| panic!("{name}: {text}")).1;
+        let figure = last.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+        println!("{name} {figure}");
+        assert!(document.contains(&format!("| `{name}` | {figure} |")), "{name}: {figure}");
+    }
 }

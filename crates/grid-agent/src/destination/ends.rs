@@ -10,6 +10,9 @@ use grid_types::handover::DestinationState;
 use grid_types::wire::{Notice, TreeHolding};
 use std::time::Duration;
 
+/// So many of the newest trees are told of to a daemon that comes back.
+const HOLDINGS: u32 = 500;
+
 impl Agent {
     /// The root of a tree has ended: its status is told now. What it left behind lives on, for as long as the lease does.
     pub(crate) fn root_ended(&mut self, attempt: &AttemptId, patience: u32) {
@@ -87,9 +90,13 @@ impl Agent {
                 }
                 self.incoming.remove(attempt);
             }
-            DestinationReport::Held { detail }
-            | DestinationReport::Lost { detail }
-            | DestinationReport::Refused { detail } => {
+            DestinationReport::Lost { detail } => {
+                tracing_line(&format!("attempt {attempt}: {detail}"));
+                if let Err(e) = incoming.place.sweep() {
+                    tracing_line(&e);
+                }
+            }
+            DestinationReport::Held { detail } | DestinationReport::Refused { detail } => {
                 tracing_line(&format!("attempt {attempt}: {detail}"));
             }
             DestinationReport::Staged => {}
@@ -99,9 +106,10 @@ impl Agent {
     pub(crate) fn tree_holdings(&self) -> Vec<TreeHolding> {
         let live = self.incoming.iter().map(|(attempt, i)| holding(attempt, i.machine.state, &i.record));
         let mut all: Vec<TreeHolding> = live.collect();
-        // Those that ended before the last restart are only in the ledger.
-        if let Ok(rows) = self.ledger.destinations::<Record>() {
-            let past = rows.into_iter().filter(|r| r.state == DestinationState::Ended && !r.detail.left);
+        // Those that ended, or got lost, before the last restart are only in the ledger.
+        if let Ok(rows) = self.ledger.newest_destinations::<Record>(HOLDINGS) {
+            let over = |s: DestinationState| matches!(s, DestinationState::Ended | DestinationState::Lost);
+            let past = rows.into_iter().filter(|r| over(r.state) && !r.detail.left);
             all.extend(
                 past.filter(|r| !self.incoming.contains_key(&r.attempt))
                     .map(|r| holding(&r.attempt, r.state, &r.detail)),

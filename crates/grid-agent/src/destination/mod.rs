@@ -16,13 +16,12 @@ use crate::data;
 use crate::faults;
 use crate::lease::no_lease;
 use crate::link::tracing_line;
-use crate::source::refuse_when_stopped;
+use crate::source::{not_its_attempt, refuse_when_stopped};
 use crate::tree::{InitProcess, TreePlace, start_ticks, wait_gone};
 use grid_core::handover::{Destination, DestinationAction, DestinationInput, TreeCopy};
 use grid_os::cgroup::Controller;
 use grid_os::pidfd::PidFd;
 use grid_types::event::ExitStatus;
-use grid_types::fault::FaultPoint;
 use grid_types::handover::{DestinationState, ToDestination};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::{Body, Party, Stage};
@@ -96,6 +95,10 @@ impl Incoming {
         self.record.root.is_some_and(|r| start_ticks(r.pid) == Some(r.start_ticks)) && self.place.dir.exit().is_none()
     }
 
+    pub(crate) fn comes_from(&self, node: &NodeName) -> bool {
+        self.record.from == *node
+    }
+
     /// Ends the tree by force and waits until its pid 1 has written how, and has ended.
     pub(crate) fn end_tree(&self) {
         let ended = self.place.group.with(&[Controller::Freezer]).kill(Duration::from_secs(5));
@@ -135,6 +138,9 @@ impl Agent {
     pub(crate) fn heed_source(&mut self, from: NodeName, message: ToDestination, stage: Option<Stage>) {
         let attempt = message.attempt().clone();
         if let Some(incoming) = self.incoming.get(&attempt) {
+            if !incoming.comes_from(&from) {
+                return not_its_attempt(&attempt, &from);
+            }
             // A staged copy that was killed meanwhile must not be called running.
             let vanished = incoming.machine.state == DestinationState::Staged && !incoming.root_lives();
             if vanished && matches!(message, ToDestination::Go { .. }) {
@@ -142,7 +148,7 @@ impl Agent {
             }
             return self.step_destination(&attempt, DestinationInput::Received(message));
         }
-        if self.answer_from_ledger(&attempt, &message) {
+        if self.answer_from_ledger(&attempt, &from, &message) {
             return;
         }
         match (message, stage) {
@@ -155,14 +161,15 @@ impl Agent {
         let mut incoming = self.incoming_of(&attempt, from, stage);
         let room = refuse_when_stopped(&self.cfg.stop)
             .and_then(|()| self.has_room())
-            .and_then(|()| self.admit(&incoming.record.stage));
+            .and_then(|()| self.admit(&incoming.record.from, &incoming.record.stage));
         incoming.staging = room.is_ok();
+        let source = incoming.record.from.clone();
         self.incoming.insert(attempt.clone(), incoming);
         self.step_destination(&attempt, DestinationInput::StageRequested);
         match room {
             Ok(()) if !self.is_hub() => self.start_staging(&attempt, None),
             Ok(()) => {
-                if let Some(stream) = self.take_data(&attempt) {
+                if let Some(stream) = self.take_data(&attempt, &source) {
                     self.start_staging(&attempt, Some(stream));
                 }
             }
@@ -174,8 +181,12 @@ impl Agent {
     }
 
     /// The lender's own look at what is asked of it.
-    fn admit(&self, stage: &Stage) -> Result<(), Reason> {
-        let Some(id) = &stage.lease else { return Ok(()) };
+    fn admit(&self, from: &NodeName, stage: &Stage) -> Result<(), Reason> {
+        let Some(id) = &stage.lease else {
+            // Home is open only to what left from here, to whom it comes from, as whose it left.
+            let detail = || format!("{}: nothing of uid {}'s of that name went to {from}", stage.offload, stage.uid);
+            return if self.went_to(from, stage) { Ok(()) } else { Err(Reason::new(ReasonCode::Gate, detail())) };
+        };
         let lease = self.leases.get(id).ok_or_else(|| no_lease(id))?;
         let used = lease.group.usage().map_or(Bytes(0), |u| u.1);
         let limit = lease.record.terms.amount.memory;
@@ -189,10 +200,9 @@ impl Agent {
     /// Starts the thread that stages; `stream` is there already where the source dialled.
     pub(crate) fn start_staging(&mut self, attempt: &AttemptId, stream: Option<TcpStream>) {
         let dial = data::Dial::of(&self.cfg);
+        let own = self.own();
         let Some(incoming) = self.incoming.get_mut(attempt) else { return };
-        let opened = self.faults.at(FaultPoint::OpenStream).map_err(std::io::Error::other);
-        let open = |dial: data::Dial| opened.and_then(|()| dial.connect(attempt));
-        let stream = match stream.map(Ok).or_else(|| dial.map(open)) {
+        let stream = match stream.map(Ok).or_else(|| dial.map(|d| d.connect(attempt, &self.faults))) {
             Some(Ok(stream)) => stream,
             Some(Err(e)) => {
                 incoming.staging = false;
@@ -208,6 +218,7 @@ impl Agent {
             place: incoming.place.clone(),
             stage: incoming.record.stage.clone(),
             program: self.cfg.program.clone(),
+            own,
             stream,
         };
         let (inputs, attempt) = (self.inputs.clone(), attempt.clone());
@@ -269,6 +280,11 @@ impl Agent {
         let Some(incoming) = self.incoming.get_mut(attempt) else { return };
         let actions = incoming.machine.step(input);
         self.do_destination(attempt, actions);
+        // What was refused is in the ledger, which answers for it.
+        let over = |i: &Incoming| i.machine.state == DestinationState::Refused && !i.staging;
+        if self.incoming.get(attempt).is_some_and(over) {
+            self.incoming.remove(attempt);
+        }
     }
 
     /// Carries actions out in order. Where one fails that others rest on, the rest is not done: the agent ends itself

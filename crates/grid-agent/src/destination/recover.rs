@@ -5,6 +5,7 @@ use super::{Record, TreeCopy};
 use crate::AgentError;
 use crate::agent::Agent;
 use crate::link::tracing_line;
+use crate::source::not_its_attempt;
 use crate::tree::TreePlace;
 use grid_core::handover::{Destination, DestinationAction, DestinationInput, answer_unknown};
 use grid_types::handover::{DestinationState, ToDestination};
@@ -14,16 +15,23 @@ use std::time::{Duration, Instant};
 
 impl Agent {
     pub(crate) fn recover_destinations(&mut self) -> Result<(), AgentError> {
+        let leaving = self.leaving()?;
         for row in self.ledger.destinations::<Record>()? {
-            if row.state == DestinationState::Ended {
+            let mut incoming = self.incoming_of(&row.attempt, row.detail.from.clone(), row.detail.stage.clone());
+            if is_over(row.state) {
+                // Its end was written down, and perhaps not tidied up. Who asks is answered from the ledger.
+                if incoming.place.is_there() {
+                    incoming.place.destroy(row.detail.init).unwrap_or_else(|e| tracing_line(&e));
+                }
                 continue;
             }
-            let mut incoming = self.incoming_of(&row.attempt, row.detail.from.clone(), row.detail.stage.clone());
             incoming.record = row.detail;
             wait_for_criu(&incoming.place);
             let same_boot = incoming.record.boot_id == self.boot_id;
             let alive = same_boot && incoming.record.init.is_some_and(|i| i.open().is_some());
             let copy = match alive {
+                // What another attempt holds on its way from here is frozen by that one, and only that one thaws it.
+                true if leaving.contains(&row.attempt) => TreeCopy::Runs,
                 true if incoming.place.group.is_frozen().unwrap_or(false) => TreeCopy::Frozen,
                 true => TreeCopy::Runs,
                 false => {
@@ -44,7 +52,7 @@ impl Agent {
     }
 
     /// An attempt that is over is in the ledger alone; its machine is made again for as long as it takes to answer.
-    pub(super) fn answer_from_ledger(&mut self, attempt: &AttemptId, message: &ToDestination) -> bool {
+    pub(super) fn answer_from_ledger(&mut self, attempt: &AttemptId, from: &NodeName, message: &ToDestination) -> bool {
         let row = match self.ledger.destination::<Record>(attempt) {
             Ok(Some(row)) => row,
             Ok(None) => return false,
@@ -54,6 +62,10 @@ impl Agent {
                 return true;
             }
         };
+        if row.detail.from != *from {
+            not_its_attempt(attempt, from);
+            return true;
+        }
         let mut incoming = self.incoming_of(attempt, row.detail.from.clone(), row.detail.stage.clone());
         incoming.record = row.detail;
         (incoming.machine, _) = Destination::recover(attempt.clone(), row.state, row.released, TreeCopy::Gone);
@@ -82,6 +94,11 @@ impl Agent {
     }
 }
 
+/// Nothing that happens later changes it.
+fn is_over(state: DestinationState) -> bool {
+    matches!(state, DestinationState::Ended | DestinationState::Refused | DestinationState::Lost)
+}
+
 /// The record of an attempt of which only its number is known.
 fn nothing(from: NodeName, boot_id: &str) -> Record {
     let stage = Stage {
@@ -89,6 +106,7 @@ fn nothing(from: NodeName, boot_id: &str) -> Record {
         title: String::new(),
         uid: 0,
         gid: 0,
+        groups: Vec::new(),
         lease: None,
         expected: Bytes(0),
         admitted: Bytes(0),

@@ -3,11 +3,12 @@
 use super::{Root, StageOutcome};
 use crate::data::{DataStream, receive_manifest};
 use crate::faults::{Faults, Steps};
-use crate::gate;
+use crate::gate::{Gate, Own};
 use crate::link::tracing_line;
 use crate::tree::{InitProcess, TREE_NAMESPACES, TreePlace, start_ticks, wait_gone};
 use grid_os::cgroup::Controller;
 use grid_os::criu::{Arena, Criu, CriuError, ReceivedPages, RestoreJob, Where, receive_images, receive_pages};
+use grid_os::spawn::Owner;
 use grid_types::fault::FaultPoint;
 use grid_types::wire::{Manifest, Stage};
 use std::net::TcpStream;
@@ -22,6 +23,7 @@ pub(super) struct Staging {
     pub(super) place: TreePlace,
     pub(super) stage: Stage,
     pub(super) program: PathBuf,
+    pub(super) own: Own,
     pub(super) stream: TcpStream,
 }
 
@@ -38,7 +40,8 @@ impl Staging {
     fn stage(&mut self) -> StageOutcome {
         let place = self.place.clone();
         let mut steps = Steps::new(&self.faults);
-        let make = || place.make(&self.program).map_err(|e| format!("the tree's namespaces: {e}"));
+        let make =
+            || place.make(&self.program, self.stage.lease.is_some()).map_err(|e| format!("the tree's namespaces: {e}"));
         // The lifeline is held until the root's file is written.
         let (init, _lifeline) = steps.run(FaultPoint::MakeTree, make)?;
         let outcome = self.receive_and_restore(init, &mut steps);
@@ -54,12 +57,14 @@ impl Staging {
     }
 
     fn receive_and_restore(&mut self, init: InitProcess, steps: &mut Steps) -> Result<Root, String> {
+        let gate = Gate::before(&self.place, &self.stage, &self.own, init)?;
         let (pages, manifest) = self.receive(steps)?;
+        steps.run(FaultPoint::InspectImages, || gate.inspect_images(&manifest))?;
         let inside = steps.run(FaultPoint::StartRestore, || self.restore(init, &pages))?;
         drop(pages);
         self.place.drop_images();
         let root = steps.run(FaultPoint::FindRoot, || self.find_root(inside))?;
-        steps.run(FaultPoint::Gate, || gate::inspect(&self.place.group, &self.stage, &manifest))?;
+        steps.run(FaultPoint::Gate, || gate.inspect(&manifest))?;
         let dir = &self.place.dir;
         steps.run(FaultPoint::WriteRoot, || {
             grid_os::tree_init::write_durably(&dir.root_file(), &inside.to_string()).map_err(|e| e.to_string())
@@ -87,6 +92,8 @@ impl Staging {
         let init_fd = init.open().ok_or("the tree's pid 1 ended")?;
         let job = RestoreJob {
             images: &self.place.images,
+            owner: Owner { uid: self.stage.uid, gid: self.stage.gid },
+            groups: &self.stage.groups,
             shell_job: self.stage.shell_job,
             place: Where {
                 cgroup_procs: self.place.group.procs_files(),

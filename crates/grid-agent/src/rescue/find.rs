@@ -17,6 +17,8 @@ const SIGKILL: i32 = nix::libc::SIGKILL;
 
 /// CRIU of a dead agent ends by itself: its stream is closed.
 const CRIU_ENDS_WITHIN: Duration = Duration::from_secs(10);
+/// The end of a PID namespace reaches its last member within this.
+const KILLED_WITHIN: Duration = Duration::from_millis(500);
 /// Groups of a node in which no trees live.
 const NOT_TREES: [&str; 4] = ["hold", "criu", "agent", "daemons"];
 /// No process's group is deeper.
@@ -318,10 +320,17 @@ fn is_killed(pid: i32) -> bool {
     (pending("SigPnd:") | pending("ShdPnd:")) & (1 << (SIGKILL - 1)) != 0
 }
 
-/// Lets those go that were killed while they were frozen, where nobody else is in their group.
+/// Lets those go that were killed while they were frozen, where nobody else is in their group. Their namespace may have
+/// ended a moment ago, and the kernel be about to kill them: that is waited for.
 fn bury(group: &Group) {
-    if living(group).is_empty() && !group.pids().is_empty() && group.is_frozen().unwrap_or(false) {
-        let _ = group.set_frozen(false);
+    let begun = Instant::now();
+    let held = || !group.pids().is_empty() && group.is_frozen().unwrap_or(false);
+    while held() && begun.elapsed() < KILLED_WITHIN {
+        if living(group).is_empty() {
+            let _ = group.set_frozen(false);
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -16,6 +16,7 @@ pub(super) fn stage_of(order: &MoveOrder, tree: &TreeFacts) -> Stage {
         title: grid_core::detect::title(root, false),
         uid: root.stat.uid,
         gid: group_id(root.stat.id.pid).unwrap_or(root.stat.uid),
+        groups: groups(root.stat.id.pid),
         lease: order.lease.clone(),
         // Copy-on-write sharing between members does not survive the move: each brings its own pages.
         expected: Bytes(tree.all().map(|p| p.stat.rss.0).sum()),
@@ -30,15 +31,22 @@ pub(super) fn group_id(pid: i32) -> Option<u32> {
     status.lines().find_map(|l| l.strip_prefix("Gid:"))?.split_whitespace().next()?.parse().ok()
 }
 
+fn groups(pid: i32) -> Vec<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("Groups:")).unwrap_or_default();
+    line.split_whitespace().filter_map(|g| g.parse().ok()).collect()
+}
+
 /// What the held tree consists of now that it is frozen. Its executables are read from the kernel, as the other side
 /// will read them.
 pub(super) fn manifest(hold: &Group) -> Manifest {
-    let alive = hold.pids().into_iter().filter(|pid| !crate::tree::has_ended(*pid));
-    let exes: Vec<Option<String>> = alive.map(crate::tree::executable).collect();
+    let alive: Vec<i32> = hold.pids().into_iter().filter(|pid| !crate::tree::has_ended(*pid)).collect();
+    let threads = alive.iter().map(|pid| crate::tree::threads(*pid)).sum();
+    let exes: Vec<Option<String>> = alive.into_iter().map(crate::tree::executable).collect();
     let mut executables: Vec<String> = exes.iter().flatten().cloned().collect();
     executables.sort_unstable();
     executables.dedup();
-    Manifest { processes: exes.len() as u32, executables }
+    Manifest { processes: exes.len() as u32, threads, executables }
 }
 
 /// Signals that wait in a frozen process, for itself or for its leader thread.
@@ -64,7 +72,9 @@ pub(super) fn home_copy(record: &Record, hold: &Group, boot_id: &str) -> HomeCop
     }
 }
 
-/// Takes the running tree into its hold. Members that appear meanwhile are children of held ones and are there.
+/// Takes the running tree into its hold. A child of a held member is held from its birth; one that was born after the
+/// tree was looked at and before its parent was held is looked for until none is found. Left outside, it would run on at
+/// home while its copy is staged.
 pub(super) fn take_hold(outgoing: &Outgoing) -> Result<(), String> {
     if outgoing.holds_where_it_lives() {
         return Ok(());
@@ -77,7 +87,29 @@ pub(super) fn take_hold(outgoing: &Outgoing) -> Result<(), String> {
             Err(e) => return Err(e.to_string()),
         }
     }
-    Ok(())
+    loop {
+        let strays = strays(&outgoing.hold)?;
+        for pid in &strays {
+            match outgoing.hold.add(*pid) {
+                Ok(()) => {}
+                Err(_) if crate::tree::has_ended(*pid) => {}
+                Err(e) => return Err(e.to_string()),
+            }
+        }
+        if strays.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// Living children of held processes that are not held themselves.
+fn strays(hold: &Group) -> Result<Vec<i32>, String> {
+    let sample = grid_os::proc::ProcRoot::new("/proc").all_stats(None).map_err(|e| e.to_string())?;
+    let held = hold.pids();
+    let stray = |p: &&grid_types::facts::ProcStat| {
+        held.contains(&p.ppid) && !held.contains(&p.id.pid) && !matches!(p.state, 'Z' | 'X')
+    };
+    Ok(sample.procs.iter().filter(stray).map(|p| p.id.pid).collect())
 }
 
 /// Lets the copy at home run and puts its processes back where they were.

@@ -24,7 +24,7 @@ use grid_types::fault::FaultPoint;
 use grid_types::handover::{SourceState, ToDestination, ToSource};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::{Answer, Body, MoveOrder, MoveReport, Party, Stage};
-use grid_types::{AttemptId, Bytes, Millis};
+use grid_types::{AttemptId, Bytes, Millis, NodeName};
 use serde::{Deserialize, Serialize};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -112,6 +112,15 @@ impl Outgoing {
             )
     }
 
+    /// Nothing is left to be done for it, and what became of it is written down.
+    fn is_over(&self) -> bool {
+        !self.is_moving() && self.record.report.is_some()
+    }
+
+    pub(crate) fn goes_to(&self, node: &NodeName) -> bool {
+        self.record.order.destination == *node
+    }
+
     pub(crate) fn holds(&self, pid: i32) -> bool {
         self.record.members.iter().any(|m| m.pid == pid)
     }
@@ -144,7 +153,7 @@ impl Agent {
         self.do_source(&attempt, actions);
         self.arm_deadline(&attempt, READY_WITHIN);
         if let Some(dial) = Dial::of(&self.cfg) {
-            match dial.connect(&attempt) {
+            match dial.connect(&attempt, &self.faults) {
                 Ok(stream) => self.start_dump(&attempt, stream),
                 Err(e) => {
                     let detail = format!("the page stream could not be opened: {e}");
@@ -278,10 +287,12 @@ impl Agent {
     }
 
     /// A message from the agent to which an attempt was sent.
-    pub(crate) fn heed_destination(&mut self, message: ToSource) {
+    pub(crate) fn heed_destination(&mut self, from: &NodeName, message: ToSource) {
         let attempt = message.attempt().clone();
-        if !self.sources.contains_key(&attempt) {
-            return self.answer_from_source_ledger(&attempt, message);
+        match self.sources.get(&attempt) {
+            None => return self.answer_from_source_ledger(&attempt, from, message),
+            Some(outgoing) if !outgoing.goes_to(from) => return not_its_attempt(&attempt, from),
+            Some(_) => {}
         }
         if matches!(message, ToSource::Started { .. }) {
             self.note_arrival(&attempt);
@@ -309,6 +320,14 @@ impl Agent {
         let Some(outgoing) = self.sources.get_mut(attempt) else { return };
         let actions = outgoing.machine.step(input);
         self.do_source(attempt, actions);
+        self.forget_if_over(attempt);
+    }
+
+    /// What is over is in the ledger, which answers for it.
+    fn forget_if_over(&mut self, attempt: &AttemptId) {
+        if self.sources.get(attempt).is_some_and(Outgoing::is_over) {
+            self.sources.remove(attempt);
+        }
     }
 
     /// Carries actions out in order. Where one fails that others rest on, the agent ends itself and recovers from the
@@ -372,6 +391,11 @@ impl Agent {
         }
         Ok(())
     }
+}
+
+/// Who is no end of an attempt has no word about it.
+pub(crate) fn not_its_attempt(attempt: &AttemptId, from: &NodeName) {
+    tracing_line(&format!("{from} speaks of attempt {attempt}, which is not its own; ignored"));
 }
 
 fn unknown(attempt: &AttemptId) -> Reason {

@@ -1,10 +1,11 @@
 //! What becomes of attempts: reports, recovery after a restart, peers that come and go.
 
 use super::hold::{home_copy, pending_signals};
-use super::{Outgoing, Record};
+use super::{Outgoing, Record, not_its_attempt};
 use crate::AgentError;
 use crate::agent::Agent;
 use crate::destination::wait_for_criu;
+use crate::ledger::Row;
 use crate::link::tracing_line;
 use crate::tree::start_ticks;
 use grid_core::handover::{
@@ -14,9 +15,13 @@ use grid_os::cgroup::Controller;
 use grid_types::event::Resolution;
 use grid_types::handover::{SourceState, ToSource};
 use grid_types::reason::{Reason, ReasonCode};
-use grid_types::wire::{AttemptHolding, MoveReport, Notice};
+use grid_types::wire::{AttemptHolding, MoveReport, Notice, Stage};
 use grid_types::{AttemptId, NodeName};
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+/// So many of the newest attempts are told to a daemon that comes back: those that can still be open there.
+const HOLDINGS: u32 = 500;
 
 impl Agent {
     /// Writes down what became of an attempt, and returns what the head is to be told.
@@ -51,11 +56,25 @@ impl Agent {
         Some(Notice::Report { attempt: attempt.clone(), offload, report })
     }
 
+    /// Something of this name and owner left from here to that node, and its copy here is gone.
+    pub(crate) fn went_to(&self, node: &NodeName, stage: &Stage) -> bool {
+        let rows = self.ledger.sources::<Record>().unwrap_or_default();
+        rows.iter().filter(|row| row.state == SourceState::Released).map(|row| &row.detail).any(|left| {
+            let same = |a: &Stage, b: &Stage| (&a.offload, a.uid, a.gid) == (&b.offload, b.uid, b.gid);
+            left.order.destination == *node && same(&left.stage, stage)
+        })
+    }
+
+    /// Attempts that brought a tree here which a later attempt, not over yet, holds on its way on.
+    pub(crate) fn leaving(&self) -> Result<BTreeSet<AttemptId>, AgentError> {
+        let rows = self.ledger.sources::<Record>()?;
+        Ok(rows.into_iter().filter(|row| !is_over(row)).filter_map(|row| row.detail.came_by).collect())
+    }
+
     pub(crate) fn recover_sources(&mut self) -> Result<(), AgentError> {
         for row in self.ledger.sources::<Record>()? {
-            let done = matches!(row.state, SourceState::Released | SourceState::Aborted);
             let hold = self.hierarchies.group(&row.detail.hold, &[Controller::Freezer]);
-            if done && row.detail.report.is_some() && !(row.detail.came_by.is_none() && hold.exists()) {
+            if is_over(&row) && !(row.detail.came_by.is_none() && hold.exists()) {
                 continue;
             }
             wait_for_criu(&self.tree_place(&row.attempt, None));
@@ -69,6 +88,7 @@ impl Agent {
             let (machine, actions) = Source::recover(row.attempt.clone(), row.state, home, signals);
             self.sources.insert(row.attempt.clone(), Outgoing::new(machine, row.detail, hold));
             self.do_source(&row.attempt, actions);
+            self.forget_if_over(&row.attempt);
             let _ = self.tree_place(&row.attempt, None).sweep();
         }
         Ok(())
@@ -76,7 +96,7 @@ impl Agent {
 
     /// An attempt that is over is in the ledger alone; its machine is made again for as long as it takes to answer. (A
     /// destination that never heard of the abort holds a staged copy until it does.)
-    pub(super) fn answer_from_source_ledger(&mut self, attempt: &AttemptId, message: ToSource) {
+    pub(super) fn answer_from_source_ledger(&mut self, attempt: &AttemptId, from: &NodeName, message: ToSource) {
         let row = match self.ledger.source::<Record>(attempt) {
             Ok(Some(row)) => row,
             Ok(None) => {
@@ -85,6 +105,9 @@ impl Agent {
             // What cannot be read must not be answered as if it were unknown.
             Err(e) => return tracing_line(&e.to_string()),
         };
+        if row.detail.order.destination != *from {
+            return not_its_attempt(attempt, from);
+        }
         let hold = self.hierarchies.group(&row.detail.hold, &[Controller::Freezer]);
         let signals = row.detail.signals.clone();
         let (machine, _) = Source::recover(attempt.clone(), row.state, HomeCopy::Gone, signals);
@@ -151,7 +174,7 @@ impl Agent {
     }
 
     pub(crate) fn attempt_holdings(&self) -> Vec<AttemptHolding> {
-        let Ok(rows) = self.ledger.sources::<Record>() else { return Vec::new() };
+        let Ok(rows) = self.ledger.newest_sources::<Record>(HOLDINGS) else { return Vec::new() };
         rows.into_iter()
             .map(|row| AttemptHolding {
                 attempt: row.attempt,
@@ -164,6 +187,11 @@ impl Agent {
     }
 }
 
+/// Nothing is left to be done for it, and what became of it is written down.
+fn is_over(row: &Row<SourceState, Record>) -> bool {
+    matches!(row.state, SourceState::Released | SourceState::Aborted) && row.detail.report.is_some()
+}
+
 /// The reason code of a failure that came back as text from the other end, or from CRIU.
 fn code_of(detail: &str) -> ReasonCode {
     let known = detail.split_once(' ').map_or(detail, |(first, _)| first);
@@ -171,7 +199,7 @@ fn code_of(detail: &str) -> ReasonCode {
         return *code;
     }
     match detail {
-        d if d.contains("gate") => ReasonCode::Gate,
+        d if d.starts_with(crate::gate::SIGN) => ReasonCode::Gate,
         d if d.contains("link") || d.contains("restarted") => ReasonCode::Link,
         d if d.contains("longer than allowed") => ReasonCode::Frozen10,
         _ => ReasonCode::Criu,

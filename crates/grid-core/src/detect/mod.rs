@@ -131,6 +131,8 @@ pub fn passes_below(verdict: &Verdict) -> bool {
 #[cfg(test)]
 mod first_pass_tests;
 #[cfg(test)]
+mod movable_tests;
+#[cfg(test)]
 mod saved;
 #[cfg(test)]
 mod testkit;

@@ -1,7 +1,7 @@
 //! Can it move: every obstacle in the tree's real state. None of them is a matter of policy.
 
 use super::{DetectContext, worth};
-use grid_types::facts::{FdFacts, FdKind, Namespaces, ProcDeep, ProcFacts, TreeFacts};
+use grid_types::facts::{FdFacts, FdKind, Namespaces, ProcDeep, ProcFacts, TreeFacts, UNNAMED_FILE_LIMIT};
 use grid_types::reason::{Reason, ReasonCode};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -24,13 +24,16 @@ pub(super) fn reasons(tree: &TreeFacts, ctx: &DetectContext) -> Vec<Reason> {
     o.parent();
     for p in tree.all() {
         match &p.deep {
-            _ if p.stat.state == 'Z' || p.stat.state == 'X' => {
+            // A child that has ended and was not waited for goes along with its exit status.
+            _ if matches!(p.stat.state, 'Z' | 'X') && p.stat.id != tree.root.stat.id => {}
+            _ if matches!(p.stat.state, 'Z' | 'X') => {
                 o.add(p, ReasonCode::Zombie, "has ended and waits for its parent")
             }
             None => o.add(p, ReasonCode::Unknown, "was not looked at"),
             Some(deep) => o.process(p, deep),
         }
     }
+    o.sessions();
     o.connections();
     o.shared();
     o.found
@@ -94,12 +97,28 @@ impl Obstacles<'_> {
             't' if deep.tracer == 0 => self.add(p, ReasonCode::Ptrace, "is stopped by a tracer"),
             _ => {}
         }
+        if deep.closed {
+            self.add(p, ReasonCode::Closed, "is closed to its owner (not dumpable)");
+        }
+        if deep.seccomp != 0 {
+            self.add(p, ReasonCode::Seccomp, "runs under a seccomp filter");
+        }
         if deep.frozen {
             self.add(p, ReasonCode::Frozen, "its cgroup is frozen");
         }
         if !deep.locks.is_empty() {
             let inodes: Vec<String> = deep.locks.iter().map(u64::to_string).collect();
             self.add(p, ReasonCode::Lock, format!("holds a lock on the file of inode {}", inodes.join(", ")));
+        }
+    }
+
+    /// CRIU puts a member into the session of a leader that has ended by way of a helper process, whose end makes the
+    /// member a child of init: it would no longer belong to the tree. The root's own session is restored otherwise.
+    fn sessions(&mut self) {
+        let tree = self.tree;
+        let pids: HashSet<i32> = tree.all().map(|p| p.stat.id.pid).collect();
+        for p in tree.descendants.iter().filter(|p| p.stat.sid != tree.root.stat.sid && !pids.contains(&p.stat.sid)) {
+            self.add(p, ReasonCode::Session, format!("is in session {}, whose leader has ended", p.stat.sid));
         }
     }
 
@@ -110,8 +129,13 @@ impl Obstacles<'_> {
         } else if let Some(other) = deep.uids.iter().find(|uid| **uid != owner) {
             self.add(p, ReasonCode::Root, format!("has the rights of two users, {owner} and {other}"));
         }
-        if deep.cap_eff != 0 && !deep.uids.contains(&0) {
-            self.add(p, ReasonCode::Root, format!("has capabilities ({:x})", deep.cap_eff));
+        let group = self.tree.root.deep.as_ref().map_or(deep.gids[0], |d| d.gids[0]);
+        if let Some(other) = deep.gids.iter().find(|gid| **gid != group) {
+            self.add(p, ReasonCode::Root, format!("has the rights of two groups, {group} and {other}"));
+        }
+        let held = deep.cap_eff | deep.cap_prm;
+        if held != 0 && !deep.uids.contains(&0) {
+            self.add(p, ReasonCode::Root, format!("has capabilities ({held:x})"));
         }
     }
 
@@ -137,6 +161,9 @@ impl Obstacles<'_> {
                 self.add(p, ReasonCode::Unix, format!("fd {n} is a Unix socket bound to {name}"));
             }
             FdKind::OtherSocket { what } => self.add(p, ReasonCode::Sock, format!("fd {n} is a socket: {what}")),
+            FdKind::AnonSaveable { what } if what.contains("inotify") => {
+                self.add(p, ReasonCode::Watch, format!("fd {n} watches files (inotify)"));
+            }
             FdKind::IoUring => self.add(p, ReasonCode::Uring, format!("fd {n} is an io_uring; CRIU cannot save it")),
             FdKind::AnonOther { what } => self.add(p, ReasonCode::Fd, format!("fd {n} is {what}; CRIU cannot save it")),
             FdKind::Unknown { target } => {
@@ -163,6 +190,8 @@ impl Obstacles<'_> {
         for map in &deep.odd_maps {
             match map.as_str() {
                 m if m.contains("io_uring") => self.add(p, ReasonCode::Uring, "maps an io_uring; CRIU cannot save it"),
+                // A tree's IPC namespace begins empty, and CRIU saves such memory only with the whole namespace.
+                m if m.starts_with("/SYSV") => self.add(p, ReasonCode::Shm, "maps System V shared memory"),
                 m if m.starts_with("/dev/") => self.device(p, m, &format!("maps {m}")),
                 m => self.add(p, ReasonCode::Map, format!("maps {m}")),
             }
@@ -178,8 +207,16 @@ impl Obstacles<'_> {
     /// Files that are each node's own.
     fn places(&mut self, p: &ProcFacts, deep: &ProcDeep) {
         deep.exe.iter().for_each(|path| self.place(p, path, "its executable"));
+        if let Some(gone) = deep.exe.as_deref().and_then(|path| path.strip_suffix(" (deleted)")) {
+            // Restored it would run from a file of CRIU's making, and the lender's gate goes by executables' paths.
+            self.add(p, ReasonCode::File, format!("its executable, {gone}, was removed or replaced since it started"));
+        }
         deep.cwd.iter().for_each(|path| self.place(p, path, "its working directory"));
         deep.mapped_files.iter().for_each(|path| self.place(p, path, "a file that it maps"));
+        for (path, bytes) in deep.unnamed_files.iter().filter(|(_, bytes)| *bytes > UNNAMED_FILE_LIMIT) {
+            let detail = format!("{path} has no name any more and occupies {bytes}, more than {UNNAMED_FILE_LIMIT}");
+            self.add(p, ReasonCode::File, detail);
+        }
     }
 
     /// A file whose name is gone is no matter of place: its content moves along.

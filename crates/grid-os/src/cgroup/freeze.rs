@@ -30,6 +30,18 @@ impl Group {
         }
     }
 
+    /// Thaws the group and each group below it, where they were frozen one by one. What cannot be written is left out.
+    pub(super) fn thaw_with_all_below(&self) {
+        let Ok(dir) = self.need(Controller::Freezer) else { return };
+        let (file, word) =
+            if self.is_v2(Controller::Freezer) { ("cgroup.freeze", "0") } else { ("freezer.state", "THAWED") };
+        let mut open = vec![dir];
+        while let Some(dir) = open.pop() {
+            let _ = write(&dir.join(file), word);
+            open.extend(super::subdirs(&dir));
+        }
+    }
+
     /// The kernel says that every process in the group is frozen.
     pub fn is_frozen(&self) -> Result<bool, CgroupError> {
         state(&self.need(Controller::Freezer)?, self.is_v2(Controller::Freezer))

@@ -191,7 +191,7 @@ impl Group {
             }
             // A frozen member gets its SIGKILL before it could run one instruction of its own.
             if !pids.is_empty() && self.controllers.contains(&Controller::Freezer) {
-                let _ = self.set_frozen(false);
+                self.thaw_with_all_below();
             }
             if pids.is_empty() {
                 return Ok(());

@@ -4,7 +4,7 @@
 //! What arrives comes from another machine and is not believed: names are plain file names of CRIU's forms, sizes
 //! are bounded.
 
-use super::CriuError;
+use super::{CriuError, corrected};
 use prost::Message;
 use std::fs;
 use std::io::{self, BufWriter, Read, Write};
@@ -12,6 +12,8 @@ use std::path::Path;
 
 /// `IMG_COMMON_MAGIC` and `PAGEMAP_MAGIC` of CRIU's `magic.h`.
 const MAGIC: [u32; 2] = [0x5456_4319, 0x5608_4025];
+/// Bytes of the two magic numbers at the head of an image.
+pub(super) const IMAGE_HEAD: usize = 8;
 /// Page flags of CRIU's `pagemap.h`.
 pub(crate) const PE_LAZY: u32 = 1 << 1;
 pub(crate) const PE_PRESENT: u32 = 1 << 2;
@@ -107,11 +109,18 @@ pub fn send_images(dir: &Path, to: &mut impl Write) -> Result<u64, CriuError> {
         }
     }
     let mut total = 0;
+    let root = corrected::root_threads(&fs::read(dir.join("pstree.img")).unwrap_or_default());
     let mut out = BufWriter::with_capacity(1 << 18, to);
     out.write_all(&(files.len() as u32).to_le_bytes()).map_err(io)?;
     for (name, path, size) in files {
         out.write_all(&(name.len() as u32).to_le_bytes()).map_err(io)?;
         out.write_all(name.as_bytes()).map_err(io)?;
+        if let Some(image) = in_place_of(&name, &path, size, &root).map_err(io)? {
+            out.write_all(&(image.len() as u64).to_le_bytes()).map_err(io)?;
+            out.write_all(&image).map_err(io)?;
+            total += image.len() as u64;
+            continue;
+        }
         out.write_all(&size.to_le_bytes()).map_err(io)?;
         let copied = io::copy(&mut fs::File::open(&path).map_err(io)?.take(size), &mut out).map_err(io)?;
         if copied != size {
@@ -121,6 +130,16 @@ pub fn send_images(dir: &Path, to: &mut impl Write) -> Result<u64, CriuError> {
     }
     out.flush().map_err(io)?;
     Ok(total)
+}
+
+/// What is sent in place of an image; `None` where it goes as it is.
+fn in_place_of(name: &str, path: &Path, size: u64, root: &[u32]) -> io::Result<Option<Vec<u8>>> {
+    let thread = name.strip_prefix("core-").and_then(|n| n.strip_suffix(".img")?.parse().ok());
+    match thread.filter(|_| size <= MAX_FILE) {
+        None if name == "files.img" && size <= MAX_FILE => Ok(corrected::corrected_files(&fs::read(path)?)),
+        Some(thread) => Ok(corrected::corrected(&fs::read(path)?, root.contains(&thread))),
+        None => Ok(None),
+    }
 }
 
 /// Takes what [`send_images`] sends into a directory. Refuses names that are not CRIU's and sizes past all reason.

@@ -12,14 +12,18 @@
 //! ```
 
 mod arena;
+mod corrected;
 mod images;
+mod inspect;
 mod pages;
 mod rpc;
 mod session;
+mod timens;
 mod uffd;
 
 pub use arena::Arena;
 pub use images::{pages_written, receive_images, send_images};
+pub use inspect::{Announced, inspect};
 pub use pages::{ReceivedPages, Run, receive_pages};
 pub use session::{Criu, DumpJob, RestoreJob, Where};
 
@@ -61,8 +65,11 @@ pub enum CriuError {
     #[error("{}: {}", .0.display(), .1)]
     Images(PathBuf, #[source] io::Error),
     /// What arrived is not what CRIU sends.
-    #[error("refused a stream that CRIU does not make: {0}")]
+    #[error("the lender's gate refused the stream: {0}")]
     Hostile(String),
+    /// The images ask for what a guest may not have.
+    #[error("the lender's gate refused the images: {0}")]
+    Refusal(String),
     /// More memory than was announced and admitted.
     #[error("the tree brings more memory than the {limit} bytes that were admitted")]
     TooMuchMemory {

@@ -159,3 +159,33 @@ impl Receiver<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod limits {
+    use super::*;
+    use std::io::Cursor;
+
+    fn command(word: u32, pages: u64, vaddr: u64, id: u64) -> Vec<u8> {
+        let mut bytes = word.to_ne_bytes().to_vec();
+        bytes.extend([0; 4]);
+        [pages, vaddr, id].iter().for_each(|n| bytes.extend(n.to_ne_bytes()));
+        bytes
+    }
+
+    #[test]
+    fn more_memory_than_admitted_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let receive = |pages: u64| {
+            let mut stream = command(OPEN, 0, 0, 7 << 8 | TYPE_PID);
+            stream.extend(command(ADD_F | (PE_PRESENT | PE_LAZY) << 16, pages, 0x10_0000, 7 << 8 | TYPE_PID));
+            stream.extend(vec![0x5a; 4 * PAGE as usize]);
+            stream.extend(command(CLOSE, 0, 0, 0));
+            let arena = Arena::with_room(8 * PAGE).unwrap();
+            receive_pages(&mut Cursor::new(stream), dir.path(), arena, 4 * PAGE)
+        };
+        assert_eq!(receive(4).unwrap().bytes, 4 * PAGE);
+        for pages in [5, u64::MAX] {
+            assert!(matches!(receive(pages), Err(CriuError::TooMuchMemory { .. })), "{pages}");
+        }
+    }
+}

@@ -1,18 +1,22 @@
 //! One dump or restore from start to end.
 
 use super::rpc::{CGROUPS_IGNORE, Channel, NETWORK_LOCK_SKIP, Opts, PageServer, Req, Resp, kind};
+use super::timens;
 use super::uffd::{self, SOCKET};
 use super::{CriuError, ReceivedPages};
-use crate::spawn::{Owner, Place, Spawned, spawn};
+use crate::spawn::{DUMP_CAPS, Owner, Place, RESTORE_CAPS, Spawned, spawn};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::chown;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 /// Number under which CRIU finds its RPC socket, and the page stream.
 const RPC_FD: i32 = 3;
 const PAGES_FD: i32 = 4;
+/// CRIU's working directory within the images: its log and the socket of the lazy pages.
+const WORK: &str = "work";
 
 /// A CRIU that was found usable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,8 +56,12 @@ pub struct DumpJob<'a> {
 /// A restore to be made.
 #[derive(Debug)]
 pub struct RestoreJob<'a> {
-    /// Directory of the images; also CRIU's working directory.
+    /// Directory of the images, which its owner may read and not write. CRIU's working directory is made in it.
     pub images: &'a Path,
+    /// Restore as this owner.
+    pub owner: Owner,
+    /// Its supplementary groups.
+    pub groups: &'a [u32],
     /// As it was dumped.
     pub shell_job: bool,
     /// Where.
@@ -76,28 +84,22 @@ impl Criu {
         Ok(Self { path: path.to_owned(), version })
     }
 
+    /// Starts `criu swrk` with these words before it, in this place and in [`Where`] of the job.
     fn start(
         &self,
-        place: &Where<'_>,
-        owner: Option<Owner>,
+        words: &[&str],
+        job: &Where<'_>,
         pages: Option<BorrowedFd<'_>>,
+        place: Place<'_>,
     ) -> Result<(Channel, Spawned), CriuError> {
         let (ours, theirs) = Channel::pair().map_err(CriuError::Start)?;
         let mut argv = vec![self.path.to_string_lossy().into_owned()];
-        if owner.is_some() {
-            argv.push("--unprivileged".into());
-        }
+        argv.extend(words.iter().map(|word| (*word).to_owned()));
         argv.extend(["swrk".to_owned(), RPC_FD.to_string()]);
         let mut inherit = vec![(theirs.as_fd(), RPC_FD)];
         inherit.extend(pages.map(|p| (p, PAGES_FD)));
-        let place = Place {
-            cgroup_procs: place.cgroup_procs.clone(),
-            join: place.join,
-            dump_as: owner,
-            new_session: true,
-            inherit,
-            ..Place::default()
-        };
+        let place =
+            Place { cgroup_procs: job.cgroup_procs.clone(), join: job.join, new_session: true, inherit, ..place };
         let env = [("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())];
         let started = spawn(&argv, &env, &place).map_err(CriuError::Start)?;
         Ok((ours, started))
@@ -110,14 +112,16 @@ impl Criu {
     /// # Errors
     /// Where CRIU refuses, the tree runs on. Where `hold` fails, too.
     pub fn dump(&self, job: &DumpJob<'_>, hold: &mut dyn FnMut() -> Result<(), String>) -> Result<(), CriuError> {
-        let (channel, started) = self.start(&job.place, job.owner, Some(job.pages))?;
+        let place = Place { become_owner: job.owner, capabilities: DUMP_CAPS, ..Place::default() };
+        let words: &[&str] = if job.owner.is_some() { &["--unprivileged"] } else { &[] };
+        let (channel, started) = self.start(words, &job.place, Some(job.pages), place)?;
         let opts = Opts {
             pid: Some(job.pid),
             leave_running: Some(true),
             shell_job: Some(job.shell_job),
             ps: Some(PageServer { fd: Some(PAGES_FD) }),
             unprivileged: job.owner.map(|_| true),
-            ghost_limit: Some(16 << 20),
+            ghost_limit: Some(grid_types::facts::UNNAMED_FILE_LIMIT.0 as u32),
             ..common(job.images, "dump.log")
         };
         let result = pushing(job.pages, || {
@@ -144,16 +148,33 @@ impl Criu {
         staged: &mut dyn FnMut() -> Result<(), String>,
     ) -> Result<i32, CriuError> {
         let io = |e| CriuError::Images(job.images.to_owned(), e);
-        let socket = job.images.join(SOCKET);
+        let clocks = timens::clocks(job.images).map_err(io)?;
+        readable(job.images).map_err(io)?;
+        let work = job.images.join(WORK);
+        let (uid, gid) = (Some(job.owner.uid), Some(job.owner.gid));
+        fs::create_dir(&work).and_then(|()| chown(&work, uid, gid)).map_err(io)?;
+        let socket = work.join(SOCKET);
         let listener = UnixListener::bind(&socket).map_err(io)?;
+        chown(&socket, uid, gid).map_err(io)?;
+        let place = Place {
+            become_owner: Some(job.owner),
+            groups: job.groups.to_vec(),
+            capabilities: RESTORE_CAPS,
+            clocks,
+            killable: true,
+            cwd: Some(job.images.to_owned()),
+            ..Place::default()
+        };
         std::thread::scope(|scope| {
             let mut filler = Some(scope.spawn(move || uffd::fill_all(&listener, pages)));
             let mut filled = Ok(());
-            let result = self.start(&job.place, None, None).and_then(|(channel, _)| {
+            let words = ["--unprivileged", "--work-dir", WORK];
+            let result = self.start(&words, &job.place, None, place).and_then(|(channel, _)| {
                 let opts = Opts {
                     lazy_pages: Some(true),
                     shell_job: Some(job.shell_job),
-                    ..common(job.images, "restore.log")
+                    unprivileged: Some(true),
+                    ..common(Path::new("."), "restore.log")
                 };
                 converse(&channel, kind::RESTORE, opts, &mut |script| {
                     if script != "pre-resume" {
@@ -171,8 +192,9 @@ impl Criu {
             if filler.is_some() {
                 unblock(&socket);
             }
+            let restored = explain("restore", &work, "restore.log", result);
             filled?;
-            explain("restore", job.images, "restore.log", result)?
+            restored?
                 .restore
                 .map(|r| r.pid)
                 .ok_or_else(|| CriuError::Lost(io::Error::other("it restored and named no process")))
@@ -201,6 +223,15 @@ fn pushing<T>(pages: BorrowedFd<'_>, work: impl FnOnce() -> T) -> T {
         let _ = super::uncork(pages);
         result
     })
+}
+
+/// Lets the owner read the images, whatever this agent's umask took; that nobody else comes to them is the folder's above.
+fn readable(images: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    for entry in fs::read_dir(images)? {
+        fs::set_permissions(entry?.path(), fs::Permissions::from_mode(0o644))?;
+    }
+    fs::set_permissions(images, fs::Permissions::from_mode(0o755))
 }
 
 /// A restore that failed before it connected leaves the filler waiting in `accept`: connect and leave.

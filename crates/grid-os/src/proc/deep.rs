@@ -33,11 +33,13 @@ impl ProcRoot {
         })?;
         let mut deep = ProcDeep::default();
         self.read_status(&status, &mut deep);
+        deep.closed = self.is_closed(pid, deep.uids[1]);
         self.read_links(pid, &mut deep);
         self.read_namespaces(pid, &mut deep);
         let mounts = keep(self.mounts(pid), "mounts", &mut deep.unreadable);
-        let Fds { facts, locks, memfds, unreadable } = self.fds(pid, mounts.as_ref().map(|m| &m.ids));
+        let Fds { facts, locks, memfds, unnamed, unreadable } = self.fds(pid, mounts.as_ref().map(|m| &m.ids));
         deep.fds = facts;
+        deep.unnamed_files = unnamed;
         deep.locks = self.with_posix_locks(pid, locks, &mut deep.unreadable);
         deep.unreadable.extend(unreadable);
         self.read_memory(pid, &status, mounts.map_or(Vec::new(), |m| m.huge), &mut deep);
@@ -56,15 +58,23 @@ impl ProcRoot {
                 deep.unreadable.push(format!("{key}: not in status"));
             }
         };
-        let uids: Vec<u32> = value("Uid").unwrap_or("").split_whitespace().filter_map(|w| w.parse().ok()).collect();
-        let uids: Option<[u32; 4]> = uids.try_into().ok();
-        let cap_eff = value("CapEff").and_then(|v| u64::from_str_radix(v, 16).ok());
+        let ids = |key| -> Option<[u32; 4]> {
+            let all: Vec<u32> = value(key)?.split_whitespace().filter_map(|w| w.parse().ok()).collect();
+            all.try_into().ok()
+        };
+        let (uids, gids) = (ids("Uid"), ids("Gid"));
+        let bits = |key| value(key).and_then(|v| u64::from_str_radix(v, 16).ok());
+        let (cap_eff, cap_prm) = (bits("CapEff"), bits("CapPrm"));
         let tracer = number("TracerPid");
         need("Uid", uids.is_some());
+        need("Gid", gids.is_some());
         need("CapEff", cap_eff.is_some());
+        need("CapPrm", cap_prm.is_some());
         need("TracerPid", tracer.is_some());
         deep.uids = uids.unwrap_or_default();
+        deep.gids = gids.unwrap_or_default();
         deep.cap_eff = cap_eff.unwrap_or_default();
+        deep.cap_prm = cap_prm.unwrap_or_default();
         deep.tracer = tracer.unwrap_or_default() as i32;
         deep.seccomp = number("Seccomp").unwrap_or_default() as u32;
         deep.ns_pids = value("NSpid").unwrap_or("").split_whitespace().filter_map(|w| w.parse().ok()).collect();
@@ -76,6 +86,13 @@ impl ProcRoot {
         let online = self.online();
         let both: Vec<u32> = online.intersection(allowed).copied().collect();
         (both.len() < online.len()).then_some(both)
+    }
+
+    /// The kernel gives files of a process that is not "dumpable" to root (proc(5)).
+    fn is_closed(&self, pid: i32, owner: u32) -> bool {
+        let path = self.path(&format!("{pid}/fd"));
+        let held_by = std::fs::metadata(path).map(|m| std::os::unix::fs::MetadataExt::uid(&m));
+        self.live && owner != 0 && held_by.is_ok_and(|uid| uid != owner)
     }
 
     fn read_links(&self, pid: i32, deep: &mut ProcDeep) {
@@ -141,6 +158,12 @@ impl ProcRoot {
         deep.hugetlb = found.hugetlb || maps::kib(status, "HugetlbPages").is_some_and(|b| b.0 > 0);
         deep.odd_maps = found.odd.into_iter().collect();
         deep.mapped_files = found.files.into_iter().collect();
+        for (name, range) in found.unnamed {
+            let occupied = self.occupied(&format!("{pid}/map_files/{range}"));
+            deep.unnamed_files.extend(occupied.map(|bytes| (name, bytes)));
+        }
+        deep.unnamed_files.sort_unstable();
+        deep.unnamed_files.dedup();
         deep.shared_maps = found.shared.into_iter().collect::<Vec<(String, Bytes)>>();
         // Only a measure: where it cannot be read, the resident size stands in, so it makes nothing unknown.
         let rollup = self.text(&format!("{pid}/smaps_rollup")).unwrap_or_default();

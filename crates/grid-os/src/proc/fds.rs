@@ -2,6 +2,7 @@
 
 use super::{ProcError, ProcRoot, sockets, vanished};
 use grid_types::facts::{FdFacts, FdKind};
+use grid_types::units::Bytes;
 use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
 use std::collections::HashSet;
 
@@ -16,6 +17,10 @@ const HARMLESS: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random
 /// Anonymous inodes that CRIU saves.
 const SAVEABLE: [&str; 6] = ["[eventpoll]", "[eventfd]", "[timerfd]", "[signalfd]", "inotify", "[inotify]"];
 
+/// Clocks by their numbers (clock_gettime(2)).
+const CLOCK_REALTIME: i32 = 0;
+const CLOCK_MONOTONIC: i32 = 1;
+
 /// The descriptors of a process and what came to light with them.
 #[derive(Default)]
 pub(super) struct Fds {
@@ -24,6 +29,8 @@ pub(super) struct Fds {
     pub(super) locks: Vec<u64>,
     /// Inodes of memory files, by which another holder is found.
     pub(super) memfds: Vec<u64>,
+    /// Files whose names are gone, and what they occupy.
+    pub(super) unnamed: Vec<(String, Bytes)>,
     pub(super) unreadable: Vec<String>,
 }
 
@@ -34,6 +41,8 @@ struct Info {
     mount_id: Option<i32>,
     inode: Option<u64>,
     locks: Vec<u64>,
+    /// Clock of a timerfd.
+    clock: Option<i32>,
 }
 
 impl ProcRoot {
@@ -83,7 +92,14 @@ impl ProcRoot {
             Err(e) if closed(&e) => return Ok(()),
             Err(e) => return Err(e),
         };
-        let kind = self.kind(&relative, &target);
+        let mut kind = self.kind(&relative, &target);
+        // CRIU restores timers of these two clocks only.
+        if let Some(clock) = info.clock.filter(|clock| ![CLOCK_REALTIME, CLOCK_MONOTONIC].contains(clock)) {
+            kind = FdKind::AnonOther { what: format!("[timerfd] of clock {clock}") };
+        }
+        if let FdKind::File { path, deleted: true } = &kind {
+            all.unnamed.extend(self.occupied(&relative).map(|bytes| (path.clone(), bytes)));
+        }
         if kind == FdKind::MemFd {
             all.memfds.extend(info.inode);
         }
@@ -93,6 +109,17 @@ impl ProcRoot {
         all.locks.extend(info.locks);
         all.facts.push(FdFacts { fd, kind, mount_id: info.mount_id, foreign_mount, flags: info.flags });
         Ok(())
+    }
+
+    /// What the file behind a link of `/proc` occupies, by the kernel's own knowledge; `None` in a saved tree, which
+    /// has no such files, and where it is gone.
+    pub(super) fn occupied(&self, relative: &str) -> Option<Bytes> {
+        if !self.live {
+            return None;
+        }
+        let stat = statx(CWD, self.path(relative), AtFlags::STATX_DONT_SYNC, StatxFlags::BLOCKS).ok()?;
+        // stx_blocks counts units of 512 bytes, whatever the file system's own (statx(2)).
+        Some(Bytes(stat.stx_blocks * 512))
     }
 
     fn kind(&self, relative: &str, target: &str) -> FdKind {
@@ -199,6 +226,7 @@ fn info(text: &str) -> Info {
             "flags" => info.flags = u32::from_str_radix(value, 8).ok(),
             "mnt_id" => info.mount_id = value.parse().ok(),
             "ino" => info.inode = value.parse().ok(),
+            "clockid" => info.clock = value.parse().ok(),
             "lock" => info.locks.extend(locked_inode(value)),
             _ => {}
         }

@@ -12,12 +12,15 @@ pub(super) struct Maps {
     pub(super) odd: BTreeSet<String>,
     /// Shared memory objects by `device:inode`, bytes mapped.
     pub(super) shared: BTreeMap<String, Bytes>,
+    /// Files mapped whose names are gone, by one of the ranges where they are: a name in `map_files`.
+    pub(super) unnamed: BTreeMap<String, String>,
     /// Some mapping is of huge pages.
     pub(super) hugetlb: bool,
 }
 
 /// One line: `start-end perms offset dev inode path`.
 struct Line<'a> {
+    range: &'a str,
     bytes: u64,
     shared: bool,
     device: &'a str,
@@ -37,12 +40,18 @@ fn line(text: &str) -> Option<Line<'_>> {
     let (start, end) = range.split_once('-')?;
     let number = |s| u64::from_str_radix(s, 16).ok();
     let bytes = number(end)?.saturating_sub(number(start)?);
-    Some(Line { bytes, shared: permissions.ends_with('s'), device, inode, path: rest.trim_start_matches(' ') })
+    Some(Line { range, bytes, shared: permissions.ends_with('s'), device, inode, path: rest.trim_start_matches(' ') })
 }
 
 /// Shared memory without a place in a file system that both nodes could share.
 fn is_shared_memory(path: &str) -> bool {
     ["/dev/zero", "/memfd:", "/SYSV", "/dev/shm/"].iter().any(|p| path.starts_with(p))
+}
+
+/// A path of the file system, not one of the kernel's names for memory.
+fn is_a_file(path: &str) -> bool {
+    let memory = ["/dev/zero", "/memfd:", "/SYSV", "/anon_hugepage", "/[aio]"];
+    path.starts_with('/') && !memory.iter().any(|p| path.starts_with(p))
 }
 
 /// Shared memory objects alone, for the search among other processes.
@@ -58,11 +67,17 @@ pub(super) fn parse(text: &str, huge_mounts: &[String]) -> Maps {
     let mut maps = Maps::default();
     for l in text.lines().filter_map(line) {
         let path = l.path;
+        if let Some(name) = path.strip_suffix(" (deleted)").filter(|name| is_a_file(name)) {
+            maps.unnamed.entry(name.to_owned()).or_insert_with(|| l.range.to_owned());
+        }
         if path.starts_with("/anon_hugepage") || huge_mounts.iter().any(|m| path.starts_with(m.as_str())) {
             maps.hugetlb = true;
         } else if is_shared_memory(path) {
             if l.shared {
                 maps.shared.entry(format!("{}:{}", l.device, l.inode)).or_default().0 += l.bytes;
+            }
+            if path.starts_with("/SYSV") {
+                maps.odd.insert(path.to_owned());
             }
             if path.starts_with("/dev/shm/") {
                 maps.files.insert(path.to_owned());
@@ -98,18 +113,35 @@ mod tests {
 7f30-7f40 rw-p 00000000 00:0f 12 /anon_hugepage (deleted)
 7f40-7f50 rw-s 00000000 00:05 7 /dev/nvidia0
 7f50-7f60 rw-s 00000000 00:18 8 /dev/shm/a b
+7f58-7f60 rw-s 00000000 00:01 5 /SYSV0000002a (deleted)
 7f60-7f70 rw-p 00000000 00:00 0 [heap]
 7f70-7f80 rw-p 00000000 00:00 0
+7f80-7f90 r-xp 00000000 fe:00 43 /usr/lib/old.so (deleted)
+7f90-7fa0 rw-p 00010000 fe:00 43 /usr/lib/old.so (deleted)
 ";
 
     #[test]
     fn mappings_are_sorted_by_what_they_mean_for_a_move() {
         let maps = parse(MAPS, &[]);
         assert!(maps.hugetlb);
-        assert_eq!(maps.odd.iter().collect::<Vec<_>>(), ["/dev/nvidia0", "anon_inode:[io_uring]"]);
-        assert_eq!(maps.files.iter().collect::<Vec<_>>(), ["/dev/shm/a b", "/usr/bin/python3.11"]);
-        assert_eq!(maps.shared, BTreeMap::from([("00:01:1024".into(), Bytes(0x20)), ("00:18:8".into(), Bytes(0x10))]));
-        assert_eq!(shared_keys(MAPS).count(), 3);
+        assert_eq!(
+            maps.odd.iter().collect::<Vec<_>>(),
+            ["/SYSV0000002a (deleted)", "/dev/nvidia0", "anon_inode:[io_uring]"]
+        );
+        assert_eq!(
+            maps.files.iter().collect::<Vec<_>>(),
+            ["/dev/shm/a b", "/usr/bin/python3.11", "/usr/lib/old.so (deleted)"]
+        );
+        assert_eq!(maps.unnamed, BTreeMap::from([("/usr/lib/old.so".into(), "7f80-7f90".into())]));
+        assert_eq!(
+            maps.shared,
+            BTreeMap::from([
+                ("00:01:1024".into(), Bytes(0x20)),
+                ("00:01:5".into(), Bytes(8)),
+                ("00:18:8".into(), Bytes(0x10))
+            ])
+        );
+        assert_eq!(shared_keys(MAPS).count(), 4);
     }
 
     #[test]

@@ -15,6 +15,7 @@
 
 mod deep;
 mod fds;
+mod guest;
 mod maps;
 mod oomd;
 mod sock_diag;

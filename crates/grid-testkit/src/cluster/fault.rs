@@ -2,6 +2,7 @@
 //! worker that loses its power.
 
 use super::Cluster;
+use crate::procs;
 use grid_types::fault::{Effect, FaultPoint};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
@@ -105,6 +106,17 @@ impl Cluster {
         Armed::new(&dir, point, effect).unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
     }
 
+    /// The images of the one dump that is held at home.
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub fn images_at_home(&self) -> PathBuf {
+        let node = Path::new("/run").join(&self.group).join("head");
+        let trees = std::fs::read_dir(&node).into_iter().flatten().flatten().map(|e| e.path().join("images"));
+        let found = trees.into_iter().find(|dir| dir.join("inventory.img").exists());
+        found.unwrap_or_else(|| panic!("no images in {}", node.display()))
+    }
+
     /// Cuts, or mends, the link of the first worker: packets get lost, connections stay.
     pub fn set_link(&self, up: bool) {
         let plan = std::fs::read_to_string(self.state().join("conf/plan.json")).unwrap_or_default();
@@ -122,6 +134,19 @@ impl Cluster {
             let now = self.node_pid(node);
             if now == before { Err(format!("{now} is there")) } else { Ok(()) }
         });
+    }
+
+    /// How many namespaces the cluster's processes live in.
+    pub fn namespaces(&self) -> usize {
+        let group = format!("/{}", self.group);
+        let own =
+            |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| text.contains(&group));
+        let of = |pid: i32| {
+            let dir = std::fs::read_dir(format!("/proc/{pid}/ns")).into_iter().flatten().flatten();
+            dir.filter_map(|e| std::fs::read_link(e.path()).ok()).collect::<Vec<_>>()
+        };
+        let all: std::collections::BTreeSet<_> = procs::all().into_iter().filter(own).flat_map(of).collect();
+        all.len()
     }
 
     /// Control groups of attempts that are not over, or were not tidied up.
@@ -168,5 +193,12 @@ impl Cluster {
         // Not their directories: those stay until they are reaped, and a pid 1 is reaped behind what is frozen below it.
         let lives = |pid: &&i32| Path::new(&format!("/proc/{pid}/ns/net")).exists();
         self.wait("all of them to end", || all.iter().find(lives).map_or(Ok(()), |pid| Err(format!("{pid} lives"))));
+        // A thread of an agent that was writing ends with its write, and its lock with it.
+        let dirs: Vec<PathBuf> = names.iter().map(|n| self.state().join("nodes").join(n).join("agent.lock")).collect();
+        let is_free = |path: &PathBuf| match File::open(path) {
+            Ok(file) => Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok(),
+            Err(_) => true,
+        };
+        self.wait("the agents' locks", || if dirs.iter().all(is_free) { Ok(()) } else { Err("one is held") });
     }
 }

@@ -16,7 +16,7 @@ use crate::leaks::{Marks, Snapshot};
 use crate::procs::{NOBODY, program, start_ticks};
 use crate::scratch::Scratch;
 use crate::{criu, procs};
-use grid_types::api::{ApiError, BoostReply, BoostView, OffloadView, Reply, Status};
+use grid_types::api::{ApiError, BoostReply, BoostView, NodeView, OffloadView, Reply, Status};
 use grid_types::event::{EventRecord, OffloadPhase};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -339,6 +339,17 @@ impl Cluster {
         });
     }
 
+    /// Waits until every node was heard of after this call: its agent has recovered what its ledger knows.
+    pub fn wait_heard(&self) {
+        let begun = Instant::now();
+        self.wait("all nodes to speak", || {
+            let status = self.status().map_err(|e| e.to_string())?;
+            let spoke = |n: &NodeView| n.seen.is_some_and(|ago| u128::from(ago.0) < begun.elapsed().as_millis());
+            let late: Vec<_> = status.nodes.iter().filter(|n| !spoke(n)).map(|n| n.node.to_string()).collect();
+            if late.is_empty() { Ok(()) } else { Err(late.join(", ")) }
+        });
+    }
+
     /// Waits until each worker's use is measured (its second sample): before, it lends nothing.
     fn wait_lenders(&self) {
         self.wait("every lender to be measured", || {
@@ -393,6 +404,11 @@ impl Cluster {
             read("comm").trim() == "criu" && read("cgroup").contains(&group)
         };
         procs::all().iter().any(is_it).then_some(()).ok_or_else(|| format!("no criu on {node}"))
+    }
+
+    /// Everything that one program wrote: `agent` and `daemon` are the head's.
+    pub fn log(&self, program: &str) -> String {
+        std::fs::read_to_string(self.state.join(format!("log/{program}.log"))).unwrap_or_default()
     }
 
     /// What the cluster's programs wrote last.

@@ -2,7 +2,7 @@
 
 use grid_testkit::cluster::{Armed, Cluster, Guest};
 use grid_testkit::procs;
-use grid_types::api::OffloadView;
+use grid_types::api::{BoostView, OffloadView};
 use grid_types::event::OffloadPhase;
 use grid_types::fault::{Effect, FaultPoint, Side};
 use nix::sys::signal::{Signal, kill};
@@ -67,7 +67,9 @@ pub(crate) fn reach(point: FaultPoint) -> Reach {
         }
         P::MakeRoom | P::SayReady | P::TakeHold | P::PrepareImages | P::AwaitReady | P::StartDump => Reach::Move,
         P::FreezeSource | P::ReceivePages | P::SendManifest | P::ReceiveManifest | P::SendImages => Reach::Move,
-        P::ReceiveImages | P::PersistFrozen | P::StartRestore | P::FreezeStaged | P::FindRoot => Reach::Move,
+        P::ReceiveImages | P::InspectImages | P::PersistFrozen | P::StartRestore | P::FreezeStaged | P::FindRoot => {
+            Reach::Move
+        }
         P::Gate | P::WriteRoot | P::PersistStaged | P::SendReady | P::PersistCommitted | P::SendGo => Reach::Move,
         P::DestinationPersistRunning | P::ArmFence | P::ThawStaged | P::SendStarted => Reach::Move,
         P::PersistReleased | P::SendReleased | P::DiscardCopy | P::SourceReport | P::DisarmFence => Reach::Move,
@@ -83,27 +85,64 @@ pub(crate) fn reach(point: FaultPoint) -> Reach {
     }
 }
 
-fn node_of(side: Side) -> &'static str {
-    match side {
-        Side::Source => "head",
-        Side::Destination => "gpu1",
+/// Which way the process goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// From the head to the worker.
+    Out,
+    /// Back.
+    Home,
+}
+
+impl Way {
+    fn source(self) -> &'static str {
+        match self {
+            Way::Out => "head",
+            Way::Home => "gpu1",
+        }
+    }
+
+    fn destination(self) -> &'static str {
+        match self {
+            Way::Out => "gpu1",
+            Way::Home => "head",
+        }
+    }
+
+    fn node_of(self, point: FaultPoint) -> &'static str {
+        match point.side() {
+            // The one who dials is always the worker.
+            _ if point == FaultPoint::OpenStream => "gpu1",
+            Side::Source => self.source(),
+            Side::Destination => self.destination(),
+        }
     }
 }
 
 /// A cluster with a boost on which scenarios are played.
 pub(crate) struct Stage {
     cluster: Cluster,
+    boost: String,
+    way: Way,
 }
 
 impl Stage {
-    pub(crate) fn set(boost: &str) -> Option<Self> {
+    pub(crate) fn set(boost: &str, way: Way) -> Option<Self> {
         let cluster = Cluster::faulty(CONFIG)?;
-        cluster.boost(boost);
-        Some(Self { cluster })
+        let boost = cluster.boost(boost).boost.id;
+        Some(Self { cluster, boost: boost.to_string(), way })
+    }
+
+    /// The lender holds the lease: again, where its machine was gone.
+    fn wait_lease(&self) {
+        self.cluster.wait("the lease to be held", || {
+            let view: BoostView = self.cluster.ask(&["boost", "show", &self.boost]);
+            view.processes.ok_or(view.boost.state)
+        });
     }
 
     fn arm(&self, point: FaultPoint, effect: Effect) -> Armed {
-        self.cluster.arm(node_of(point.side()), point, effect)
+        self.cluster.arm(self.way.node_of(point), point, effect)
     }
 
     fn wait_hit(&self, armed: &Armed) {
@@ -112,15 +151,20 @@ impl Stage {
 
     /// Plays one scenario and looks after it.
     pub(crate) fn play(&self, point: FaultPoint, reach: Reach, damage: Damage) {
-        println!("{} {reach:?} {damage:?}", point.as_str());
+        println!("{} {reach:?} {damage:?} {:?}", point.as_str(), self.way);
+        self.wait_lease();
         let guest = Guest::reporting(&self.cluster, "prover", "--memory 8MiB --steps 1000000");
+        let there = (self.way == Way::Home).then(|| self.cluster.move_out(guest.pid()));
         let effect = if damage == Damage::Fail { Effect::Fail } else { Effect::Hang };
         let mut armed = self.arm(point, effect);
-        let mut command = self.set_off(&guest, reach);
+        let mut command = match there {
+            Some(away) => self.cluster.begin(&["offload", "recall", away.record.id.as_str()]),
+            None => self.set_off(&guest, reach),
+        };
         self.wait_hit(&armed);
         self.hurt(damage, &mut armed);
         let _ = command.wait();
-        self.cluster.wait_ready();
+        self.cluster.wait_heard();
         self.settled(&guest);
         if reach == Reach::Signals {
             let waits = |copy: &Copy| signal_waits(copy.pid, Signal::SIGUSR1);
@@ -144,11 +188,17 @@ impl Stage {
             Reach::Fence => self.with(FaultPoint::PersistReleased, Effect::Hang, begin, || std::thread::sleep(LONG)),
             Reach::Asked => self.with(FaultPoint::StartRestore, Effect::Hang, begin, || std::thread::sleep(LONG)),
             Reach::Doubt => self.with(FaultPoint::SendStarted, Effect::Hang, begin, || {
-                // The agent first, and then the tree's pid 1: nobody sees the end of the copy.
-                self.cluster.kill9(self.cluster.agent_pid("gpu1"));
-                self.copies(guest).iter().filter(|c| !c.frozen).for_each(|c| {
-                    kill(Pid::from_raw(parent(c.pid)), Signal::SIGKILL).unwrap();
+                // The agent first, and then the tree's pid 1, before the agent is started again: nobody sees the end.
+                let send = |pid: i32, signal| kill(Pid::from_raw(pid), signal).unwrap();
+                let node = self.cluster.node_pid("gpu1");
+                send(node, Signal::SIGSTOP);
+                send(self.cluster.agent_pid("gpu1"), Signal::SIGKILL);
+                self.running(guest).for_each(|c| send(parent(c.pid), Signal::SIGKILL));
+                self.cluster.wait("it to end", || match self.running(guest).next() {
+                    None => Ok(()),
+                    Some(copy) => Err(copy),
                 });
+                send(node, Signal::SIGCONT);
             }),
             Reach::End => {
                 let command = begin();
@@ -171,8 +221,8 @@ impl Stage {
         let agent = |node: &str| self.cluster.kill9(self.cluster.agent_pid(node));
         match damage {
             Damage::Fail => {}
-            Damage::KillSource => agent("head"),
-            Damage::KillDestination => agent("gpu1"),
+            Damage::KillSource => agent(self.way.source()),
+            Damage::KillDestination => agent(self.way.destination()),
             Damage::KillDaemon => self.cluster.kill9(self.cluster.daemon_pid()),
             Damage::KillWorker => self.cluster.cut_power("gpu1"),
             Damage::KillAll => {
@@ -210,17 +260,20 @@ impl Stage {
             let (phase, copies) = (self.phase(guest), self.copies(guest));
             let running = copies.iter().filter(|c| !c.frozen).count();
             let right = match phase {
-                None | Some(OffloadPhase::Failed | OffloadPhase::Away) => (running, copies.len()) == (1, 1),
+                None | Some(OffloadPhase::Failed | OffloadPhase::Away | OffloadPhase::Home) => {
+                    (running, copies.len()) == (1, 1)
+                }
                 Some(OffloadPhase::InDoubt) => (running, copies.len()) == (0, 1),
                 Some(OffloadPhase::Ended | OffloadPhase::Lost) => copies.is_empty(),
-                Some(OffloadPhase::Moving | OffloadPhase::Returning | OffloadPhase::Home) => false,
+                Some(OffloadPhase::Moving | OffloadPhase::Returning) => false,
             };
             if right { Ok(phase) } else { Err(format!("{phase:?} {copies:?}")) }
         });
         println!("  {phase:?}");
         match phase {
-            None | Some(OffloadPhase::Failed | OffloadPhase::Away) => guest.goes_on(),
-            Some(OffloadPhase::InDoubt) => self.resolve(guest),
+            None | Some(OffloadPhase::Failed | OffloadPhase::Away | OffloadPhase::Home) => guest.goes_on(),
+            // The person accepts that work is repeated.
+            Some(OffloadPhase::InDoubt) => return self.resolve(guest),
             _ => {}
         }
         guest.never_went_back();
@@ -249,6 +302,10 @@ impl Stage {
             left if left.is_empty() => Ok(()),
             left => Err(left),
         });
+    }
+
+    fn running(&self, guest: &Guest) -> impl Iterator<Item = Copy> {
+        self.copies(guest).into_iter().filter(|c| !c.frozen)
     }
 
     /// Every process that runs this guest's program, on whichever node.

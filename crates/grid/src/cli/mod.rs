@@ -198,6 +198,9 @@ sudo grid rescue --accept-repeat o-19.1")]
     TreeInit {
         /// Directory of the tree's control socket
         dir: PathBuf,
+        /// It is a guest on a lender.
+        #[arg(long)]
+        guest: bool,
     },
 }
 

@@ -7,10 +7,12 @@ use super::{Account, UpError, account, down, failed, held, tell};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
 use grid_os::pidfd::PidFd;
 use grid_os::spawn::{Place, spawn};
+use grid_types::NodeName;
 use grid_types::api::{NodeView, Status};
 use grid_types::exit::FaultClass;
 use nix::libc;
 use nix::sys::signal::{SigSet, Signal};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -67,25 +69,24 @@ impl Node {
                     tokio::time::sleep(LOOK_AT_NODE).await;
                 }
             };
+            // One that cannot live is not made in a hurry.
+            let started = Instant::now();
             tokio::select! { () = ended => {}, () = dying => {} }
+            if started.elapsed() < LOOK_AT_NODE {
+                tokio::time::sleep(LOOK_AT_NODE).await;
+            }
             let _ = ends.send(place);
         });
     }
 }
 
 /// A worker whose pid 1 was killed comes back as a machine that rebooted: nothing that lived there is left.
-async fn make_again(plan: &Plan, node: &NodePlan, root: &Group) -> Node {
-    loop {
-        // One that cannot live is not made in a hurry.
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let group = root.child(node.name.as_str());
-        let emptied = group.kill(Duration::from_secs(5)).and_then(|()| group.remove()).map_err(|e| e.to_string());
-        let _ = run("ip", &["link", "del", &node.veth_head]);
-        match emptied.and_then(|()| make_node(plan, node, root).map_err(|e| e.to_string())) {
-            Ok(made) => return made,
-            Err(e) => tell(&format!("grid: {} cannot be made again: {e}", node.name)),
-        }
-    }
+fn make_again(plan: &Plan, node: &NodePlan, root: &Group) -> Result<Node, String> {
+    tell(&format!("grid: {} ended; it is made again, as after a reboot", node.name));
+    let group = root.child(node.name.as_str());
+    group.kill(Duration::from_secs(5)).and_then(|()| group.remove()).map_err(|e| e.to_string())?;
+    let _ = run("ip", &["link", "del", &node.veth_head]);
+    make_node(plan, node, root).map_err(|e| e.to_string())
 }
 
 /// Starts the cluster, calls `ready` when it answers, and keeps it until it is told to end.
@@ -186,20 +187,28 @@ fn make_state(plan: &Plan, account: Account) -> Result<(), UpError> {
     write_private(&plan.state.join("conf/plan.json"), plan, None)
 }
 
-/// What each daemon needs to know, with a secret of this run: who knows it may speak to the head's agent.
+/// What each daemon needs to know, with a secret of this run for each worker: who knows it may speak to the head's agent
+/// as that worker.
 fn write_configs(plan: &Plan, account: Account) -> Result<(), UpError> {
+    let tokens = plan.nodes.iter().map(|node| Ok((node.name.clone(), token()?)));
+    let tokens: BTreeMap<NodeName, String> = tokens.collect::<Result<_, UpError>>()?;
+    write_private(&plan.state.join("conf/hub.json"), &plan.hub_config(&plan.head()?, &tokens), None)?;
+    // No token in it: the daemon's uid is what the agent goes by.
+    write_private(&plan.state.join("conf/head.json"), &plan.head_config(), Some(account.gid))?;
+    for node in &plan.nodes {
+        let own = plan.spoke_config(node, &tokens[&node.name]);
+        write_private(&plan.state.join(format!("conf/{}.json", node.name)), &own, None)?;
+    }
+    Ok(())
+}
+
+/// 256 bits that nobody can guess.
+fn token() -> Result<String, UpError> {
     let mut bytes = [0u8; 32];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut f| std::io::Read::read_exact(&mut f, &mut bytes))
         .map_err(failed("/dev/urandom"))?;
-    let token: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-    write_private(&plan.state.join("conf/hub.json"), &plan.hub_config(&plan.head()?, &token), None)?;
-    // No token in it: the daemon's uid is what the agent goes by.
-    write_private(&plan.state.join("conf/head.json"), &plan.head_config(), Some(account.gid))?;
-    for node in &plan.nodes {
-        write_private(&plan.state.join(format!("conf/{}.json", node.name)), &plan.spoke_config(node, &token), None)?;
-    }
-    Ok(())
+    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
 }
 
 /// Writes a file that root alone may read, and this group where one is named; nobody but root may change it.
@@ -306,8 +315,11 @@ async fn keep(plan: &Plan, root: &Group, nodes: &mut [Node], ready: impl FnOnce(
                     () = agent.keep() => {}
                     () = daemon.keep() => {}
                     Some(i) = ended.recv() => {
-                        tell(&format!("grid: {} ended; it is made again, as after a reboot", plan.nodes[i].name));
-                        nodes[i] = make_again(plan, &plan.nodes[i], root).await;
+                        // Whatever comes of it, it is looked at again: signals are heard in between.
+                        match make_again(plan, &plan.nodes[i], root) {
+                            Ok(made) => nodes[i] = made,
+                            Err(e) => tell(&format!("grid: {} cannot be made again: {e}", plan.nodes[i].name)),
+                        }
                         nodes[i].watch(i, &ends);
                     }
                     () = signals.next() => {

@@ -24,7 +24,7 @@ pub use detach::detached;
 pub use down::{down, living_on};
 pub use dry_run::{would_start, would_stop};
 pub use node::node_init;
-pub use plan::{LocalSize, Plan, cgroup};
+pub use plan::{LocalSize, Plan, cgroup, run_dir};
 
 use grid_types::exit::FaultClass;
 

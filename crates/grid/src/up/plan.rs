@@ -8,6 +8,7 @@ use grid_types::policy::{Config, Role};
 use grid_types::stop::StopPlace;
 use grid_types::{Bytes, MilliCpu, NodeName, Resources};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -42,7 +43,9 @@ impl LocalSize {
 pub struct NodePlan {
     /// Its name.
     pub name: NodeName,
-    /// Limits of the node's control group.
+    /// What it lends in all.
+    pub lends: Resources,
+    /// Limits of the node's control group: that, and room for its agent.
     pub limits: Resources,
     /// Name of the head's end of its veth pair.
     pub veth_head: String,
@@ -96,6 +99,7 @@ impl Plan {
                 };
                 NodePlan {
                     name: n.name.clone(),
+                    lends: total,
                     limits: total.saturating_add(&AGENT_ROOM),
                     veth_head: format!("g{tag:04x}h{i}"),
                     veth_node: format!("g{tag:04x}n{i}"),
@@ -156,7 +160,7 @@ impl Plan {
 
     /// Volatile state of the head's agent; each worker has a `/run` of its own.
     pub fn run_dir(&self) -> PathBuf {
-        Path::new("/run").join(&self.cgroup)
+        run_dir(&self.state)
     }
 
     /// How the head's daemon is started.
@@ -172,29 +176,29 @@ impl Plan {
     }
 
     /// How the head's agent is started.
-    pub fn hub_config(&self, head: &NodeName, token: &str) -> AgentConfig {
+    pub fn hub_config(&self, head: &NodeName, tokens: &BTreeMap<NodeName, String>) -> AgentConfig {
         let daemon_uid = self.daemon.map_or(0, |d| d.uid);
         let listen = self.nodes.iter().map(|n| SocketAddr::from((n.address_head, HUB_PORT))).collect();
-        let role = AgentRole::Hub { listen, socket: self.agent_socket(), daemon_uid };
-        self.agent_config(head, role, token, false)
+        let role = AgentRole::Hub { listen, socket: self.agent_socket(), daemon_uid, tokens: tokens.clone() };
+        self.agent_config(head, role, None)
     }
 
     /// How a worker's agent is started.
     pub fn spoke_config(&self, node: &NodePlan, token: &str) -> AgentConfig {
-        let role = AgentRole::Spoke { hub: SocketAddr::from((node.address_head, HUB_PORT)) };
-        self.agent_config(&node.name, role, token, true)
+        let hub = SocketAddr::from((node.address_head, HUB_PORT));
+        let role = AgentRole::Spoke { hub, token: token.to_owned() };
+        self.agent_config(&node.name, role, Some(node.lends))
     }
 
-    fn agent_config(&self, node: &NodeName, role: AgentRole, token: &str, node_is_group: bool) -> AgentConfig {
+    fn agent_config(&self, node: &NodeName, role: AgentRole, lends: Option<Resources>) -> AgentConfig {
         AgentConfig {
             node: node.clone(),
             role,
             state_dir: self.state.join("nodes").join(node.as_str()),
             run_dir: self.run_dir().join(node.as_str()),
-            token: token.to_owned(),
             criu: self.criu.clone(),
             cgroup: format!("{}/{node}", self.cgroup),
-            node_is_group,
+            lends,
             stop: StopPlace::of(&self.state),
             program: self.program.clone(),
         }
@@ -204,6 +208,11 @@ impl Plan {
 /// Name of the control groups of the cluster of this state.
 pub fn cgroup(state: &Path) -> String {
     format!("grid-{:04x}", tag(state))
+}
+
+/// Volatile state of the cluster of this state.
+pub fn run_dir(state: &Path) -> PathBuf {
+    Path::new("/run").join(cgroup(state))
 }
 
 /// Sixteen bits that tell clusters on one machine apart, from the path of their state (FNV-1a, folded).

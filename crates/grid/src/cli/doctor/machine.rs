@@ -8,41 +8,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const ROOT: About = About::needed("root", "everything that moves or limits processes", "run grid with sudo");
-const SUDO: &str = "run as root of the machine, not of a container";
-
-/// Capabilities by their bit, capabilities(7).
-const CAPABILITIES: [(u32, About); 5] = [
-    (21, About::needed("CAP_SYS_ADMIN", "namespaces and mounts of workers", SUDO)),
-    (19, About::needed("CAP_SYS_PTRACE", "dumping processes", SUDO)),
-    (40, About::needed("CAP_CHECKPOINT_RESTORE", "dumping as the process's owner", SUDO)),
-    (12, About::wanted("CAP_NET_ADMIN", "networks of local workers (grid up --local)", SUDO)),
-    (
-        24,
-        About::wanted(
-            "CAP_SYS_RESOURCE",
-            "dumping other users' processes as root; without it grid dumps as their owner",
-            SUDO,
-        ),
-    ),
-];
-
 /// The user's rights.
 pub(super) fn rights() -> Vec<Check> {
     let uid = nix::unistd::geteuid();
-    let effective = effective_capabilities();
-    let mut all = vec![ROOT.is(uid.is_root(), format!("uid {uid}"))];
-    all.extend(CAPABILITIES.map(|(bit, about)| match effective {
-        Some(set) if set & (1 << bit) != 0 => about.is(true, "held"),
-        Some(_) => about.is(false, "not held"),
-        None => about.is(false, "-"),
-    }));
-    all
-}
-
-fn effective_capabilities() -> Option<u64> {
-    let text = fs::read_to_string("/proc/self/status").ok()?;
-    let hex = text.lines().find_map(|l| l.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(hex.trim(), 16).ok()
+    vec![ROOT.is(uid.is_root(), format!("uid {uid}"))]
 }
 
 /// What the kernel offers.

@@ -2,6 +2,7 @@
 
 mod criu;
 mod machine;
+mod rights;
 
 use super::failure::Failure;
 use super::output::{Format, Printed};
@@ -25,7 +26,7 @@ enum State {
 /// One thing that was looked at.
 #[derive(Clone, Debug, Serialize)]
 struct Check {
-    name: &'static str,
+    name: String,
     state: State,
     found: String,
     enables: &'static str,
@@ -59,7 +60,7 @@ impl About {
             (false, false) => State::Note,
         };
         let get = (!there).then(|| self.get.to_owned());
-        Check { name: self.name, state, found: found.into(), enables: self.enables, get }
+        Check { name: self.name.to_owned(), state, found: found.into(), enables: self.enables, get }
     }
 }
 
@@ -68,14 +69,23 @@ impl About {
 struct Examination {
     checks: Vec<Check>,
     missing: usize,
+    /// Processes of the cluster that runs, and their rights.
+    running: Vec<rights::Running>,
 }
 
 /// `grid doctor`. Exit code 9 where something is missing without which nothing moves.
 pub(super) fn doctor(state_dir: &Path, format: Format) -> Result<Printed, Failure> {
-    let checks =
-        [machine::rights(), criu::checks(), machine::kernel(), machine::cgroups(), machine::rest(state_dir)].concat();
+    let checks = [
+        machine::rights(),
+        rights::capabilities(),
+        criu::checks(),
+        machine::kernel(),
+        machine::cgroups(),
+        machine::rest(state_dir),
+    ]
+    .concat();
     let missing = checks.iter().filter(|c| c.state == State::Missing).count();
-    let found = Examination { checks, missing };
+    let found = Examination { checks, missing, running: rights::running(state_dir) };
     let word = if missing == 0 { "ok" } else { "missing" };
     let printed = Printed::local(&found, human(&found), word.to_owned())?;
     if missing == 0 {
@@ -87,7 +97,7 @@ pub(super) fn doctor(state_dir: &Path, format: Format) -> Result<Printed, Failur
 
 fn human(e: &Examination) -> String {
     let width = |of: fn(&Check) -> &str| e.checks.iter().map(|c| of(c).chars().count()).max().unwrap_or(0);
-    let (name, found) = (width(|c| c.name), width(|c| &c.found).min(64));
+    let (name, found) = (width(|c| &c.name), width(|c| &c.found).min(64));
     let mut out = String::new();
     for c in &e.checks {
         let state = match c.state {
@@ -100,6 +110,7 @@ fn human(e: &Examination) -> String {
             let _ = writeln!(out, "{:9}{:name$}  get it: {get}", "", "");
         }
     }
+    out.push_str(&rights::human(&e.running));
     let notes = e.checks.iter().filter(|c| c.state == State::Note).count();
     let _ = match e.missing {
         0 => writeln!(
@@ -131,7 +142,7 @@ mod tests {
         let wanted = About::wanted("psi", "pressure before it hurts", "boot with psi=1");
         let checks =
             vec![needed.is(false, "none"), wanted.is(false, "no /proc/pressure"), wanted.is(true, "some avg10 0.0")];
-        let text = human(&Examination { checks, missing: 1 });
+        let text = human(&Examination { checks, missing: 1, running: Vec::new() });
         insta::assert_snapshot!(text);
     }
 

@@ -1,0 +1,77 @@
+//! Obstacles that real programs of `tests/coverage.toml` brought to light: each would have failed after the freeze.
+
+use super::testkit::*;
+use super::*;
+use grid_types::facts::{FdKind, ProcDeep, TreeFacts, UNNAMED_FILE_LIMIT};
+
+fn reasons(change: impl FnOnce(&mut TreeFacts)) -> Vec<String> {
+    let mut t = tree(process(4711, 1));
+    change(&mut t);
+    let verdict = judge(&t, &context(), &Detector::default());
+    verdict.cannot.unwrap().iter().map(ToString::to_string).collect()
+}
+
+fn with(change: impl FnOnce(&mut ProcDeep)) -> Vec<String> {
+    reasons(|t| change(t.root.deep.as_mut().unwrap()))
+}
+
+#[test]
+fn what_its_owner_may_not_save_is_refused() {
+    let inotify = FdKind::AnonSaveable { what: "inotify".into() };
+    assert_eq!(with(|d| d.fds.push(fd(4, inotify))), ["E-WATCH fd 4 watches files (inotify)"]);
+    let timer = FdKind::AnonSaveable { what: "[timerfd]".into() };
+    assert!(with(|d| d.fds.push(fd(4, timer))).is_empty());
+    assert_eq!(with(|d| d.seccomp = 2), ["E-SECCOMP runs under a seccomp filter"]);
+    assert_eq!(with(|d| d.closed = true), ["E-CLOSED is closed to its owner (not dumpable)"]);
+}
+
+#[test]
+fn what_the_gate_would_refuse_is_refused_before() {
+    assert_eq!(with(|d| d.gids = [7, 8, 8, 8]), ["E-ROOT has the rights of two groups, 7 and 8"]);
+    assert!(with(|d| d.gids = [7; 4]).is_empty());
+    assert_eq!(with(|d| d.cap_prm = 0x2000), ["E-ROOT has capabilities (2000)"]);
+    let gone = with(|d| d.exe = Some("/usr/bin/solver (deleted)".into()));
+    assert_eq!(gone, ["E-FILE its executable, /usr/bin/solver, was removed or replaced since it started"]);
+}
+
+#[test]
+fn a_file_without_a_name_moves_only_while_it_is_small() {
+    let file = |bytes: Bytes| with(|d| d.unnamed_files.push(("/tmp/x".into(), bytes)));
+    assert!(file(UNNAMED_FILE_LIMIT).is_empty());
+    let refused = file(Bytes(UNNAMED_FILE_LIMIT.0 + 1));
+    assert!(
+        refused[0].starts_with("E-FILE /tmp/x has no name any more and occupies 17 MiB, more than 16 MiB"),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn system_v_memory_stays_in_its_ipc_namespace() {
+    let refused = with(|d| d.odd_maps.push("/SYSV0000002a (deleted)".into()));
+    assert_eq!(refused, ["E-SHM maps System V shared memory"]);
+}
+
+#[test]
+fn a_child_that_has_ended_goes_along_and_the_root_does_not() {
+    let child = |t: &mut TreeFacts| {
+        t.descendants.push(process(4712, 4711));
+        t.descendants[0].stat.sid = 4711;
+        t.descendants[0].stat.state = 'Z';
+        t.descendants[0].deep = None;
+    };
+    assert!(reasons(child).is_empty());
+    assert_eq!(reasons(|t| t.root.stat.state = 'Z'), ["E-ZOMBIE has ended and waits for its parent"]);
+}
+
+#[test]
+fn a_member_of_a_session_without_its_leader_stays() {
+    let in_session = |sid: i32| {
+        reasons(|t| {
+            t.descendants = vec![process(4712, 4711), process(4713, 4711)];
+            t.descendants[0].stat.sid = 4712;
+            t.descendants[1].stat.sid = sid;
+        })
+    };
+    assert!(in_session(4712).is_empty() && in_session(4711).is_empty());
+    assert_eq!(in_session(4600), ["E-SESSION pid 4713: is in session 4600, whose leader has ended"]);
+}

@@ -1,0 +1,226 @@
+//! Who knows no secret, or another's, or speaks in another's name, gets nothing from the head's agent; and a head that
+//! asks a lender for what is the lender's own gets nothing either. The attacker here has a worker's own place on the
+//! network and its token, and speaks the protocol by hand.
+
+#![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
+
+use grid_testkit::cluster::{Cluster, Guest};
+use grid_testkit::procs;
+use grid_types::fault::{Effect, FaultPoint};
+use grid_types::handover::ToSource;
+use grid_types::policy::{AtEnd, Detector};
+use grid_types::reason::ReasonCode;
+use grid_types::wire::{
+    Answer, Body, Frame, Hello, LeaseTerms, MoveOrder, Notice, PROTOCOL, Party, Refusal, Request, Welcome,
+};
+use grid_types::{AttemptId, Bytes, LeaseId, MilliCpu, Millis, ProcId, Resources};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// A connection to the head's agent.
+struct Wire<S>(S);
+
+impl Wire<UnixStream> {
+    /// In the place of the head's daemon.
+    fn as_daemon(cluster: &Cluster) -> Self {
+        let stream = UnixStream::connect(cluster.state().join("agent.sock")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut wire = Self(stream);
+        wire.say(&Hello::Daemon { protocol: PROTOCOL });
+        assert!(matches!(wire.hear().unwrap(), Welcome::Ok { .. }));
+        wire
+    }
+
+    /// What gpu1 answers.
+    fn ask(&mut self, request: Request) -> Result<Box<Answer>, Refusal> {
+        let body = Body::Request { id: 77, request: Box::new(request) };
+        self.say(&Frame { from: Party::Daemon, to: Party::Agent("gpu1".into()), body });
+        loop {
+            let heard: Frame = self.hear().unwrap();
+            if let Body::Response { id: 77, result } = heard.body {
+                return result;
+            }
+        }
+    }
+}
+
+impl Wire<TcpStream> {
+    fn dial(cluster: &Cluster) -> Self {
+        let hub: serde_json::Value = conf(cluster, "hub");
+        let address = hub["role"]["Hub"]["listen"][0].as_str().unwrap().to_owned();
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        Self(stream)
+    }
+}
+
+impl<S: Read + Write> Wire<S> {
+    fn say(&mut self, what: &impl Serialize) {
+        let json = serde_json::to_vec(what).unwrap();
+        let _ = self.0.write_all(&(json.len() as u32).to_le_bytes());
+        let _ = self.0.write_all(&json);
+    }
+
+    fn hear<T: DeserializeOwned>(&mut self) -> io::Result<T> {
+        let mut len = [0u8; 4];
+        self.0.read_exact(&mut len)?;
+        let mut json = vec![0u8; u32::from_le_bytes(len) as usize];
+        self.0.read_exact(&mut json)?;
+        Ok(serde_json::from_slice(&json)?)
+    }
+
+    fn greet(&mut self, node: &str, token: &str) -> Welcome {
+        let node = node.into();
+        self.say(&Hello::Agent { protocol: PROTOCOL, token: token.to_owned(), node, boot_id: "b".into() });
+        self.hear().unwrap()
+    }
+
+    /// The other end closed it, after whatever it still said.
+    fn is_closed(&mut self) -> bool {
+        loop {
+            match self.hear::<serde_json::Value>() {
+                Ok(_) => {}
+                Err(e) => return matches!(e.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset),
+            }
+        }
+    }
+}
+
+fn conf(cluster: &Cluster, name: &str) -> serde_json::Value {
+    let text = std::fs::read_to_string(cluster.state().join(format!("conf/{name}.json"))).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn token(cluster: &Cluster, node: &str) -> String {
+    conf(cluster, node)["role"]["Spoke"]["token"].as_str().unwrap().to_owned()
+}
+
+fn frame(from: Party, body: Body) -> Frame {
+    Frame { from, to: Party::Agent("head".into()), body }
+}
+
+#[test]
+fn who_knows_no_token_or_anothers_is_refused() {
+    let Some(cluster) = Cluster::start(2) else { return };
+    for (node, token) in [("gpu1", String::new()), ("gpu1", "0".repeat(64)), ("gpu1", token(&cluster, "gpu2"))] {
+        let mut wire = Wire::dial(&cluster);
+        let welcome = wire.greet(node, &token);
+        assert!(matches!(welcome, Welcome::Refused { .. }), "{welcome:?}");
+        assert!(wire.is_closed());
+    }
+    let mut wire = Wire::dial(&cluster);
+    wire.say(&Hello::Daemon { protocol: PROTOCOL });
+    assert!(matches!(wire.hear().unwrap(), Welcome::Refused { .. }), "the daemon does not come through the network");
+    let mut old = Wire::dial(&cluster);
+    old.say(&Hello::Data { protocol: PROTOCOL - 1, token: token(&cluster, "gpu1"), attempt: "o-1.1".into() });
+    assert!(matches!(old.hear().unwrap(), Welcome::Refused { .. }));
+    // What is no frame at all, and who says nothing, is not waited for.
+    let mut noise = Wire::dial(&cluster);
+    noise.0.write_all(&[0xff; 64]).unwrap();
+    assert!(noise.is_closed());
+    assert!(Wire::dial(&cluster).is_closed(), "silence");
+}
+
+#[test]
+fn a_worker_speaks_for_itself_and_asks_for_nothing() {
+    let Some(cluster) = Cluster::start(2) else { return };
+    let own = || Party::Agent("gpu1".into());
+    let ask = |request| Body::Request { id: 1, request: Box::new(request) };
+    let ended = Notice::LeaseEnded { lease: LeaseId::from("b-1") };
+    let bad = [
+        frame(Party::Daemon, ask(Request::Processes)),
+        frame(Party::Agent("gpu2".into()), Body::Notice { notice: Box::new(ended) }),
+        frame(own(), ask(Request::Processes)),
+        frame(own(), ask(Request::Holdings)),
+    ];
+    for frame in bad {
+        // It takes the place of the real gpu1, which comes back when this link is closed.
+        let mut wire = Wire::dial(&cluster);
+        assert!(matches!(wire.greet("gpu1", &token(&cluster, "gpu1")), Welcome::Ok { .. }));
+        wire.say(&frame);
+        assert!(wire.is_closed(), "{frame:?}");
+    }
+}
+
+/// gpu2 swears that a copy runs which was sent to gpu1, and that it is gone: nobody listens, and gpu1's copy is the one.
+#[test]
+fn a_worker_has_no_word_in_anothers_attempt() {
+    let Some(cluster) = Cluster::faulty(CONFIG) else { return };
+    cluster.boost("--cpu 1 --memory 512MiB --duration 5m --from gpu1");
+    let guest = Guest::reporting(&cluster, "prover", "--memory 16MiB --steps 3000");
+    let mut armed = cluster.arm("gpu1", FaultPoint::StartRestore, Effect::Hang);
+    let mut command = cluster.begin(&["offload", "execute", &guest.pid().to_string()]);
+    cluster.wait("the step", || armed.is_hit());
+    let attempt = cluster.offloads()[0].record.attempt.clone();
+    let mut wire = Wire::dial(&cluster);
+    assert!(matches!(wire.greet("gpu2", &token(&cluster, "gpu2")), Welcome::Ok { .. }));
+    let say = |message| frame(Party::Agent("gpu2".into()), Body::Up { message });
+    let of = |attempt: &AttemptId| attempt.clone();
+    wire.say(&say(ToSource::Ready { attempt: of(&attempt) }));
+    wire.say(&say(ToSource::Started { attempt: of(&attempt) }));
+    wire.say(&say(ToSource::Gone { attempt: of(&attempt) }));
+    let mut data = Wire::dial(&cluster);
+    data.say(&Hello::Data { protocol: PROTOCOL, token: token(&cluster, "gpu2"), attempt: of(&attempt) });
+    assert!(matches!(data.hear().unwrap(), Welcome::Ok { .. }));
+    assert!(data.is_closed(), "another's page stream");
+    assert!(guest.process.exists(), "the copy at home is still held");
+    cluster.wait("it to be noticed", || {
+        if cluster.log("agent").contains("which is not its own; ignored") { Ok(()) } else { Err("not yet") }
+    });
+    armed.lift();
+    command.wait().unwrap();
+    cluster.wait_phase(cluster.offloads()[0].record.id.as_str(), grid_types::event::OffloadPhase::Away);
+    guest.wait_done();
+}
+
+/// A head that somebody else has taken over asks a lender for what is the lender's own.
+#[test]
+fn a_head_gets_nothing_of_a_lender_but_what_it_lends() {
+    let Some(cluster) = Cluster::faulty(CONFIG) else { return };
+    let boost = cluster.boost("--cpu 1 --memory 512MiB --duration 5m --from gpu1").boost;
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim().to_owned();
+    let mut head = Wire::as_daemon(&cluster);
+    let refused = |answer: Result<Box<Answer>, Refusal>| answer.map(|a| format!("{a:?}")).unwrap_err().reason.code;
+    assert_eq!(refused(head.ask(Request::Processes)), ReasonCode::Owner);
+    assert_eq!(refused(head.ask(Request::Trees { roots: vec![1] })), ReasonCode::Owner);
+    // More than it lends: at once, and bit by bit.
+    let lease = |id: &str, gib: u64| LeaseTerms {
+        lease: id.into(),
+        amount: Resources { cpu: MilliCpu(1000), memory: Bytes(gib << 30), gpu: 0 },
+        remaining: Millis(60_000),
+        epoch: 1,
+        at_end: AtEnd::Recall,
+    };
+    assert_eq!(refused(head.ask(Request::OpenLease { lease: lease("b-evil", 64) })), ReasonCode::NoFit);
+    assert_eq!(refused(head.ask(Request::OpenLease { lease: lease("b-evil", 2) })), ReasonCode::NoFit, "beside b");
+    // A process of the lender's own: its pid 1, as its agent sees it.
+    let start_ticks = procs::start_ticks(cluster.node_pid("gpu1")).unwrap();
+    let order = MoveOrder {
+        offload: "o-99".into(),
+        attempt: "o-99.1".into(),
+        process: ProcId { pid: 1, start_ticks, boot_id },
+        destination: "head".into(),
+        lease: None,
+        admitted: Bytes(1 << 30),
+        max_frozen: Millis(5000),
+        detector: Detector::default(),
+        private_paths: Vec::new(),
+    };
+    assert_eq!(refused(head.ask(Request::StartMove { order: Box::new(order) })), ReasonCode::Owner);
+    let held = head.ask(Request::Holdings).unwrap();
+    assert!(
+        matches!(*held, Answer::Holdings { ref leases, .. } if leases.len() == 1 && leases[0].lease == boost.lease)
+    );
+}
+
+const CONFIG: &str = "
+name: links
+nodes:
+  - {name: head, role: head, resource_sharing: {can_share: false}}
+  - {name: gpu1, role: worker, resource_sharing: {can_share: true, max_share_cpu: 8, max_share_memory_gb: 2}}
+  - {name: gpu2, role: worker, resource_sharing: {can_share: true, max_share_cpu: 8, max_share_memory_gb: 2}}
+";
