@@ -54,6 +54,30 @@ fn a_detached_cluster_that_is_told_to_end_brings_everything_home() {
     assert_eq!(cluster.left_behind().to_string(), "");
 }
 
+/// The supervisor brings home what it can before it ends; who gives up what cannot come is not kept waiting for it.
+#[test]
+fn an_end_that_waits_for_a_recall_that_hangs_can_still_be_forced() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let guest = Guest::reporting(&cluster, "prover", "--memory 512MiB --steps 100000");
+    cluster.boost("--cpu 1 --memory 2GiB --duration 5m");
+    let moved = cluster.move_out(guest.pid());
+    let mut recall = cluster.begin(&["offload", "recall", moved.record.id.as_str()]);
+    cluster.wait("CRIU to dump on the lender", || cluster.criu_runs_on("gpu1"));
+    kill(Pid::from_raw(cluster.agent_pid("gpu1")), Signal::SIGSTOP).unwrap();
+
+    let (told, up) = (cluster.state().join("down"), cluster.state().join("up.pid"));
+    let supervisor: i32 = std::fs::read_to_string(&up).unwrap().split(' ').next().unwrap().parse().unwrap();
+    std::fs::write(&told, "recall").unwrap();
+    kill(Pid::from_raw(supervisor), Signal::SIGTERM).unwrap();
+    cluster.wait("the supervisor to begin", || {
+        if told.exists() { Err("it has not read what it was told") } else { Ok(()) }
+    });
+    let said = cluster.grid(&["down", "--yes"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(!up.exists());
+    recall.wait().unwrap();
+}
+
 fn garbage(path: &Path) {
     std::fs::write(path, "this is no database, however long one reads; ".repeat(100)).unwrap();
 }

@@ -323,7 +323,14 @@ async fn keep(plan: &Plan, root: &Group, nodes: &mut [Node], ready: impl FnOnce(
                         nodes[i].watch(i, &ends);
                     }
                     () = signals.next() => {
-                        if down::may_end(plan).await {
+                        // What cannot come home keeps this waiting, but not from being told to give it up.
+                        let told = async {
+                            while !down::given_up(plan) {
+                                signals.next().await;
+                            }
+                        };
+                        let ends = tokio::select! { ends = down::may_end(plan) => ends, () = told => true };
+                        if ends {
                             break;
                         }
                     }

@@ -154,6 +154,11 @@ async fn recall_all(client: &Client) -> Vec<String> {
     said
 }
 
+/// Somebody said that what is away may end with the cluster.
+pub(crate) fn given_up(plan: &Plan) -> bool {
+    std::fs::read_to_string(plan.state.join("down")).is_ok_and(|told| told == FORCE)
+}
+
 /// Whether the supervisor may end now. A first Ctrl-C brings everything home; what cannot come keeps the cluster up,
 /// until a second one.
 pub(crate) async fn may_end(plan: &Plan) -> bool {
