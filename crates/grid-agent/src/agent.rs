@@ -5,7 +5,8 @@ use crate::faults::Faults;
 use crate::lease::Lease;
 use crate::ledger::Ledger;
 use crate::link::{Greeter, Outbox, bind_unix, keep_dialling, serve_tcp, serve_unix, tracing_line};
-use crate::source::{DumpOutcome, Outgoing};
+use crate::lock::AgentLock;
+use crate::source::{DumpOutcome, Heeded, Outgoing};
 use crate::{AgentConfig, AgentError, AgentRole};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
 use grid_os::criu::Criu;
@@ -39,6 +40,7 @@ pub(crate) enum Input {
     InitEnded { attempt: AttemptId },
     RootEnded { attempt: AttemptId, patience: u32 },
     LeaseTimer { lease: LeaseId, epoch: u64 },
+    StopChanged,
     Tick,
 }
 
@@ -49,6 +51,7 @@ pub(crate) struct Agent {
     pub(crate) hierarchies: Hierarchies,
     pub(crate) criu: Criu,
     pub(crate) ledger: Ledger,
+    _lock: AgentLock,
     pub(crate) faults: Faults,
     pub(crate) proc: ProcRoot,
     sample: Option<Sample>,
@@ -59,6 +62,8 @@ pub(crate) struct Agent {
     pub(crate) sources: BTreeMap<AttemptId, Outgoing>,
     pub(crate) incoming: BTreeMap<AttemptId, Incoming>,
     pub(crate) leases: BTreeMap<LeaseId, Lease>,
+    /// The order to stop that stands, and what became of it here.
+    pub(crate) heeded: Option<Heeded>,
     /// Data connections that came before the frame that explains them.
     pub(crate) early: HashMap<AttemptId, (NodeName, TcpStream)>,
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
@@ -69,6 +74,7 @@ pub async fn run(cfg: AgentConfig) -> Result<(), AgentError> {
     let (inputs, mut rx) = mpsc::unbounded_channel();
     let mut agent = Agent::new(cfg, inputs.clone())?;
     agent.recover()?;
+    agent.watch_stop();
     let greeter = Greeter {
         tokens: match &agent.cfg.role {
             AgentRole::Hub { tokens, .. } => tokens.clone(),
@@ -130,6 +136,7 @@ impl Agent {
             source,
         })?;
         let criu = Criu::find(&cfg.criu)?;
+        let lock = crate::lock::take(&cfg.state_dir)?;
         let ledger = Ledger::open(&cfg.state_dir.join("ledger.db"))?;
         let group = hierarchies.group(&cfg.cgroup, &BOUNDED);
         let bounds = cfg.lends.and_then(|_| node_cgroup(&group));
@@ -144,12 +151,14 @@ impl Agent {
             sources: BTreeMap::new(),
             incoming: BTreeMap::new(),
             leases: BTreeMap::new(),
+            heeded: None,
             early: HashMap::new(),
             cfg,
             boot_id,
             hierarchies,
             criu,
             ledger,
+            _lock: lock,
             faults,
             node,
             inputs,
@@ -176,8 +185,10 @@ impl Agent {
             Input::InitEnded { attempt } => self.init_ended(&attempt),
             Input::RootEnded { attempt, patience } => self.root_ended(&attempt, patience),
             Input::LeaseTimer { lease, epoch } => self.lease_timer(&lease, epoch),
+            Input::StopChanged => self.stop_changed(),
             Input::Tick => self.tick(),
         }
+        self.stop_settled();
     }
 
     fn link_up(&mut self, party: Party, outbox: Outbox, boot_id: Option<String>) {

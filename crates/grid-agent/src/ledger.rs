@@ -9,6 +9,7 @@ use grid_types::{AttemptId, LeaseId};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Raised with each change of the tables.
@@ -19,7 +20,7 @@ const SCHEMA: i64 = 1;
 pub enum LedgerError {
     /// SQLite.
     #[error(
-        "ledger {path}: {source}; nothing was overwritten. Stop grid and move the file aside: what is held frozen is thawed by hand then (freezer cgroups below grid-*/*/hold)"
+        "ledger {path}: {source}; nothing was overwritten. Stop grid and move the file aside; what is held frozen then: grid rescue"
     )]
     Sqlite {
         /// The file.
@@ -86,6 +87,22 @@ impl Ledger {
             Err(LedgerError::Sqlite { source, .. }) if is_full(&source) && ballast.let_go() => Self::open_once(path),
             other => other,
         }
+    }
+
+    /// Opens a copy of the ledger, so that reading it changes nothing: not even its write-ahead log is merged. The copy is
+    /// in memory (`/run`) and gone when this returns.
+    ///
+    /// # Errors
+    /// In words: it is not there, cannot be copied, or cannot be opened.
+    pub fn open_copy(path: &Path) -> Result<Self, String> {
+        let at = |what: &Path, e: std::io::Error| format!("{}: {e}", what.display());
+        let dir = Path::new("/run").join(format!("grid-rescue-{}", std::process::id()));
+        std::fs::metadata(path).map_err(|e| at(path, e))?;
+        std::fs::DirBuilder::new().mode(0o700).create(&dir).map_err(|e| at(&dir, e))?;
+        let opened = copy_into(path, &dir).and_then(|copy| Self::open_once(&copy).map_err(|e| e.to_string()));
+        // What is open stays readable.
+        let _ = std::fs::remove_dir_all(&dir);
+        opened
     }
 
     fn open_once(path: &Path) -> Result<Self, LedgerError> {
@@ -275,6 +292,18 @@ impl Ledger {
 fn is_full(e: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{CannotOpen, DiskFull, SystemIoFailure};
     matches!(e.sqlite_error_code(), Some(DiskFull | SystemIoFailure | CannotOpen))
+}
+
+/// The database and its write-ahead log; what is only there while it is open is made anew.
+fn copy_into(path: &Path, dir: &Path) -> Result<PathBuf, String> {
+    let copy = dir.join("ledger.db");
+    let wal = |of: &Path| PathBuf::from(format!("{}-wal", of.display()));
+    let failed = |e: std::io::Error| format!("copying {}: {e}", path.display());
+    std::fs::copy(path, &copy).map_err(failed)?;
+    if wal(path).exists() {
+        std::fs::copy(wal(path), wal(&copy)).map_err(failed)?;
+    }
+    Ok(copy)
 }
 
 #[cfg(test)]

@@ -17,13 +17,18 @@ mod gate;
 mod lease;
 mod ledger;
 mod link;
+mod lock;
 mod preflight;
+mod rescue;
 mod source;
 mod tree;
 
 pub use agent::run;
 pub use ledger::{Ledger, LedgerError};
+pub use lock::running;
+pub use rescue::{Fate, Found, RescueAsk, Rescued, Side, rescue};
 
+use grid_types::stop::StopPlace;
 use grid_types::{NodeName, Resources};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -48,6 +53,9 @@ pub struct AgentConfig {
     /// What this node lends in all; the node is that group then, and its facts are the group's. A head that wants more is
     /// refused. None where it lends nothing.
     pub lends: Option<Resources>,
+    /// Where orders to stop are looked for.
+    #[serde(default)]
+    pub stop: StopPlace,
     /// This program, started again as `tree-init`.
     pub program: PathBuf,
 }

@@ -2,6 +2,7 @@
 
 use crate::agent::Agent;
 use crate::gate;
+use crate::source::refuse_when_stopped;
 use grid_core::detect::{DetectContext, judge};
 use grid_core::gate as judge;
 use grid_os::access::hold;
@@ -15,6 +16,7 @@ use std::os::fd::AsFd;
 impl Agent {
     /// The tree as it is now, where it may be moved by this order.
     pub(crate) fn preflight(&mut self, order: &MoveOrder) -> Result<TreeFacts, Reason> {
+        refuse_when_stopped(&self.cfg.stop)?;
         if order.process.boot_id != self.boot_id {
             return Err(Reason::new(ReasonCode::Changed, format!("{} has rebooted since", self.cfg.node)));
         }

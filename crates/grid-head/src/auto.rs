@@ -2,7 +2,7 @@
 
 use crate::head::{Head, log};
 use crate::scan::Only;
-use grid_core::auto_offload::{Action, Report, Round, StepResult};
+use grid_core::auto_offload::{Action, Report, Round, SkipReason, StepResult};
 use grid_os::clock::boot_ms;
 use grid_types::BoostId;
 use grid_types::boost::Boost;
@@ -13,6 +13,9 @@ use grid_types::reason::{Reason, ReasonCode};
 impl Head {
     /// The built-in hook: offloads from the head into a boost that has just become active.
     pub(crate) async fn auto_offload(&self, boost: &Boost) -> Result<String, String> {
+        if self.standing_stop().is_some() {
+            return Ok(format!("skipped: {}", SkipReason::Stopped));
+        }
         let head = self.head_name();
         let mode = self.auto_mode();
         let action = {
@@ -52,11 +55,11 @@ impl Head {
         }
         self.record(&rule, Event::PlanMade { plan: plan.clone() }).map_err(|e| e.message)?;
         if !act {
-            self.note(Event::PlanSettled { plan: id, outcome: PlanOutcome::Observed });
+            self.note_by(&rule, Event::PlanSettled { plan: id, outcome: PlanOutcome::Observed });
             return Ok(format!("observed: would move {} of {} processes", plan.steps.len(), seen.scanned));
         }
         if !plan.steps.is_empty() {
-            self.checked(&plan, &seen.verdicts, None).map_err(|e| e.message)?;
+            self.checked(&plan, &seen.verdicts, None, &rule).map_err(|e| e.message)?;
         }
         while let Some(step) = round.next_step() {
             let moved = self.execute(&step, Some(&id), rule.clone()).await;
@@ -71,7 +74,7 @@ impl Head {
                 Err(e) => StepResult::Failed(unknown(&e.message)),
             });
         }
-        self.note(Event::PlanSettled { plan: id, outcome: PlanOutcome::Applied });
+        self.note_by(&rule, Event::PlanSettled { plan: id, outcome: PlanOutcome::Applied });
         let lines = round.report().lines();
         lines.iter().for_each(|l| log(l));
         Ok(lines.join("\n"))
@@ -79,6 +82,9 @@ impl Head {
 
     /// What automatic offloading does about pressure now.
     pub(crate) fn pressure_action(&self, critical: bool) -> Action {
+        if self.standing_stop().is_some() {
+            return Action::Skip { reason: SkipReason::Stopped };
+        }
         let (head, mode) = (self.head_name(), self.auto_mode());
         let inner = self.inner.borrow();
         let leases = inner.state.leases_of(&head);

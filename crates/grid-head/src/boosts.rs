@@ -1,6 +1,7 @@
 //! Boosts from request to end.
 
 use crate::head::{Head, fault, log, refused, total_of, used_of};
+use grid_core::auto_offload::SkipReason;
 use grid_core::boost::{EndStep, at_end, due, next_deadline};
 use grid_core::lease::{
     LenderView, Refusal, Terms, admit, complete_amount, lendable, validate_extension, validate_request,
@@ -8,7 +9,7 @@ use grid_core::lease::{
 use grid_core::plan::{needed, ranked};
 use grid_engine::{Agents, Engine};
 use grid_os::clock::{boot_ms, unix_ms};
-use grid_types::api::{ApiError, BoostAsk, BoostReply, BoostView, ReleaseAsk};
+use grid_types::api::{ApiError, BoostAsk, BoostReply, BoostView, ExtendAsk, ReleaseAsk};
 use grid_types::boost::{Boost, BoostRequest, BoostState, EndReason};
 use grid_types::event::{Actor, Event};
 use grid_types::exit::FaultClass;
@@ -165,12 +166,16 @@ impl Head {
         inner.state.boosts.get(id).cloned().ok_or_else(|| fault(FaultClass::NotFound, format!("no boost {id}")))
     }
 
-    pub(crate) async fn boost_extend(&self, id: &BoostId, by: Millis, actor: Actor) -> Result<BoostView, ApiError> {
+    pub(crate) async fn boost_extend(&self, id: &BoostId, ask: ExtendAsk, actor: Actor) -> Result<BoostView, ApiError> {
+        let ExtendAsk { by, dry_run } = ask;
         let boost = self.boost(id)?;
         let policy = self.inner.borrow().cfg.config.policy.clone();
         let (until, until_unix, epoch) = validate_extension(&boost, by, &policy, &self.clock())
             .map_err(|e| ApiError { code: e.code(), ..fault(e.class(), format!("{e}. Nothing was changed.")) })?;
         let remaining = Millis(until.0.saturating_sub(boot_ms().0));
+        if dry_run {
+            return Ok(BoostView { ends_in: remaining, ..self.view_of(&Boost { until, until_unix, epoch, ..boost }) });
+        }
         let request = Request::ExtendLease { lease: boost.lease.clone(), remaining, epoch };
         self.hub().ask(&boost.lender, request).await.map_err(|r| refused(&r, "it was not extended"))?;
         self.record(&actor, Event::BoostExtended { boost: id.clone(), until, until_unix, epoch })?;
@@ -250,9 +255,15 @@ impl Head {
             match at_end(&boost, &guests, home_free) {
                 EndStep::Wait { offloads } => {
                     for offload in offloads {
-                        let _ = self.cancel(&offload).await;
+                        let rule = Actor::Rule { name: "boost-end".into() };
+                        let _ = self.cancel(&offload, rule, false).await;
                     }
                     self.await_change(Duration::from_millis(500)).await;
+                }
+                // A recall freezes: until the order is lifted they stay, and that is said.
+                EndStep::RecallHome { .. } if self.standing_stop().is_some() => {
+                    let detail = format!("its guests stay: {}", SkipReason::Stopped);
+                    return self.note(Event::BoostOverdue { boost: id.clone(), detail });
                 }
                 EndStep::RecallHome { offloads } => {
                     for offload in offloads {

@@ -15,6 +15,7 @@ use grid_types::exit::FaultClass;
 use grid_types::facts::NodeFacts;
 use grid_types::policy::{AutoMode, Config, NodeConfig, Role};
 use grid_types::reason::{Reason, ReasonCode};
+use grid_types::stop::StopPlace;
 use grid_types::wire::LeaseHolding;
 use grid_types::{BoostId, BootMs, Millis, NodeName, OffloadId, ProcId, Resources};
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,9 @@ pub struct HeadConfig {
     pub agent: PathBuf,
     /// The nodes share one machine: what the workers use is not the head's use.
     pub embedded: bool,
+    /// Where orders to stop are looked for.
+    #[serde(default)]
+    pub stop: StopPlace,
 }
 
 /// Why the daemon could not start.
@@ -87,6 +91,10 @@ pub(crate) struct Inner {
     pub(crate) ordering: std::collections::HashSet<grid_types::AttemptId>,
     /// Offloads in doubt about which a person's decision is being carried out: it is recorded as theirs, not as a report.
     pub(crate) resolving: std::collections::HashSet<OffloadId>,
+    /// Who cancelled attempts whose end is not reported yet.
+    pub(crate) cancelled: HashMap<grid_types::AttemptId, Actor>,
+    /// Plans that pressure of a resource made while grid only observed, and when: what becomes of it is recorded.
+    pub(crate) observed: Vec<(grid_core::plan::Resource, grid_types::PlanId, BootMs)>,
     /// Overdue boosts: when to try again, and the pause before that.
     pub(crate) retries: HashMap<BoostId, (u64, u64)>,
 }
@@ -133,6 +141,8 @@ impl Head {
             ending: std::collections::HashSet::new(),
             ordering: std::collections::HashSet::new(),
             resolving: std::collections::HashSet::new(),
+            cancelled: HashMap::new(),
+            observed: Vec::new(),
             retries: HashMap::new(),
         };
         Ok(Self {
@@ -160,6 +170,7 @@ impl Head {
                 boot_at: boot_ms(),
                 boot_id: inner.boot_id.clone(),
                 actor: actor.clone(),
+                plan: inner.state.plan_of(&event),
                 event,
             };
             let mut next = inner.state.clone();
@@ -175,7 +186,12 @@ impl Head {
 
     /// Records what an agent or a timer reported; an event that is no longer legal is a repetition and is dropped.
     pub(crate) fn note(&self, event: Event) {
-        if let Err(e) = self.record(&Actor::Daemon, event) {
+        self.note_by(&Actor::Daemon, event);
+    }
+
+    /// The same for what somebody's order came to.
+    pub(crate) fn note_by(&self, actor: &Actor, event: Event) {
+        if let Err(e) = self.record(actor, event) {
             log(&format!("not recorded: {}", e.message));
         }
     }

@@ -6,7 +6,7 @@
 use crate::head::{Head, log};
 use grid_types::Millis;
 use grid_types::boost::Boost;
-use grid_types::event::{Event, HookOutcome};
+use grid_types::event::{Actor, Event, HookOutcome};
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
@@ -72,7 +72,8 @@ impl Head {
             };
             let took = Millis(start.elapsed().as_millis() as u64);
             log(&format!("hook {name} for {boost}: {outcome:?}"));
-            head.note(Event::HookFinished { boost, hook: name, outcome, took });
+            let by = Actor::Rule { name: format!("hook {name}") };
+            head.note_by(&by, Event::HookFinished { boost, hook: name, outcome, took });
         });
     }
 }
@@ -82,7 +83,6 @@ mod tests {
     use super::*;
     use crate::head::HeadConfig;
     use grid_types::boost::{BoostState, Priority};
-    use grid_types::event::Actor;
     use grid_types::policy::AtEnd;
     use grid_types::{Bytes, MilliCpu, NodeName, Resources};
     use std::cell::Cell;
@@ -111,7 +111,7 @@ mod tests {
         let size = Resources { cpu: MilliCpu(4000), memory: Bytes(8 << 30), gpu: 0 };
         let config = grid_core::config::local(2, "head", size, size);
         let (state_dir, socket, agent) = (dir.join("state"), dir.join("api.sock"), dir.join("agent.sock"));
-        Head::open(HeadConfig { config, state_dir, socket, agent, embedded: true }).unwrap()
+        Head::open(HeadConfig { config, state_dir, socket, agent, embedded: true, stop: Default::default() }).unwrap()
     }
 
     /// A boost of this borrower that was granted and is active.

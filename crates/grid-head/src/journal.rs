@@ -128,6 +128,7 @@ mod tests {
             boot_at: BootMs(1),
             boot_id: "b".into(),
             actor: Actor::Daemon,
+            plan: None,
             event: Event::DaemonStarted { version: "0".into() },
         }
     }

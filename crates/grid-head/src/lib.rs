@@ -22,6 +22,7 @@ mod privacy;
 mod reconcile;
 mod scan;
 mod server;
+mod trust;
 mod views;
 
 pub use head::{Head, HeadConfig, HeadError};

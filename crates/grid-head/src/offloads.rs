@@ -7,9 +7,9 @@ use grid_core::check::{LeaseNow, ProcNow, World, check};
 use grid_core::plan::limit_for;
 use grid_engine::Agents;
 use grid_os::clock::{boot_ms, unix_ms};
-use grid_types::api::{ApiError, OffloadAsk, OffloadReply, OffloadView};
+use grid_types::api::{ApiError, OffloadAsk, OffloadReply, OffloadView, ResolveAsk};
 use grid_types::boost::BoostState;
-use grid_types::event::{Actor, Direction, Event, OffloadPhase, OffloadRecord, Resolution};
+use grid_types::event::{Actor, Direction, Event, OffloadPhase, OffloadRecord};
 use grid_types::exit::FaultClass;
 use grid_types::plan::{Plan, PlanOutcome, PlanStep, Trigger, Verdict};
 use grid_types::reason::{Reason, ReasonCode};
@@ -25,6 +25,7 @@ impl Head {
             boost: ask.boost.as_deref().map(|b| self.boost_id(b)).transpose()?,
             node: ask.to.as_deref().map(|n| self.node_named(n)).transpose()?,
         };
+        self.not_stopped("it was not moved; nothing was changed")?;
         let verdict = self.look_at(ask.pid, Some(uid)).await?;
         let plan =
             self.plan_for(Trigger::Named { pid: ask.pid }, std::slice::from_ref(&verdict), &only, Some(uid), None);
@@ -36,26 +37,36 @@ impl Head {
         }
         let id = plan.id.clone();
         self.record(&actor, Event::PlanMade { plan: plan.clone() })?;
-        self.checked(&plan, &[verdict], Some(uid))?;
-        let started = self.execute(&step, Some(&id), actor).await;
-        self.note(Event::PlanSettled { plan: id, outcome: PlanOutcome::Applied });
+        self.checked(&plan, &[verdict], Some(uid), &actor)?;
+        let started = self.execute(&step, Some(&id), actor.clone()).await;
+        self.note_by(&actor, Event::PlanSettled { plan: id, outcome: PlanOutcome::Applied });
         let offload = self.offload_view(&started?)?;
         Ok(OffloadReply { plan, offload: Some(offload) })
     }
 
     /// Executes exactly a plan that was shown, or refuses with what has changed since.
-    pub(crate) async fn apply_plan(&self, id: &PlanId, uid: u32, actor: Actor) -> Result<Vec<OffloadView>, ApiError> {
+    pub(crate) async fn apply_plan(
+        &self,
+        id: &PlanId,
+        uid: u32,
+        actor: Actor,
+        dry_run: bool,
+    ) -> Result<Vec<OffloadView>, ApiError> {
         let plan = self.inner.borrow().state.plan(id).cloned();
         let plan = plan.ok_or_else(|| fault(FaultClass::NotFound, format!("no plan {id}")))?;
         Reader::of(uid).whole_plan(&plan)?;
-        if !matches!(plan.outcome, PlanOutcome::Made | PlanOutcome::Observed) {
+        if !matches!(plan.outcome, PlanOutcome::Made | PlanOutcome::Observed | PlanOutcome::Cleared(_)) {
             return Err(fault(FaultClass::Conflict, format!("plan {id} was settled before: {:?}", plan.outcome)));
         }
+        self.not_stopped(&format!("plan {id} was not executed; nothing was moved"))?;
         let mut verdicts = Vec::new();
         for step in &plan.steps {
             verdicts.extend(self.look_at(step.process.pid, Some(uid)).await.ok());
         }
-        self.checked(&plan, &verdicts, Some(uid))?;
+        if dry_run {
+            return self.violations(&plan, &verdicts, Some(uid)).map_or(Ok(Vec::new()), Err);
+        }
+        self.checked(&plan, &verdicts, Some(uid), &actor)?;
         let mut views = Vec::new();
         for step in &plan.steps {
             let offload = self.execute(step, Some(id), actor.clone()).await?;
@@ -63,20 +74,33 @@ impl Head {
             views.push(self.offload_view(&offload)?);
         }
         if matches!(plan.outcome, PlanOutcome::Made) {
-            self.note(Event::PlanSettled { plan: id.clone(), outcome: PlanOutcome::Applied });
+            self.note_by(&actor, Event::PlanSettled { plan: id.clone(), outcome: PlanOutcome::Applied });
         }
         Ok(views)
     }
 
     /// The second, independent look at a plan, right before it is executed.
-    pub(crate) fn checked(&self, plan: &Plan, verdicts: &[Verdict], asked_by: Option<u32>) -> Result<(), ApiError> {
+    pub(crate) fn checked(
+        &self,
+        plan: &Plan,
+        verdicts: &[Verdict],
+        asked_by: Option<u32>,
+        actor: &Actor,
+    ) -> Result<(), ApiError> {
+        let Some(error) = self.violations(plan, verdicts, asked_by) else { return Ok(()) };
+        let outcome = PlanOutcome::Refused(error.details.join("; "));
+        self.note_by(actor, Event::PlanSettled { plan: plan.id.clone(), outcome });
+        Err(error)
+    }
+
+    /// What speaks against executing a plan now.
+    fn violations(&self, plan: &Plan, verdicts: &[Verdict], asked_by: Option<u32>) -> Option<ApiError> {
         let world = self.world(plan, verdicts, asked_by);
         let violations = check(plan, &world);
-        let Some(first) = violations.first() else { return Ok(()) };
+        let first = violations.first()?;
         let text = violations.iter().map(ToString::to_string).collect::<Vec<_>>();
-        self.note(Event::PlanSettled { plan: plan.id.clone(), outcome: PlanOutcome::Refused(text.join("; ")) });
         let what = format!("plan {} was not executed; nothing was moved", plan.id);
-        Err(ApiError {
+        Some(ApiError {
             class: FaultClass::Conflict,
             details: text,
             hint: Some("grid offload scan".into()),
@@ -94,7 +118,9 @@ impl Head {
         });
         let busy = inner.state.busy(Millis(0), boot_ms());
         let now = |v: &Verdict| {
-            let cannot = v.cannot.clone().unwrap_or_default();
+            let mut cannot = v.cannot.clone().unwrap_or_default();
+            // Kept since the plan was made: nobody's plan overrules that.
+            cannot.extend(v.not_worth.iter().filter(|r| r.code == ReasonCode::Keep).cloned());
             let busy = busy.contains_key(&v.id);
             (v.id.clone(), ProcNow { node: head.clone(), uid: v.uid, used: v.used, cannot, busy })
         };
@@ -147,7 +173,7 @@ impl Head {
         match self.send_order(&step.source, order).await {
             Ok(()) => Ok(offload),
             Err(reason) => {
-                self.note(Event::OffloadFailed { offload, attempt, reason: reason.clone() });
+                self.note_by(&actor, Event::OffloadFailed { offload, attempt, reason: reason.clone() });
                 Err(refused(&reason, &format!("{} {} was not moved; it runs on", step.process.pid, step.title)))
             }
         }
@@ -198,6 +224,7 @@ impl Head {
     /// Everything that can be said about the way home without freezing anything: it is away, it fits, and its number
     /// there is known.
     pub(crate) fn way_home(&self, id: &OffloadId) -> Result<(OffloadRecord, ProcId), ApiError> {
+        self.not_stopped("it stays where it is and runs on")?;
         let record = self.offload_record(id)?;
         if record.phase != OffloadPhase::Away {
             let what = format!("offload {id} is {}, not away. Nothing was changed.", record.phase);
@@ -230,7 +257,7 @@ impl Head {
         self.record(&actor, Event::RecallStarted { offload: id.clone(), attempt: attempt.clone() })?;
         let order = self.order(id, &attempt, process, &record.source, None, record.needed.memory);
         if let Err(reason) = self.send_order(&record.destination, order).await {
-            self.note(Event::RecallFailed { offload: id.clone(), attempt, reason: reason.clone() });
+            self.note_by(&actor, Event::RecallFailed { offload: id.clone(), attempt, reason: reason.clone() });
             // Whether it still runs there is what that node knows.
             self.reconcile(&record.destination).await;
             return Err(refused(&reason, "it was not recalled; it runs on where it is"));
@@ -238,7 +265,7 @@ impl Head {
         Ok(())
     }
 
-    pub(crate) async fn cancel(&self, id: &OffloadId) -> Result<(), ApiError> {
+    pub(crate) async fn cancel(&self, id: &OffloadId, actor: Actor, dry_run: bool) -> Result<(), ApiError> {
         let record = self.offload_record(id)?;
         let from = match record.phase {
             OffloadPhase::Moving => record.source,
@@ -248,17 +275,30 @@ impl Head {
                 return Err(fault(FaultClass::Conflict, what));
             }
         };
-        let request = Request::CancelMove { attempt: record.attempt };
-        self.hub().ask(&from, request).await.map(|_| ()).map_err(|r| refused(&r, "it was not cancelled"))
+        if dry_run {
+            return Ok(());
+        }
+        let attempt = record.attempt;
+        // Its end may be reported before the answer is here.
+        self.inner.borrow_mut().cancelled.insert(attempt.clone(), actor);
+        let answer = self.hub().ask(&from, Request::CancelMove { attempt: attempt.clone() }).await;
+        answer.map(|_| ()).map_err(|reason| {
+            self.inner.borrow_mut().cancelled.remove(&attempt);
+            refused(&reason, "it was not cancelled")
+        })
     }
 
-    pub(crate) async fn resolve(&self, id: &OffloadId, decision: Resolution, actor: Actor) -> Result<(), ApiError> {
+    pub(crate) async fn resolve(&self, id: &OffloadId, ask: ResolveAsk, actor: Actor) -> Result<(), ApiError> {
+        let ResolveAsk { decision, dry_run } = ask;
         let record = self.offload_record(id)?;
         if record.phase != OffloadPhase::InDoubt {
             return Err(fault(
                 FaultClass::Conflict,
                 format!("offload {id} is {}, not in doubt. Nothing was changed.", record.phase),
             ));
+        }
+        if dry_run {
+            return Ok(());
         }
         let holder = match record.direction {
             Direction::Out => record.source,

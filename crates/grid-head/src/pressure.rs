@@ -1,13 +1,14 @@
 //! The daemon's clockwork: nodes that fall silent, and pressure that asks for offloading.
 
-use crate::head::Head;
-use grid_core::auto_offload::Action;
-use grid_core::pressure::PressureKind;
+use crate::head::{Head, log};
+use grid_core::auto_offload::{Action, SkipReason};
+use grid_core::plan::Resource;
+use grid_core::pressure::{Pressure, PressureKind};
 use grid_core::state::NodeState;
 use grid_os::clock::boot_ms;
 use grid_types::boost::{Boost, BoostState, EndReason};
 use grid_types::event::{Actor, Event};
-use grid_types::plan::Trigger;
+use grid_types::plan::{PlanOutcome, Trigger};
 use grid_types::{BoostId, Millis, NodeName};
 use std::time::Duration;
 
@@ -23,6 +24,10 @@ impl Head {
             tokio::time::sleep(Duration::from_millis(pause.0.max(500))).await;
             self.watch_nodes();
             self.watch_overdue();
+            self.watch_keeps();
+            if let Err(e) = self.note_stop(None) {
+                log(&format!("not recorded: {}", e.message));
+            }
             self.watch_pressure().await;
         }
     }
@@ -87,15 +92,44 @@ impl Head {
             let policy = inner.cfg.config.policy.clone();
             inner.monitor.step(heard.as_ref().map(|h| &h.facts), age, &policy, boot_ms())
         };
-        for change in changes.into_iter().filter(|c| c.kind != PressureKind::Cleared) {
-            let (limit, act) = match self.pressure_action(change.critical) {
-                Action::Run { limit } => (limit, true),
-                Action::Observe { limit } => (limit, false),
-                Action::Skip { .. } => continue,
-            };
-            let trigger = Trigger::Pressure { detail: change.detail };
-            let rule = Actor::Rule { name: "pressure".into() };
-            let _ = self.offload_round(trigger, None, limit, act, rule).await;
+        for change in changes {
+            match change.kind {
+                // The hold time has only begun: a spike is not an event.
+                PressureKind::Rising => {}
+                PressureKind::Sustained => self.pressed(change).await,
+                PressureKind::Cleared => self.cleared(change.resource),
+            }
+        }
+    }
+
+    async fn pressed(&self, change: Pressure) {
+        let (limit, act) = match self.pressure_action(change.critical) {
+            Action::Run { limit } => (limit, true),
+            Action::Observe { limit } => (limit, false),
+            Action::Skip { reason: SkipReason::Stopped } => {
+                let rule = Actor::Rule { name: "pressure".into() };
+                let (detail, why) = (change.detail, SkipReason::Stopped.to_string());
+                return self.note_by(&rule, Event::PressureSkipped { detail, why });
+            }
+            Action::Skip { .. } => return,
+        };
+        let before = self.inner.borrow().state.seq;
+        let trigger = Trigger::Pressure { detail: change.detail };
+        let rule = Actor::Rule { name: "pressure".into() };
+        let _ = self.offload_round(trigger, None, limit, act, rule).await;
+        let mut inner = self.inner.borrow_mut();
+        let made = inner.state.observed_since(before);
+        inner.observed.extend(made.map(|plan| (change.resource, plan, boot_ms())));
+    }
+
+    /// Plans that were only shown for this pressure were not needed: that is what became of them.
+    fn cleared(&self, resource: Resource) {
+        let made = std::mem::take(&mut self.inner.borrow_mut().observed);
+        let (over, rest): (Vec<_>, Vec<_>) = made.into_iter().partition(|(of, ..)| *of == resource);
+        self.inner.borrow_mut().observed = rest;
+        for (_, plan, at) in over {
+            let outcome = PlanOutcome::Cleared(Millis(boot_ms().0.saturating_sub(at.0)));
+            self.note_by(&Actor::Rule { name: "pressure".into() }, Event::PlanSettled { plan, outcome });
         }
     }
 }

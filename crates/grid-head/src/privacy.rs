@@ -101,6 +101,8 @@ impl Reader {
         let shown = match &record.event {
             _ if self == Reader::All => true,
             Event::OffloadStarted { uid, .. } => self.sees(*uid),
+            Event::KeepSet { keep } => self.sees(keep.uid),
+            Event::KeepDropped { .. } | Event::PressureSkipped { .. } => asked,
             Event::OffloadMoved { offload, .. }
             | Event::OffloadFailed { offload, .. }
             | Event::RecallStarted { offload, .. }
@@ -144,7 +146,7 @@ mod tests {
     use super::*;
 
     fn peer(uid: u32, gid: u32, groups: &[u32]) -> Peer {
-        Peer { uid, gid, groups: groups.to_vec() }
+        Peer { pid: None, uid, gid, groups: groups.to_vec() }
     }
 
     #[test]

@@ -5,8 +5,9 @@ use crate::head::{Head, Heard, log};
 use grid_engine::{Agents, Engine};
 use grid_os::clock::boot_ms;
 use grid_types::boost::{Boost, BoostState, EndReason};
-use grid_types::event::{Direction, Event, OffloadPhase, OffloadRecord};
+use grid_types::event::{Actor, Direction, Event, OffloadPhase, OffloadRecord};
 use grid_types::handover::DestinationState;
+use grid_types::reason::ReasonCode;
 use grid_types::wire::{Answer, AttemptHolding, LeaseHolding, MoveReport, Notice, Request, TreeHolding};
 use grid_types::{AttemptId, BoostId, Millis, NodeName, OffloadId};
 use std::collections::BTreeSet;
@@ -62,19 +63,22 @@ impl Head {
         }
         let (offload, attempt) = (offload.clone(), attempt.clone());
         let back = record.direction == Direction::Back;
+        let by = self.behind(&offload, &attempt, &report);
         match report {
             MoveReport::Moved { figures } => {
                 self.measure(figures.bytes.0, figures.downtime);
                 if back {
                     let process = self.inner.borrow_mut().there.remove(&offload);
                     let pid = process.as_ref().map_or(0, |p| p.pid);
-                    self.note(Event::Recalled { offload, attempt, pid, process, figures });
+                    self.note_by(&by, Event::Recalled { offload, attempt, pid, process, figures });
                 } else {
-                    self.note(Event::OffloadMoved { offload, attempt, figures });
+                    self.note_by(&by, Event::OffloadMoved { offload, attempt, figures });
                 }
             }
-            MoveReport::Failed { reason } if back => self.note(Event::RecallFailed { offload, attempt, reason }),
-            MoveReport::Failed { reason } => self.note(Event::OffloadFailed { offload, attempt, reason }),
+            MoveReport::Failed { reason } if back => {
+                self.note_by(&by, Event::RecallFailed { offload, attempt, reason })
+            }
+            MoveReport::Failed { reason } => self.note_by(&by, Event::OffloadFailed { offload, attempt, reason }),
             MoveReport::DiedFrozen { signal } => {
                 let status = signal.map(grid_types::event::ExitStatus::Signal);
                 self.note(Event::ProcessEnded { offload, status });
@@ -116,6 +120,17 @@ impl Head {
             _ => None,
         };
         self.inner.borrow().state.offloads.values().filter_map(from).collect()
+    }
+
+    /// Who stands behind what an order came to: whoever gave it, or undid it.
+    fn behind(&self, offload: &OffloadId, attempt: &AttemptId, report: &MoveReport) -> Actor {
+        let cancelled = self.inner.borrow_mut().cancelled.remove(attempt);
+        let undone = match report {
+            MoveReport::Failed { reason } if reason.code == ReasonCode::Stop => self.stopper(),
+            MoveReport::Failed { reason } if reason.code == ReasonCode::Cancelled => cancelled,
+            _ => None,
+        };
+        undone.unwrap_or_else(|| self.inner.borrow().state.cause(offload))
     }
 
     fn measure(&self, bytes: u64, downtime: Millis) {

@@ -35,7 +35,7 @@ pub(crate) struct Only {
 }
 
 impl Head {
-    async fn processes(&self) -> Result<(Vec<ProcStat>, DetectContext), ApiError> {
+    pub(crate) async fn processes(&self) -> Result<(Vec<ProcStat>, DetectContext), ApiError> {
         let head = self.head_name();
         let ask = || async {
             match self.hub().ask(&head, Request::Processes).await {
@@ -52,6 +52,7 @@ impl Head {
         } else {
             first
         };
+        self.end_keeps(&stats);
         let inner = self.inner.borrow();
         let cooldown = inner.cfg.config.policy.auto_offload.cooldown;
         let ctx = DetectContext {
@@ -62,6 +63,7 @@ impl Head {
             node_memory: inner.heard.get(&head).map(|h| h.facts.memory_total).unwrap_or_default(),
             away: inner.state.away().iter().map(|o| o.process.pid).collect(),
             recent: inner.state.busy(cooldown, boot_ms()).into_keys().collect(),
+            kept: inner.state.kept_now(boot_ms()).map(|k| k.process.clone()).collect(),
             private_paths: private_paths(),
             ..DetectContext::default()
         };

@@ -7,7 +7,7 @@ use crate::scan::{Only, count_stays};
 use bytes::Bytes;
 use grid_os::peer::Peer;
 use grid_types::api::{
-    API_VERSION, ApiError, AutoAsk, BoostAsk, DryRun, ExplainReply, ExtendAsk, OffloadAsk, ReleaseAsk, Reply,
+    API_VERSION, ApiError, AutoAsk, BoostAsk, DryRun, ExplainReply, ExtendAsk, KeepAsk, OffloadAsk, ReleaseAsk, Reply,
     ResolveAsk, ScanReply,
 };
 use grid_types::event::{Actor, Event};
@@ -77,11 +77,11 @@ async fn serve_on(head: Head, listener: UnixListener) -> Result<(), HeadError> {
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let Ok(peer) = Peer::of(&stream) else { continue };
-        let (head, asker) = (head.clone(), Asker::of(&peer, &group));
+        let (head, asker, tty) = (head.clone(), Asker::of(&peer, &group), peer.terminal());
         tokio::task::spawn_local(async move {
             let service = service_fn(move |request| {
-                let head = head.clone();
-                async move { Ok::<_, Infallible>(answer(head, asker, request).await) }
+                let (head, tty) = (head.clone(), tty.clone());
+                async move { Ok::<_, Infallible>(answer(head, asker, tty, request).await) }
             });
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
@@ -115,21 +115,13 @@ impl hyper::body::Body for Body {
     }
 }
 
-async fn answer(head: Head, asker: Asker, request: Request<Incoming>) -> Response<Body> {
+async fn answer(head: Head, asker: Asker, tty: Option<String>, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
     if path == "/v1/events" {
         return events(&head, &query, asker.reader());
     }
-    let call = Call {
-        head,
-        uid: asker.uid,
-        asker,
-        method: request.method().clone(),
-        query,
-        tty: header(&request, "x-grid-tty"),
-        body: Bytes::new(),
-    };
+    let call = Call { head, uid: asker.uid, asker, method: request.method().clone(), query, tty, body: Bytes::new() };
     let body = match Limited::new(request.into_body(), MAX_BODY).collect().await {
         Ok(body) => body.to_bytes(),
         Err(_) => return respond(&Err::<(), _>(fault(FaultClass::Usage, "the request is too long"))),
@@ -137,11 +129,6 @@ async fn answer(head: Head, asker: Asker, request: Request<Incoming>) -> Respons
     let call = Call { body, ..call };
     let parts: Vec<&str> = path.trim_matches('/').split('/').skip(1).collect();
     call.dispatch(&parts).await
-}
-
-fn header(request: &Request<Incoming>, name: &str) -> Option<String> {
-    let text = request.headers().get(name)?.to_str().ok()?;
-    text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'/').then(|| text.to_owned())
 }
 
 struct Call {
@@ -168,6 +155,8 @@ impl Call {
             ["scan"] if get => respond(&self.scan().await),
             ["explain", pid] if get => respond(&self.explain(pid).await),
             ["auto"] => respond(&self.auto()),
+            ["keeps"] => self.keeps(get).await,
+            ["stop"] if !get => respond(&self.stop()),
             _ => respond(&Err::<(), _>(fault(FaultClass::NotFound, "no such call"))),
         }
     }
@@ -215,12 +204,32 @@ impl Call {
                 true => Ok(Some(reader.plan(p))),
                 false => Err(others(&format!("plan {}", p.id))),
             })),
-            [id, "apply"] => respond(&match h.plan_id(id, reader) {
-                Ok(id) => h.apply_plan(&id, self.uid, self.actor()).await,
-                Err(e) => Err(e),
-            }),
+            [id, "apply"] => respond(&self.apply(id).await),
             _ => respond(&Err::<(), _>(fault(FaultClass::NotFound, "no such call"))),
         }
+    }
+
+    async fn apply(&self, id: &str) -> Result<Vec<grid_types::api::OffloadView>, ApiError> {
+        let id = self.head.plan_id(id, self.asker.reader())?;
+        let dry_run = self.parsed::<DryRun>()?.dry_run;
+        self.head.apply_plan(&id, self.uid, self.actor(), dry_run).await
+    }
+
+    async fn keeps(&self, get: bool) -> Response<Body> {
+        if get {
+            return respond(&self.head.keeps(self.asker.reader()).await);
+        }
+        respond(&match self.parsed::<KeepAsk>() {
+            Ok(ask) => self.head.keep(ask, self.uid, &self.actor()).await,
+            Err(e) => Err(e),
+        })
+    }
+
+    /// The file is the order, and its folder said who may give it; here it is noted who it was.
+    fn stop(&self) -> Result<grid_types::api::StopNoted, ApiError> {
+        self.may_boost("stop grid")?;
+        self.head.note_stop(Some(&self.actor()))?;
+        Ok(grid_types::api::StopNoted { stopped: self.head.stop_view() })
     }
 
     async fn boosts(&self, parts: &[&str], get: bool) -> Response<Body> {
@@ -234,7 +243,7 @@ impl Call {
                     self.may_boost("change boosts")?;
                     let id = h.boost_id(id)?;
                     match *verb {
-                        "extend" => h.boost_extend(&id, self.parsed::<ExtendAsk>()?.by, self.actor()).await,
+                        "extend" => h.boost_extend(&id, self.parsed::<ExtendAsk>()?, self.actor()).await,
                         "release" => h.boost_release(&id, self.parsed::<ReleaseAsk>()?, self.actor()).await,
                         _ => Err(fault(FaultClass::NotFound, "no such call")),
                     }
@@ -284,10 +293,10 @@ impl Call {
             return Err(others(id.as_str()));
         }
         match verb {
-            "cancel" => h.cancel(&id).await?,
+            "cancel" => h.cancel(&id, self.actor(), self.parsed::<DryRun>()?.dry_run).await?,
             "recall" if self.parsed::<DryRun>()?.dry_run => drop(h.way_home(&id)?),
             "recall" => h.recall(&id, self.actor()).await?,
-            "resolve" => h.resolve(&id, self.parsed::<ResolveAsk>()?.decision, self.actor()).await?,
+            "resolve" => h.resolve(&id, self.parsed::<ResolveAsk>()?, self.actor()).await?,
             _ => return Err(fault(FaultClass::NotFound, "no such call")),
         }
         h.offload_view(&id)
@@ -325,7 +334,10 @@ impl Call {
     fn auto(&self) -> Result<grid_types::api::AutoView, ApiError> {
         if self.method == Method::POST {
             self.may_administer("switch auto-offload")?;
-            let mode = self.parsed::<AutoAsk>()?.mode;
+            let AutoAsk { mode, dry_run } = self.parsed()?;
+            if dry_run {
+                return Ok(grid_types::api::AutoView { mode, ..self.head.auto_view() });
+            }
             self.head.record(&self.actor(), Event::AutoModeSet { mode })?;
         }
         Ok(self.head.auto_view())

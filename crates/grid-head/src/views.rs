@@ -106,7 +106,16 @@ impl Head {
             warnings.push(format!("{} in doubt: grid offload resolve {}", o.record.id, o.record.id));
         }
         let cluster = self.inner.borrow().cfg.config.name.clone();
-        Status { cluster, now: unix_ms(), nodes, auto: self.auto_view(), boosts, away, warnings }
+        Status {
+            cluster,
+            now: unix_ms(),
+            nodes,
+            auto: self.auto_view(),
+            boosts,
+            away,
+            warnings,
+            stopped: self.stop_view(),
+        }
     }
 
     pub(crate) fn boost_id(&self, text: &str) -> Result<BoostId, ApiError> {

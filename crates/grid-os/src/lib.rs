@@ -13,6 +13,7 @@ pub mod pidfd;
 pub mod proc;
 pub mod rights;
 pub mod spawn;
+pub mod stop;
 pub mod tree_init;
 pub mod wait;
 

@@ -10,6 +10,8 @@ use std::os::fd::{AsFd, AsRawFd};
 /// hold for numbers without a name, and a new member logs in again first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
+    /// The process that connected; none where it lives in a PID namespace that is not seen from here.
+    pub pid: Option<i32>,
     /// Effective user.
     pub uid: u32,
     /// Effective group.
@@ -26,7 +28,14 @@ impl Peer {
     pub fn of(socket: &impl AsFd) -> io::Result<Self> {
         let credentials = getsockopt(&socket.as_fd(), sockopt::PeerCredentials)?;
         let groups = peer_groups(socket)?;
-        Ok(Self { uid: credentials.uid(), gid: credentials.gid(), groups })
+        let pid = Some(credentials.pid()).filter(|pid| *pid > 0);
+        Ok(Self { pid, uid: credentials.uid(), gid: credentials.gid(), groups })
+    }
+
+    /// Its controlling terminal, by the kernel's word: `pts/3`. What it says of itself is not asked.
+    pub fn terminal(&self) -> Option<String> {
+        let path = crate::proc::terminal_of(self.pid?)?;
+        Some(path.strip_prefix("/dev/").map_or(path.clone(), str::to_owned))
     }
 
     /// It is in this group.
@@ -75,6 +84,7 @@ mod tests {
         let peer = Peer::of(&ours).unwrap();
         let mut groups: Vec<u32> = nix::unistd::getgroups().unwrap().into_iter().map(|g| g.as_raw()).collect();
         assert_eq!((peer.uid, peer.gid), (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()));
+        assert_eq!(peer.pid, Some(std::process::id() as i32));
         let mut seen = peer.groups.clone();
         groups.sort_unstable();
         seen.sort_unstable();

@@ -12,23 +12,26 @@
 //! | `GET /v1/explain/PID` | | [`ExplainReply`] |
 //! | `POST /v1/offloads` | [`OffloadAsk`] | [`OffloadReply`] |
 //! | `GET /v1/offloads`, `GET /v1/offloads/ID[?settled]` | | `[OffloadView]`, [`OffloadView`]; `settled` waits for the end of a move under way |
-//! | `POST /v1/offloads/ID/cancel`, `…/recall`, `…/resolve` | , [`DryRun`], [`ResolveAsk`] | [`OffloadView`] |
+//! | `POST /v1/offloads/ID/cancel`, `…/recall`, `…/resolve` | [`DryRun`], [`DryRun`], [`ResolveAsk`] | [`OffloadView`] |
 //! | `GET /v1/plans`, `GET /v1/plans/ID` | | `[Plan]`, [`Plan`] |
-//! | `POST /v1/plans/ID/apply` | | `[OffloadView]` |
+//! | `POST /v1/plans/ID/apply` | [`DryRun`] | `[OffloadView]`, none with `dry_run` |
 //! | `GET /v1/events?after=N[&follow]` | | one [`EventRecord`](crate::event::EventRecord) a line |
 //! | `GET /v1/metrics` | | counters since the journal began, in Prometheus' text format |
 //! | `POST /v1/auto` | [`AutoAsk`] | [`AutoView`] |
+//! | `GET /v1/keeps`, `POST /v1/keeps` | , [`KeepAsk`] | `[KeepView]`, [`KeepView`] |
+//! | `POST /v1/stop` | | [`StopNoted`]: notes that the stop file came or went, and whose hand it was |
 //!
 //! `ID` may be an unambiguous prefix, or `last`.
 
 use crate::boost::{Boost, Priority};
-use crate::event::{OffloadRecord, Resolution};
+use crate::event::{Keep, OffloadRecord, Resolution};
 use crate::exit::FaultClass;
 use crate::facts::NodeFacts;
 use crate::ids::{NodeName, OffloadId};
 use crate::plan::{Plan, Verdict};
 use crate::policy::{AtEnd, AutoMode};
 use crate::reason::ReasonCode;
+use crate::stop::StopView;
 use crate::units::{Bytes, MilliCpu, Millis, Resources, UnixMs};
 use serde::{Deserialize, Serialize};
 
@@ -144,6 +147,9 @@ pub struct BoostReply {
 pub struct ExtendAsk {
     /// By so much.
     pub by: Millis,
+    /// Only say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 /// Release.
@@ -237,6 +243,9 @@ pub struct OffloadView {
 pub struct ResolveAsk {
     /// What.
     pub decision: Resolution,
+    /// Only say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 /// Switching auto-offload.
@@ -244,6 +253,9 @@ pub struct ResolveAsk {
 pub struct AutoAsk {
     /// To.
     pub mode: AutoMode,
+    /// Only say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 /// Auto-offload as it is now.
@@ -255,6 +267,35 @@ pub struct AutoView {
     pub would_have_moved: u64,
     /// What it moved.
     pub moved: u64,
+}
+
+/// Keeping a process where it is, or letting it go.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct KeepAsk {
+    /// Which process.
+    pub pid: i32,
+    /// For so long; none = until it ends.
+    pub span: Option<Millis>,
+    /// Keep it no longer.
+    pub drop: bool,
+    /// Only say what would happen.
+    pub dry_run: bool,
+}
+
+/// A process that is kept where it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeepView {
+    /// The record.
+    pub keep: Keep,
+    /// Until its end; none where it ends with the process.
+    pub ends_in: Option<Millis>,
+}
+
+/// That the order to stop came or went was noted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopNoted {
+    /// The order that stands.
+    pub stopped: Option<StopView>,
 }
 
 /// Everything at a glance.
@@ -274,4 +315,7 @@ pub struct Status {
     pub away: Vec<OffloadView>,
     /// What somebody should know.
     pub warnings: Vec<String>,
+    /// The order to stop that stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<StopView>,
 }

@@ -5,6 +5,7 @@ use crate::ids::{AttemptId, BoostId, NodeName, OffloadId, PlanId, ProcId};
 use crate::plan::Plan;
 use crate::policy::AutoMode;
 use crate::reason::Reason;
+use crate::stop::Stop;
 use crate::units::{BootMs, Bytes, Millis, Resources, UnixMs};
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,9 @@ pub struct EventRecord {
     pub boot_id: String,
     /// Who.
     pub actor: Actor,
+    /// By which plan, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanId>,
     /// What.
     pub event: Event,
 }
@@ -310,11 +314,71 @@ pub enum Event {
         /// `accept-repeat` (thawed at home) or `drop`.
         decision: Resolution,
     },
+    /// Somebody stopped grid: nothing is frozen until it is lifted.
+    Stopped {
+        /// The order.
+        stop: Stop,
+    },
+    /// The order to stop is gone.
+    StopLifted {},
+    /// Pressure asked for offloading, and nothing was done about it.
+    PressureSkipped {
+        /// Of what: "memory 88 %".
+        detail: String,
+        /// Why.
+        why: String,
+    },
+    /// A person keeps a process where it is.
+    KeepSet {
+        /// What.
+        keep: Keep,
+    },
+    /// A process is kept no longer.
+    KeepDropped {
+        /// Which.
+        process: ProcId,
+        /// Why.
+        why: KeepEnd,
+    },
     /// Auto-offload was switched.
     AutoModeSet {
         /// To.
         mode: AutoMode,
     },
+}
+
+/// A process that its owner keeps where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keep {
+    /// Which.
+    pub process: ProcId,
+    /// For people.
+    pub title: String,
+    /// Owner.
+    pub uid: u32,
+    /// Until then on the head's CLOCK_BOOTTIME; none = until it ends.
+    pub until: Option<BootMs>,
+    /// Since then, wall clock.
+    pub since: UnixMs,
+}
+
+impl Keep {
+    /// It holds at this moment.
+    pub fn holds(&self, now: BootMs) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+}
+
+/// Why a process is kept no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeepEnd {
+    /// A person let it go.
+    Dropped,
+    /// Its time is over.
+    Expired,
+    /// The process ended.
+    Ended,
 }
 
 /// Which way a move goes.

@@ -279,6 +279,9 @@ pub struct ProcDeep {
     pub oom_score_adj: i32,
     /// It holds POSIX, OFD or flock locks (inode numbers from `/proc/locks`).
     pub locks: Vec<u64>,
+    /// `ManagedOOMPreference=` of its unit: `avoid` or `omit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_preference: Option<String>,
     /// Its cgroup is frozen.
     pub frozen: bool,
     /// Mapped files that are neither executable code nor plain files: devices, `SYSV…`, `io_uring`, `aio`.

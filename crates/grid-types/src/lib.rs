@@ -15,6 +15,7 @@ pub mod ids;
 pub mod plan;
 pub mod policy;
 pub mod reason;
+pub mod stop;
 pub mod units;
 pub mod wire;
 

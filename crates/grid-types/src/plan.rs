@@ -163,6 +163,8 @@ pub enum PlanOutcome {
     Made,
     /// Shown only: auto-offload observes.
     Observed,
+    /// Shown only, for pressure that then cleared by itself after so long.
+    Cleared(Millis),
     /// Executed.
     Applied,
     /// Refused: the world had changed, or the checker objected.

@@ -60,7 +60,8 @@ reason_codes! {
     Desktop "E-DESKTOP" "it is a display server, desktop, editor or browser" "none";
     Database "E-DATABASE" "it is a database" "name it: grid offload execute PID";
     Service "E-SERVICE" "it is a system service" "name it: grid offload execute PID";
-    Protected "E-PROTECTED" "a rule or its oom_score_adj protects it" "change the rule";
+    Protected "E-PROTECTED" "a rule, its oom_score_adj or its unit's ManagedOOMPreference protects it" "change the rule, or name it: grid offload execute PID";
+    Keep "E-KEEP" "its owner keeps it here" "let it go: grid keep --drop PID";
     New "E-NEW" "it started too recently" "wait";
     Small "E-SMALL" "it uses too little to be worth it" "name it: grid offload execute PID";
     Kind "E-KIND" "its kind is not one that grid offloads by itself" "add a rule, or name it";
@@ -82,6 +83,7 @@ reason_codes! {
     Criu "E-CRIU" "CRIU refused or failed" "grid doctor";
     Writable "E-WRITABLE" "a program that grid runs with privileges could be changed by somebody else" "chown root and chmod go-w what is named, or set GRID_CRIU to a CRIU that only root can change";
     Gate "E-GATE" "the lender's gate refused the tree, or would" "see the reason; nothing ran there";
+    Stop "E-STOP" "grid is stopped: nothing is frozen, and what was not past its commit was thawed" "lift it: grid stop --lift";
     Cancelled "E-CANCELLED" "it was cancelled before the commit" "none; it runs at home";
     Link "E-LINK" "the link to the other node was lost" "grid node list";
     Doubt "E-DOUBT" "nobody can know whether the destination ran it" "grid offload resolve";

@@ -120,6 +120,10 @@ fn up_command(args: &UpArgs, state: &Path) -> Result<(), UpError> {
             elsewhere.join(", ")
         );
     }
+    if args.dry_run {
+        print!("{}", up::would_start(&plan));
+        return Ok(());
+    }
     if args.detach {
         return detach(args, state);
     }
@@ -194,6 +198,10 @@ fn detach(args: &UpArgs, state: &Path) -> Result<(), UpError> {
 }
 
 fn down_command(args: &DownArgs, state: &Path) -> Result<(), UpError> {
+    if args.dry_run {
+        print!("{}", block_on(up::would_stop(state, args.recall_first, args.yes))??);
+        return Ok(());
+    }
     for line in block_on(up::down(state, args.recall_first, args.yes))?? {
         println!("{line}");
     }

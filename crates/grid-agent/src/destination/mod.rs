@@ -16,7 +16,7 @@ use crate::data;
 use crate::faults;
 use crate::lease::no_lease;
 use crate::link::tracing_line;
-use crate::source::not_its_attempt;
+use crate::source::{not_its_attempt, refuse_when_stopped};
 use crate::tree::{InitProcess, TreePlace, start_ticks, wait_gone};
 use grid_core::handover::{Destination, DestinationAction, DestinationInput, TreeCopy};
 use grid_os::cgroup::Controller;
@@ -48,6 +48,11 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// The node whose agent owns the attempt.
+    pub(crate) fn from(&self) -> &NodeName {
+        &self.from
+    }
+
     fn process(&self) -> Option<ProcId> {
         let root = self.root?;
         Some(ProcId { pid: root.pid, start_ticks: root.start_ticks, boot_id: self.boot_id.clone() })
@@ -155,7 +160,9 @@ impl Agent {
     fn begin_staging(&mut self, attempt: AttemptId, from: NodeName, stage: Stage) {
         let mut incoming = self.incoming_of(&attempt, from, stage);
         let asked = &mut incoming.record;
-        let room = self.has_room().and_then(|()| self.admit(&asked.from, &mut asked.stage));
+        let room = refuse_when_stopped(&self.cfg.stop)
+            .and_then(|()| self.has_room())
+            .and_then(|()| self.admit(&asked.from, &mut asked.stage));
         incoming.staging = room.is_ok();
         let source = incoming.record.from.clone();
         self.incoming.insert(attempt.clone(), incoming);

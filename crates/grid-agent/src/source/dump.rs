@@ -2,6 +2,7 @@
 
 use super::DumpOutcome;
 use super::hold::manifest;
+use super::stop::refuse;
 use crate::data;
 use crate::faults::{Faults, Steps};
 use crate::link::tracing_line;
@@ -11,6 +12,7 @@ use grid_os::criu::{Criu, CriuError, DumpJob, Where, send_images};
 use grid_os::pidfd::PidFd;
 use grid_os::spawn::Owner;
 use grid_types::fault::FaultPoint;
+use grid_types::stop::StopPlace;
 use grid_types::wire::Stage;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
@@ -30,6 +32,8 @@ pub(super) fn prepare_images(place: &TreePlace, stage: &Stage) -> Result<(), Str
 pub(super) struct Dump {
     pub(super) criu: Criu,
     pub(super) faults: Faults,
+    /// Looked at once more before the freeze.
+    pub(super) stop: StopPlace,
     pub(super) place: TreePlace,
     pub(super) hold: Group,
     pub(super) stage: Stage,
@@ -46,7 +50,8 @@ impl Dump {
         let ready = || data::await_ready(&self.stream).map_err(|e| format!("the destination was not ready: {e}"));
         let waited = steps.run(FaultPoint::AwaitReady, ready);
         let frozen_at = Instant::now();
-        let result = waited.and_then(|()| self.dump(&mut steps));
+        let allowed = waited.and_then(|()| refuse(&self.stop).map_err(|reason| reason.to_string()));
+        let result = allowed.and_then(|()| self.dump(&mut steps));
         tracing_line(&format!("dumped {} of {}: {}", self.stage.title, self.stage.offload, steps.text()));
         let bytes = written_bytes(&self.place.images);
         DumpOutcome { frozen_at, bytes, as_owner: self.as_owner, result }
@@ -80,8 +85,9 @@ impl Dump {
                 join: root.as_ref().map(|fd| (fd.as_fd(), TREE_NAMESPACES | nix::libc::CLONE_NEWTIME)),
             },
         };
-        let (hold, faults) = (self.hold.clone(), self.faults.clone());
+        let (hold, faults, stop) = (self.hold.clone(), self.faults.clone(), self.stop.clone());
         let mut freeze = || {
+            refuse(&stop).map_err(|reason| reason.to_string())?;
             faults.at(FaultPoint::FreezeSource)?;
             hold.set_frozen(true).map_err(|e| e.to_string())
         };

@@ -3,7 +3,7 @@
 use super::{Outgoing, Record};
 use crate::tree::start_ticks;
 use grid_core::handover::HomeCopy;
-use grid_os::cgroup::Group;
+use grid_os::cgroup::{Controller, Group};
 use grid_types::Bytes;
 use grid_types::facts::TreeFacts;
 use grid_types::wire::{Manifest, MoveOrder, Stage};
@@ -121,10 +121,24 @@ pub(super) fn thaw_home(outgoing: &Outgoing) -> Result<(), String> {
     if outgoing.dumping || outgoing.holds_where_it_lives() {
         return Ok(());
     }
-    for pid in outgoing.hold.pids() {
-        let home = outgoing.record.members.iter().find(|m| m.pid == pid).or(outgoing.record.members.first());
-        let path = home.and_then(|m| m.group.clone()).unwrap_or_default();
-        let _ = outgoing.hold.sibling(&path).add(pid);
-    }
+    put_back(&outgoing.hold, Some(&outgoing.record));
     outgoing.hold.remove().map_err(|e| e.to_string())
+}
+
+/// Puts what is in a hold back where it was taken from; where nobody knows, beside the hold: on v2 that is the group it
+/// was taken from, on v1 the root.
+pub(crate) fn put_back(hold: &Group, record: Option<&Record>) {
+    let beside = hold.path().rsplit_once('/').map(|(above, _)| above.to_owned()).filter(|_| hold.freezes_by_v2());
+    for pid in hold.pids() {
+        let members = record.map_or(&[][..], |r| &r.members);
+        let home = members.iter().find(|m| m.pid == pid).or(members.first());
+        let path = home.and_then(|m| m.group.clone()).or(beside.clone()).unwrap_or_default();
+        let _ = hold.sibling(&path).with(&[Controller::Freezer]).add(pid);
+    }
+}
+
+/// How the group is named in which a tree of this node is held on v2, as a child of the group where it lives. It names
+/// the cluster, which may not be the only one on its machine.
+pub(crate) fn hold_prefix(cgroup: &str) -> String {
+    format!("grid-hold-{}-", cgroup.strip_prefix("grid-").unwrap_or(cgroup).replace('/', "-"))
 }

@@ -4,6 +4,10 @@
 mod dump;
 mod hold;
 mod report;
+mod stop;
+
+pub(crate) use self::hold::{hold_prefix, put_back};
+pub(crate) use self::stop::{Heeded, refuse as refuse_when_stopped};
 
 use self::dump::{Dump, prepare_images};
 use self::hold::{pending_signals, stage_of, take_hold, thaw_home};
@@ -30,22 +34,22 @@ const READY_WITHIN: Duration = Duration::from_secs(20);
 
 /// What is recorded of a tree that leaves, or was to leave.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Record {
+pub(crate) struct Record {
     order: MoveOrder,
     boot_id: String,
     destination_boot: Option<String>,
     members: Vec<Member>,
     /// Attempt that had brought the tree here, where it is in namespaces of its own.
     came_by: Option<AttemptId>,
-    hold: String,
-    stage: Stage,
+    pub(crate) hold: String,
+    pub(crate) stage: Stage,
     signals: Vec<i32>,
     report: Option<MoveReport>,
 }
 
 /// A member of the tree and the group that it was taken from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Member {
+pub(crate) struct Member {
     pid: i32,
     start_ticks: u64,
     group: Option<String>,
@@ -62,7 +66,8 @@ pub(crate) struct Outgoing {
     frozen_at: Option<Instant>,
     figures: MoveFigures,
     armed: u64,
-    cancelled: bool,
+    /// A person, or an order to stop, undid it: the reason that is reported.
+    undone_by: Option<Reason>,
     last_word: Instant,
 }
 
@@ -88,7 +93,7 @@ impl Outgoing {
             frozen_at: None,
             figures,
             armed: 0,
-            cancelled: false,
+            undone_by: None,
             last_word: now,
         }
     }
@@ -168,7 +173,9 @@ impl Agent {
         }
         let own = self.hierarchies.group_of(root, Controller::Freezer);
         match own.filter(|_| self.hierarchies.is_v2(Controller::Freezer)) {
-            Some(own) => self.hierarchies.group(&format!("{own}/grid-hold-{attempt}"), &[Controller::Freezer]),
+            Some(own) => self
+                .hierarchies
+                .group(&format!("{own}/{}{attempt}", hold_prefix(&self.cfg.cgroup)), &[Controller::Freezer]),
             None => self.group(&format!("hold/{attempt}"), &[Controller::Freezer]),
         }
     }
@@ -204,8 +211,9 @@ impl Agent {
             return;
         }
         let faults = &self.faults;
-        let prepared = faults
-            .at(FaultPoint::TakeHold)
+        let prepared = refuse_when_stopped(&self.cfg.stop)
+            .map_err(|reason| reason.to_string())
+            .and_then(|()| faults.at(FaultPoint::TakeHold))
             .and_then(|()| take_hold(outgoing))
             .and_then(|()| faults.at(FaultPoint::PrepareImages))
             .and_then(|()| prepare_images(&place, &outgoing.record.stage));
@@ -220,7 +228,8 @@ impl Agent {
         let root = outgoing.record.members[0].pid;
         let inside = came_by.and_then(|a| self.incoming.get(&a)).and_then(|i| i.tree().1).map(|r| r.inside);
         let (criu, faults) = (self.criu.clone(), self.faults.clone());
-        let work = Dump { criu, faults, place, hold, stage, root, inside, stream, as_owner: true };
+        let stop = self.cfg.stop.clone();
+        let work = Dump { criu, faults, stop, place, hold, stage, root, inside, stream, as_owner: true };
         let (inputs, id) = (self.inputs.clone(), attempt.clone());
         std::thread::spawn(move || {
             let outcome = work.run();
@@ -256,7 +265,8 @@ impl Agent {
         if committed {
             return Err(Reason::new(ReasonCode::Changed, "it is past the commit; use `grid offload recall`"));
         }
-        outgoing.cancelled = true;
+        let by_hand = "cancelled before the commit; it runs where it was";
+        outgoing.undone_by = Some(Reason::new(ReasonCode::Cancelled, by_hand));
         self.step_source(attempt, SourceInput::CancelRequested);
         Ok(Answer::Done)
     }

@@ -30,10 +30,10 @@ impl Agent {
         let failed = |code, detail: String| MoveReport::Failed { reason: Reason::new(code, detail) };
         let report = match report {
             SourceReport::Moved => MoveReport::Moved { figures: outgoing.figures.clone() },
-            SourceReport::Failed { .. } if outgoing.cancelled => {
-                failed(ReasonCode::Cancelled, "cancelled before the commit; it runs where it was".into())
-            }
-            SourceReport::Failed { detail } => failed(code_of(&detail), detail),
+            SourceReport::Failed { detail } => match outgoing.undone_by.clone() {
+                Some(reason) => MoveReport::Failed { reason },
+                None => failed(code_of(&detail), detail),
+            },
             SourceReport::InDoubt { detail } => MoveReport::InDoubt { detail },
             SourceReport::DiedFrozen { signal } => MoveReport::DiedFrozen { signal },
             SourceReport::Lost { detail } => MoveReport::InDoubt { detail },

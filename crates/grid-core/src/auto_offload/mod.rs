@@ -57,6 +57,8 @@ pub enum SkipReason {
     },
     /// It is not active (any more).
     NotActive,
+    /// Somebody stopped grid.
+    Stopped,
     /// O8: switched off.
     Off,
     /// O10: too many activations; the next may run after so long.
@@ -74,6 +76,7 @@ impl SkipReason {
         match self {
             SkipReason::NotHead { .. } => "not_head",
             SkipReason::NotActive => "not_active",
+            SkipReason::Stopped => "stopped",
             SkipReason::Off => "off",
             SkipReason::RateLimited { .. } => "rate_limited",
             SkipReason::NoLease => "no_lease",
@@ -86,6 +89,7 @@ impl fmt::Display for SkipReason {
         match self {
             SkipReason::NotHead { borrower } => write!(f, "the boost is for {borrower}, not for the head"),
             SkipReason::NotActive => f.write_str("the boost is not active"),
+            SkipReason::Stopped => f.write_str("grid is stopped: grid stop --lift"),
             SkipReason::Off => f.write_str("auto-offload is off: grid offload auto on"),
             SkipReason::RateLimited { wait } => write!(f, "too many activations; the next may run in {wait}"),
             SkipReason::NoLease => f.write_str("no boost of the head has room: grid boost request"),

@@ -100,7 +100,7 @@ fn of_plan(plan: &Plan, world: &World, fault: Fault<'_>) {
         fault(ReasonCode::Expired, format!("{} is past its time by {past}", plan.id));
     }
     match &plan.outcome {
-        PlanOutcome::Made | PlanOutcome::Observed => {}
+        PlanOutcome::Made | PlanOutcome::Observed | PlanOutcome::Cleared(_) => {}
         PlanOutcome::Applied => fault(ReasonCode::Changed, format!("{} was applied already", plan.id)),
         PlanOutcome::Refused(why) => fault(ReasonCode::Changed, format!("{} was refused: {why}", plan.id)),
     }

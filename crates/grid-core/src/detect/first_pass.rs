@@ -161,7 +161,7 @@ impl<'a> Forest<'a> {
             return passed(reason);
         }
         if ctx.kept.contains(&p.id) {
-            return all_stay(Reason::new(ReasonCode::Protected, "kept here by grid keep"));
+            return all_stay(Reason::new(ReasonCode::Keep, "kept here by grid keep"));
         }
         if ctx.recent.contains(&p.id) {
             return all_stay(Reason::new(ReasonCode::Cooldown, "it was moved or refused a moment ago"));

@@ -116,7 +116,7 @@ pub fn judge(tree: &TreeFacts, ctx: &DetectContext, policy: &Detector) -> Verdic
 
 /// Not even a person who names the process overrules these.
 fn is_hard(code: ReasonCode) -> bool {
-    matches!(code, ReasonCode::Grid | ReasonCode::Kernel | ReasonCode::Owner | ReasonCode::Away)
+    matches!(code, ReasonCode::Grid | ReasonCode::Kernel | ReasonCode::Owner | ReasonCode::Away | ReasonCode::Keep)
 }
 
 /// Only the root itself is left alone, so its children deserve a look of their own: [`below`].

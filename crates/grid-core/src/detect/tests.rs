@@ -233,10 +233,15 @@ fn each_protection_is_named() {
     );
     not_worth(with_deep(|d| d.oom_score_adj = -500), "E-PROTECTED", "oom_score_adj of 4711 is -500");
     not_worth(
+        with_deep(|d| d.oom_preference = Some("avoid".into())),
+        "E-PROTECTED",
+        "the unit of 4711 has ManagedOOMPreference=avoid",
+    );
+    not_worth(
         judged(|_, ctx| {
             ctx.kept.insert(stat(4711, 1).id);
         }),
-        "E-PROTECTED",
+        "E-KEEP",
         "kept here by grid keep",
     );
     not_worth(with_stat(|s| s.age = Millis(12_000)), "E-NEW", "12 s old, less than 1m00s");
@@ -377,4 +382,18 @@ fn kinds_come_from_names_words_libraries_and_behaviour() {
         assert_eq!((verdict.kind, verdict.kind_why.as_str()), (kind, why));
     }
     assert!(as_program("/usr/bin/bash", &["bash", "/home/a/run.sh"]).is_candidate());
+}
+
+#[test]
+fn what_is_kept_stays_also_where_it_is_named() {
+    let kept = judged(|_, ctx| {
+        ctx.named = true;
+        ctx.kept.insert(stat(4711, 1).id);
+    });
+    assert_eq!(kept.not_worth.iter().map(|r| r.code).collect::<Vec<_>>(), [ReasonCode::Keep]);
+    let adjusted = judged(|t, ctx| {
+        ctx.named = true;
+        t.root.deep.as_mut().unwrap().oom_score_adj = -500;
+    });
+    assert!(adjusted.is_candidate(), "a protection that a person who names it overrules: {adjusted:?}");
 }

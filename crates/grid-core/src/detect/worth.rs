@@ -115,7 +115,7 @@ fn asked_for(tree: &TreeFacts, ctx: &DetectContext, class: &Class<'_>) -> Vec<Re
         all.push(Reason::new(ReasonCode::Protected, format!("rule \"{}\"", rule.name)));
     }
     if tree.all().any(|p| ctx.kept.contains(&p.stat.id)) {
-        all.push(Reason::new(ReasonCode::Protected, "kept here by grid keep"));
+        all.push(Reason::new(ReasonCode::Keep, "kept here by grid keep"));
     }
     all
 }
@@ -141,6 +141,10 @@ fn defaults(tree: &TreeFacts, ctx: &DetectContext, class: &Class<'_>) -> Vec<Rea
         let Some(deep) = &p.deep else { continue };
         if deep.oom_score_adj < 0 {
             let detail = format!("oom_score_adj of {} is {}", p.stat.id, deep.oom_score_adj);
+            all.push(Reason::new(ReasonCode::Protected, detail));
+        }
+        if let Some(word) = &deep.oom_preference {
+            let detail = format!("the unit of {} has ManagedOOMPreference={word}", p.stat.id);
             all.push(Reason::new(ReasonCode::Protected, detail));
         }
     }

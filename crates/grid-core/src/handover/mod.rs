@@ -35,10 +35,12 @@
 //! - No input says "the engine reports it ended": an engine's word is not proof, so it cannot be said here.
 
 mod destination;
+mod rescue;
 mod source;
 mod source_words;
 
 pub use destination::{Destination, DestinationAction, DestinationInput, DestinationReport, answer_unknown};
+pub use rescue::{HomeFacts, Rescue, Row, StagedFacts, Why, rescue_home, rescue_staged};
 pub use source::{Source, answer_unknown_at_source};
 pub use source_words::{SourceAction, SourceInput, SourceReport};
 

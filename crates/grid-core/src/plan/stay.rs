@@ -21,9 +21,8 @@ pub(super) fn own_reasons(v: &Verdict, input: &PlanInput<'_>) -> Vec<Reason> {
     if let Some(busy) = input.busy.get(&v.id) {
         reasons.extend(busy_reason(busy, by_name));
     }
-    if !by_name {
-        reasons.extend(v.not_worth.iter().cloned());
-    }
+    // What a person keeps stays also where it is named; the other protections are grid's own caution.
+    reasons.extend(v.not_worth.iter().filter(|r| !by_name || r.code == ReasonCode::Keep).cloned());
     match &v.cannot {
         Some(cannot) => reasons.extend(cannot.iter().cloned()),
         None if reasons.is_empty() => {

@@ -36,6 +36,10 @@ impl State {
             E::NodeSilent { node } => {
                 self.nodes.insert(node.clone(), NodeState::Silent(rec.at));
             }
+            E::Stopped { .. } | E::StopLifted {} | E::KeepSet { .. } | E::KeepDropped { .. } => {
+                self.trust_event(rec)?
+            }
+            E::PressureSkipped { .. } => {}
             E::AutoModeSet { mode } => self.auto_mode = Some(*mode),
             E::BoostRefused { .. } => self.metrics.boosts_refused += 1,
             E::HookFinished { outcome, took, .. } => self.metrics.hook(outcome, *took),
@@ -56,7 +60,10 @@ impl State {
             | E::RecallFailed { .. }
             | E::ProcessEnded { .. }
             | E::OffloadInDoubt { .. }
-            | E::OffloadResolved { .. } => self.offload_event(rec)?,
+            | E::OffloadResolved { .. } => {
+                self.offload_event(rec)?;
+                self.note_cause(rec);
+            }
         }
         Ok(())
     }
@@ -75,6 +82,7 @@ impl State {
         let Some(plan) = self.plans.iter_mut().find(|p| p.id == *id) else { return Ok(()) };
         let open = matches!(plan.outcome, PlanOutcome::Made)
             || (plan.outcome == PlanOutcome::Observed && *outcome != PlanOutcome::Observed);
+        let open = open && (plan.outcome == PlanOutcome::Observed || !matches!(outcome, PlanOutcome::Cleared(_)));
         if !open || *outcome == PlanOutcome::Made {
             return Err(ApplyError::PlanSettled(id.clone()));
         }
@@ -100,6 +108,7 @@ impl State {
         settled.sort();
         for (_, id) in settled.iter().take(settled.len().saturating_sub(most)) {
             self.offloads.remove(id);
+            self.causes.remove(id);
         }
         self.cooldowns.trim(most.saturating_mul(4));
     }

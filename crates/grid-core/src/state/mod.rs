@@ -11,13 +11,15 @@ mod offloads;
 mod query;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use crate::auto_offload::{Cooldowns, Metrics};
 use crate::boost::IllegalTransition;
 use grid_types::boost::Boost;
-use grid_types::event::{OffloadPhase, OffloadRecord};
+use grid_types::event::{Actor, Keep, OffloadPhase, OffloadRecord};
 use grid_types::plan::Plan;
 use grid_types::policy::AutoMode;
+use grid_types::stop::Stop;
 use grid_types::{AttemptId, BoostId, NodeName, OffloadId, PlanId, ProcId, Resources, UnixMs};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -51,6 +53,12 @@ pub struct State {
     pub metrics: Metrics,
     /// Starts of the daemon.
     pub starts: u64,
+    /// The order to stop, where one was recorded and not lifted since.
+    pub stopped: Option<Stop>,
+    /// Processes that their owners keep where they are.
+    pub kept: BTreeMap<ProcId, Keep>,
+    /// Who asked for the last move of each offload.
+    causes: BTreeMap<OffloadId, Actor>,
     /// Guests whose recall failed since the end of their boost began: not tried again by itself.
     recall_failed: BTreeSet<OffloadId>,
     history: usize,
@@ -75,6 +83,9 @@ impl State {
             cooldowns: Cooldowns::default(),
             metrics: Metrics::default(),
             starts: 0,
+            stopped: None,
+            kept: BTreeMap::new(),
+            causes: BTreeMap::new(),
             recall_failed: BTreeSet::new(),
             history: usize::try_from(history).unwrap_or(usize::MAX).max(1),
         }
@@ -176,6 +187,9 @@ pub enum ApplyError {
         /// Needed.
         needed: Resources,
     },
+    /// It is so already.
+    #[error("{0}")]
+    Already(&'static str),
     /// The plan was settled already.
     #[error("{0} was settled already")]
     PlanSettled(PlanId),

@@ -20,12 +20,17 @@ fn record(seq: u64, event: Event) -> EventRecord {
         boot_at: BootMs(seq),
         boot_id: BOOT.into(),
         actor: Actor::Daemon,
+        plan: None,
         event,
     }
 }
 
-fn push(state: &mut State, event: Event) -> Result<(), ApplyError> {
-    let rec = record(state.next_seq(), event);
+pub(super) fn push(state: &mut State, event: Event) -> Result<(), ApplyError> {
+    push_by(state, &Actor::Daemon, event)
+}
+
+pub(super) fn push_by(state: &mut State, actor: &Actor, event: Event) -> Result<(), ApplyError> {
+    let rec = EventRecord { actor: actor.clone(), ..record(state.next_seq(), event) };
     state.apply(&rec)
 }
 

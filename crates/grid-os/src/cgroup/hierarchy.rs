@@ -55,6 +55,15 @@ impl Hierarchies {
         Ok(found)
     }
 
+    /// These, and the same with v2's freezer in place of v1's: a process may be held by either.
+    pub fn by_freezer(&self) -> Vec<Self> {
+        let mut v2 = self.clone();
+        match (v2.v1.remove("freezer"), &v2.v2) {
+            (Some(_), Some(_)) => vec![self.clone(), v2],
+            _ => vec![self.clone()],
+        }
+    }
+
     fn read_v2_controllers(&mut self) {
         if let Some(root) = &self.v2 {
             let text = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();

@@ -102,6 +102,11 @@ impl Group {
         Group { path: path.trim_matches('/').to_owned(), ..self.clone() }
     }
 
+    /// Its freezer is v2's.
+    pub fn freezes_by_v2(&self) -> bool {
+        self.is_v2(Controller::Freezer)
+    }
+
     /// The same path for other controllers.
     pub fn with(&self, controllers: &[Controller]) -> Group {
         Group { controllers: controllers.to_vec(), ..self.clone() }

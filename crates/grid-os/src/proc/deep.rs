@@ -3,7 +3,7 @@
 //! A fact that cannot be read goes into `unreadable` with its reason, and the look goes on.
 
 use super::fds::Fds;
-use super::{ProcError, ProcRoot, maps, vanished};
+use super::{ProcError, ProcRoot, maps, oomd, vanished};
 use grid_types::facts::{Namespaces, ProcDeep};
 use grid_types::units::Bytes;
 use std::collections::{BTreeSet, HashSet};
@@ -179,6 +179,14 @@ impl ProcRoot {
             let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
             deep.cgroups.push(format!("{controllers}:{path}"));
             deep.frozen |= self.is_frozen(controllers, path, &mut deep.unreadable);
+            // The unit's group is the same path in systemd's hierarchy of v1, and in v2, which is mounted in one of two places.
+            let mounts: &[&str] = match controllers {
+                "" => &["unified", ""],
+                "name=systemd" => &["systemd"],
+                _ => &[],
+            };
+            let set = || mounts.iter().find_map(|mount| oomd::preference(&self.cgroup.join(mount), path));
+            deep.oom_preference = deep.oom_preference.take().or_else(set);
         }
     }
 
@@ -219,6 +227,12 @@ fn cpu_list(text: &str) -> Option<BTreeSet<u32>> {
         all.extend(first.parse::<u32>().ok()?..=last);
     }
     Some(all)
+}
+
+/// The controlling terminal of a process of this machine.
+pub fn terminal_of(pid: i32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    tty_name(stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(4)?.parse().ok()?)
 }
 
 /// The path that a terminal's device number usually has (`tty_nr` of proc_pid_stat(5)).

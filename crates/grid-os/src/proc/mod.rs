@@ -17,11 +17,13 @@ mod deep;
 mod fds;
 mod guest;
 mod maps;
+mod oomd;
 mod sock_diag;
 mod sockets;
 mod stat;
 mod tree;
 
+pub use deep::terminal_of;
 pub use stat::Sample;
 
 /// Entrance for the fuzzers to the kernel's socket diagnostics: one datagram of its answer.

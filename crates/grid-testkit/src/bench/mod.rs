@@ -5,6 +5,7 @@ mod cluster;
 mod downtime;
 mod idle;
 mod request;
+mod stop;
 
 use std::time::Duration;
 
@@ -14,8 +15,9 @@ pub fn run(args: &[String]) -> Result<(), String> {
     match args.split_first().map(|(name, rest)| (name.as_str(), rest)) {
         Some(("downtime", memory)) => downtime::run(memory),
         Some(("request", [])) => request::run(20),
+        Some(("stop", [])) => stop::run("1GiB", 5),
         Some(("idle", [])) => idle::run(Duration::from_secs(20)),
-        _ => Err("grid-bench downtime [MEMORY...] | request | idle".to_owned()),
+        _ => Err("grid-bench downtime [MEMORY...] | request | stop | idle".to_owned()),
     }
 }
 

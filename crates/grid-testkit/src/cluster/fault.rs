@@ -175,3 +175,30 @@ impl Cluster {
         });
     }
 }
+
+impl Cluster {
+    /// `kill -9` of everything that is grid's, at once: supervisor, daemon, agents, workers. CRIU ends by itself.
+    pub fn kill_everything(&mut self) {
+        let nodes = std::fs::read_dir(self.state().join("nodes")).into_iter().flatten().flatten();
+        let names: Vec<String> = nodes.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+        let (mut child, _) = self.supervisor.take().unwrap_or_else(|| panic!("it is up"));
+        let mut all = vec![child.id() as i32, self.daemon_pid(), self.agent_pid("head")];
+        for node in names.iter().filter(|n| *n != "head") {
+            all.extend([self.node_pid(node), self.agent_pid(node)]);
+        }
+        for pid in &all {
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+        let _ = child.wait();
+        // Not their directories: those stay until they are reaped, and a pid 1 is reaped behind what is frozen below it.
+        let lives = |pid: &&i32| Path::new(&format!("/proc/{pid}/ns/net")).exists();
+        self.wait("all of them to end", || all.iter().find(lives).map_or(Ok(()), |pid| Err(format!("{pid} lives"))));
+        // A thread of an agent that was writing ends with its write, and its lock with it.
+        let dirs: Vec<PathBuf> = names.iter().map(|n| self.state().join("nodes").join(n).join("agent.lock")).collect();
+        let is_free = |path: &PathBuf| match File::open(path) {
+            Ok(file) => Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok(),
+            Err(_) => true,
+        };
+        self.wait("the agents' locks", || if dirs.iter().all(is_free) { Ok(()) } else { Err("one is held") });
+    }
+}

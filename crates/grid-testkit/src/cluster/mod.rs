@@ -162,6 +162,11 @@ impl Cluster {
         &self.group
     }
 
+    /// The program that is tested.
+    pub fn program(&self) -> &Path {
+        &self.grid
+    }
+
     /// Directory of the cluster's state.
     pub fn state(&self) -> &Path {
         &self.state

@@ -33,6 +33,9 @@ pub enum BoostCommand {
         /// By so much, such as 30m
         #[arg(long, value_name = "D", allow_hyphen_values = true)]
         by: Millis,
+        /// Only say what would happen
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Give the capacity back; what lives in it comes home first
     #[command(after_help = "Examples:\n  grid boost release b-7k2 --dry-run\n  grid boost release b-7k2")]
@@ -134,6 +137,9 @@ pub enum OffloadCommand {
         /// Which
         #[arg(value_name = "ID|PID")]
         id: String,
+        /// Only say what would happen
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Bring a process home
     #[command(after_help = "Examples:\n  grid offload recall 4711\n  grid offload recall o-19 --dry-run")]
@@ -160,12 +166,18 @@ pub enum OffloadCommand {
         /// Let the copy at home go
         #[arg(long, group = "decision")]
         drop: bool,
+        /// Only say what would happen
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Switch automatic offloading
     #[command(after_help = "Examples:\n  grid offload auto observe\n  grid offload auto on")]
     Auto {
         /// To
         mode: AutoWord,
+        /// Only say what would happen
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -182,11 +194,57 @@ pub enum PlanCommand {
         id: String,
     },
     /// Execute exactly this plan, or refuse with what has changed since
-    #[command(after_help = "Examples:\n  grid plan apply p-52")]
+    #[command(after_help = "Examples:\n  grid plan apply p-52 --dry-run\n  grid plan apply p-52")]
     Apply {
         /// Which
         id: String,
+        /// Only say what would happen
+        #[arg(long)]
+        dry_run: bool,
     },
+}
+
+/// `grid stop`.
+#[derive(Clone, Debug, Args)]
+pub struct StopArgs {
+    /// Let processes move again
+    #[arg(long)]
+    pub lift: bool,
+    /// Only say what would happen
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `grid rescue`.
+#[derive(Clone, Debug, Args)]
+pub struct RescueArgs {
+    /// Thaw the copy at home of this attempt, though its work may be done twice
+    #[arg(long, value_name = "ATTEMPT")]
+    pub accept_repeat: Vec<String>,
+    /// Only say what would happen
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `grid keep`.
+#[derive(Clone, Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true))]
+pub struct KeepArgs {
+    /// The process
+    #[arg(group = "what", value_parser = clap::value_parser!(i32).range(1..))]
+    pub pid: Option<i32>,
+    /// For so long: 30m, 2h [default: until it ends]
+    #[arg(long = "for", value_name = "D", requires = "pid", allow_hyphen_values = true)]
+    pub span: Option<Millis>,
+    /// What is kept
+    #[arg(long, group = "what")]
+    pub list: bool,
+    /// Keep it no longer
+    #[arg(long, value_name = "PID", group = "what", value_parser = clap::value_parser!(i32).range(1..))]
+    pub drop: Option<i32>,
+    /// Only say what would happen
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 macro_rules! words {

@@ -5,8 +5,10 @@ use super::client::{Answer, Client};
 use super::failure::Failure;
 use super::output::{self, Format, Printed};
 use super::render::{self, Clock};
-use super::{Cli, Command, ConfigCommand, amount, ask, config, doctor, generate, init, offload};
-use grid_types::api::{BoostReply, BoostView, ExplainReply, ExtendAsk, NodeView, OffloadView, ReleaseAsk, Status};
+use super::{Cli, Command, ConfigCommand, amount, ask, config, doctor, generate, init, offload, rescue, trust};
+use grid_types::api::{
+    BoostReply, BoostView, DryRun, ExplainReply, ExtendAsk, NodeView, OffloadView, ReleaseAsk, Status,
+};
 use grid_types::event::{EventRecord, OffloadPhase};
 use grid_types::exit::FaultClass;
 use grid_types::plan::{Plan, Trigger};
@@ -44,10 +46,13 @@ async fn dispatch(cli: &Cli, client: &Client) -> Result<Printed, Failure> {
         Command::Events { follow, after } => events(client, *follow, *after, format).await,
         Command::Config(ConfigCommand::Check { file }) => config::check(file),
         Command::Config(ConfigCommand::Show { file }) => config::show(file),
-        Command::Init { output_file } => init::init(output_file),
+        Command::Init { output_file, dry_run } => init::init(output_file, *dry_run),
         Command::Doctor => doctor::doctor(&cli.global.state, format),
         Command::Completions { shell } => Ok(generate::completions(*shell)),
-        Command::Man { dir } => generate::man(dir),
+        Command::Man { dir, dry_run } => generate::man(dir, *dry_run),
+        Command::Keep(args) => trust::keep(client, args).await,
+        Command::Stop(args) => trust::stop(&cli.global.state, client, args).await,
+        Command::Rescue(args) => rescue::rescue(&cli.global.state, args, format),
         Command::Up(_) | Command::Down(_) => Err(elsewhere()),
         Command::Agent(_) | Command::Daemon(_) | Command::NodeInit(_) | Command::TreeInit { .. } => Err(elsewhere()),
     }
@@ -73,7 +78,7 @@ pub(super) fn lines<T>(all: &[T], id: impl Fn(&T) -> String) -> String {
 
 async fn status(client: &Client) -> Result<Printed, Failure> {
     let answer: Answer<Status> = client.get("/v1/status").await?;
-    Ok(printed(answer, render::status, |s| render::mode(s.auto.mode).to_owned()))
+    Ok(printed(answer, |s| render::status(s, Clock::now()), |s| render::mode(s.auto.mode).to_owned()))
 }
 
 async fn nodes(client: &Client) -> Result<Printed, Failure> {
@@ -98,10 +103,10 @@ async fn boost(client: &Client, command: &BoostCommand, format: Format) -> Resul
             Ok(printed(answer, |b| render::boosts(b), |b| lines(b, quiet)))
         }
         BoostCommand::Show { id } => show_boost(client, id).await,
-        BoostCommand::Extend { id, by } => {
+        BoostCommand::Extend { id, by, dry_run } => {
             let path = format!("/v1/boosts/{}/extend", ask::id(id)?);
-            let answer = client.post(&path, &ExtendAsk { by: *by }).await?;
-            Ok(printed(answer, |b| render::boost_extended(b, clock), quiet))
+            let answer = client.post(&path, &ExtendAsk { by: *by, dry_run: *dry_run }).await?;
+            Ok(printed(answer, |b| render::boost_extended(b, clock, *dry_run), quiet))
         }
         BoostCommand::Release { id, end, dry_run } => {
             let path = format!("/v1/boosts/{}/release", ask::id(id)?);
@@ -140,7 +145,8 @@ async fn plan(client: &Client, command: &PlanCommand, format: Format) -> Result<
             Ok(printed(answer, |p| render::plans(p, Clock::now()), |p| lines(p, |p| p.id.to_string())))
         }
         PlanCommand::Show { id } => show_plan(client, id).await,
-        PlanCommand::Apply { id } => apply(client, ask::id(id)?, format).await,
+        PlanCommand::Apply { id, dry_run: true } => would_apply(client, ask::id(id)?).await,
+        PlanCommand::Apply { id, .. } => apply(client, ask::id(id)?, format).await,
     }
 }
 
@@ -149,9 +155,15 @@ async fn show_plan(client: &Client, id: &str) -> Result<Printed, Failure> {
     Ok(printed(answer, |p| render::plan(p, Clock::now()), |p| p.id.to_string()))
 }
 
+/// Checked as if it were executed; then the plan, which is exactly what would be done.
+async fn would_apply(client: &Client, id: &str) -> Result<Printed, Failure> {
+    let _: Answer<Vec<OffloadView>> = client.post(&format!("/v1/plans/{id}/apply"), &DryRun { dry_run: true }).await?;
+    show_plan(client, id).await
+}
+
 /// Every step is waited for; the exit code is that of the first that did not go as planned.
 async fn apply(client: &Client, id: &str, format: Format) -> Result<Printed, Failure> {
-    let begun: Answer<Vec<OffloadView>> = client.post(&format!("/v1/plans/{id}/apply"), &()).await?;
+    let begun: Answer<Vec<OffloadView>> = client.post(&format!("/v1/plans/{id}/apply"), &DryRun::default()).await?;
     let mut settled = Vec::new();
     for view in &begun.ok {
         let what = render::moving(view);

@@ -17,7 +17,11 @@ pub(super) fn completions(shell: clap_complete::Shell) -> Printed {
 }
 
 /// `grid man`.
-pub(super) fn man(dir: &Path) -> Result<Printed, Failure> {
+pub(super) fn man(dir: &Path, dry_run: bool) -> Result<Printed, Failure> {
+    if dry_run {
+        let human = format!("The man pages would be written into {}. Nothing was changed.\n", dir.display());
+        return Printed::local(&serde_json::json!({ "directory": dir }), human, dir.display().to_string());
+    }
     let failed = |e: std::io::Error| {
         Failure::new(FaultClass::Environment, format!("cannot write man pages to {}: {e}", dir.display()))
     };

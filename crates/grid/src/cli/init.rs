@@ -20,12 +20,17 @@ struct Written {
 }
 
 /// `grid init`.
-pub(super) fn init(file: &Path) -> Result<Printed, Failure> {
+pub(super) fn init(file: &Path, dry_run: bool) -> Result<Printed, Failure> {
     let text = init_template(&found());
     if file == Path::new("-") {
         return Printed::local(&Written { file: None, text: text.clone() }, text.clone(), text);
     }
     let name = file.display().to_string();
+    if dry_run {
+        let there = if file.exists() { "exists: it would be refused" } else { "would be written" };
+        let human = format!("{name} {there}. Nothing was changed. The text:\n{text}");
+        return Printed::local(&Written { file: None, text }, human, name);
+    }
     write_new(file, &text).map_err(|e| match e.kind() {
         ErrorKind::AlreadyExists => Failure::new(FaultClass::Refused, format!("{name} exists. Nothing was written."))
             .hint("choose another: grid init --output-file FILE"),

@@ -24,6 +24,9 @@ pub struct UpArgs {
     /// Memory of each local worker
     #[arg(long, value_name = "SIZE", requires = "local", allow_hyphen_values = true, value_parser = super::amount::size)]
     pub worker_memory: Option<Bytes>,
+    /// Only say what would happen
+    #[arg(long, conflicts_with = "detach")]
+    pub dry_run: bool,
     /// User of the head's daemon, by name or number [default: `users.daemon`, else `grid`, else a number nobody uses]
     #[arg(long, value_name = "NAME")]
     pub daemon_user: Option<String>,
@@ -38,6 +41,9 @@ pub struct DownArgs {
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,
+    /// Only say what would happen
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `grid agent`.

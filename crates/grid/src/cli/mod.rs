@@ -22,9 +22,14 @@ mod internal;
 mod offload;
 mod output;
 pub mod render;
+mod rescue;
+mod trust;
 mod words;
 
-pub use args::{AtEndWord, AutoWord, BoostCommand, BoostRequestArgs, OffloadCommand, PlanCommand, PriorityWord};
+pub use args::{
+    AtEndWord, AutoWord, BoostCommand, BoostRequestArgs, KeepArgs, OffloadCommand, PlanCommand, PriorityWord,
+    RescueArgs, StopArgs,
+};
 pub use client::{Answer, Client};
 pub use commands::run;
 pub use failure::Failure;
@@ -116,6 +121,19 @@ pub enum Command {
         #[arg(value_name = "PID|BOOST|OFFLOAD|PLAN|CODE")]
         what: String,
     },
+    /// Keep a process of yours where it is
+    #[command(
+        after_help = "Examples:\n  grid keep 4711\n  grid keep 4711 --for 2h\n  grid keep --list\n  grid keep --drop 4711"
+    )]
+    Keep(KeepArgs),
+    /// Freeze nothing more, thaw what is not past its commit; works without the daemon
+    #[command(after_help = "Examples:\n  grid stop\n  grid stop --dry-run\n  grid stop --lift\n\n\
+It makes the file STATE/control/stop. Every grid of the machine: touch /etc/grid/stop")]
+    Stop(StopArgs),
+    /// Thaw what dead agents left frozen, where that is provably right; needs no daemon and no agent
+    #[command(after_help = "Examples:\n  sudo grid rescue --dry-run\n  sudo grid rescue\n  \
+sudo grid rescue --accept-repeat o-19.1")]
+    Rescue(RescueArgs),
     /// Nodes
     #[command(subcommand, alias = "nodes")]
     Node(NodeCommand),
@@ -138,6 +156,9 @@ pub enum Command {
         /// File to write, `-` for stdout; an existing file is never overwritten
         #[arg(long, value_name = "FILE", default_value = config::DEFAULT_FILE)]
         output_file: PathBuf,
+        /// Only say what would happen
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Check what this machine offers, what each thing enables and how to get it
     #[command(after_help = "Examples:\n  grid doctor\n  grid doctor --output json")]
@@ -159,6 +180,9 @@ pub enum Command {
     Man {
         /// Where to; made if it does not exist
         dir: PathBuf,
+        /// Only say what would happen
+        #[arg(long)]
+        dry_run: bool,
     },
     /// One node's agent
     #[command(hide = true)]

@@ -23,12 +23,15 @@ pub(super) async fn run(client: &Client, command: &OffloadCommand, format: Forma
             Ok(printed(answer, |o| render::offloads(o), |o| lines(o, |o| o.record.id.to_string())))
         }
         OffloadCommand::Show { id } => show(client, id).await,
-        OffloadCommand::Cancel { id } => cancel(client, id, format).await,
+        OffloadCommand::Cancel { id, dry_run } => cancel(client, id, *dry_run, format).await,
         OffloadCommand::Recall { id, dry_run } => recall(client, id, *dry_run, format).await,
-        OffloadCommand::Resolve { id, accept_repeat, .. } => resolve(client, id, *accept_repeat).await,
-        OffloadCommand::Auto { mode } => {
-            let answer: Answer<AutoView> = client.post("/v1/auto", &AutoAsk { mode: (*mode).into() }).await?;
-            Ok(printed(answer, render::auto_set, |a| render::mode(a.mode).to_owned()))
+        OffloadCommand::Resolve { id, accept_repeat, dry_run, .. } => {
+            resolve(client, id, *accept_repeat, *dry_run).await
+        }
+        OffloadCommand::Auto { mode, dry_run } => {
+            let ask = AutoAsk { mode: (*mode).into(), dry_run: *dry_run };
+            let answer: Answer<AutoView> = client.post("/v1/auto", &ask).await?;
+            Ok(printed(answer, |a| render::auto_set(a, *dry_run), |a| render::mode(a.mode).to_owned()))
         }
     }
 }
@@ -74,9 +77,12 @@ pub(super) async fn show(client: &Client, id: &str) -> Result<Printed, Failure> 
     Ok(printed(answer, |v| render::offload(v, Clock::now()), |v| render::phase(v.record.phase).to_owned()))
 }
 
-async fn cancel(client: &Client, id: &str, format: Format) -> Result<Printed, Failure> {
+async fn cancel(client: &Client, id: &str, dry_run: bool, format: Format) -> Result<Printed, Failure> {
     let id = ask::offload_id(client, id).await?;
-    let begun: Answer<OffloadView> = client.post(&format!("/v1/offloads/{id}/cancel"), &()).await?;
+    let begun: Answer<OffloadView> = client.post(&format!("/v1/offloads/{id}/cancel"), &DryRun { dry_run }).await?;
+    if dry_run {
+        return Ok(printed(begun, render::would_cancel, |v| v.record.id.to_string()));
+    }
     let settled = ask::settle(client, begun.ok.record.id.as_str(), &render::cancelling(&begun.ok)).await?;
     // A cancelled way out ends at home, a cancelled way back ends away.
     done(settled, &[OffloadPhase::Failed, OffloadPhase::Home, OffloadPhase::Away, OffloadPhase::Ended], format)
@@ -92,10 +98,13 @@ async fn recall(client: &Client, id: &str, dry_run: bool, format: Format) -> Res
     done(settled, &[OffloadPhase::Home, OffloadPhase::Ended], format)
 }
 
-async fn resolve(client: &Client, id: &str, accept_repeat: bool) -> Result<Printed, Failure> {
+async fn resolve(client: &Client, id: &str, accept_repeat: bool, dry_run: bool) -> Result<Printed, Failure> {
     let id = ask::offload_id(client, id).await?;
     let decision = if accept_repeat { Resolution::AcceptRepeat } else { Resolution::Drop };
     let answer: Answer<OffloadView> =
-        client.post(&format!("/v1/offloads/{id}/resolve"), &ResolveAsk { decision }).await?;
+        client.post(&format!("/v1/offloads/{id}/resolve"), &ResolveAsk { decision, dry_run }).await?;
+    if dry_run {
+        return Ok(printed(answer, |v| render::would_resolve(v, decision), |v| v.record.id.to_string()));
+    }
     Ok(printed(answer, render::moved, |v| v.record.id.to_string()))
 }

@@ -144,6 +144,11 @@ fn not_ours(name: &str, why: &str) -> UpError {
         .hint("move it aside if it is not grid's; else chown it to root, and grid up takes it over")
 }
 
+/// Number of a group, by name or number; none where there is no such group.
+pub(super) fn group(name: &str) -> Option<u32> {
+    name.parse().ok().or_else(|| Group::from_name(name).ok().flatten().map(|g| g.gid.as_raw()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 use super::node::run;
 use super::plan::{NodePlan, Plan};
 use super::supervise::Kept;
-use super::{Account, UpError, account, down, failed, tell};
+use super::{Account, UpError, account, down, failed, held, tell};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
 use grid_os::criu::Criu;
 use grid_os::pidfd::PidFd;
@@ -192,6 +192,14 @@ fn make_state(plan: &Plan, account: Account) -> Result<(), UpError> {
     dir(&plan.state.join("conf"), 0o711).map_err(failed(&what))?;
     dir(&plan.state.join("log"), 0o700).map_err(failed(&what))?;
     account::hand_over(&plan.head_dir(), account)?;
+    // Who may write in `control` may stop grid; what agents answer is theirs alone.
+    dir(&plan.state.join("stopped"), 0o755).map_err(failed(&what))?;
+    let (control, group) = (plan.state.join("control"), account::group(&plan.config.policy.users.boost_group));
+    dir(&control, 0o755).map_err(failed(&what))?;
+    if group.is_some() {
+        std::os::unix::fs::chown(&control, None, group).map_err(failed(&what))?;
+        dir(&control, 0o775).map_err(failed(&what))?;
+    }
     down::write_pid(&plan.state).map_err(failed(&what))?;
     write_private(&plan.state.join("conf/plan.json"), plan, None)
 }
@@ -431,14 +439,19 @@ pub(crate) fn remove(plan: &Plan, nodes: &[Node], root: &Group) {
     if let Ok(daemons) = daemons(plan, root) {
         kill(&daemons);
     }
-    // What came home lives on, without our groups; the next `grid up` finds it by its pid 1.
-    for pid in root.pids() {
-        let _ = root.sibling("").add(pid);
+    let held = held::let_go(plan);
+    // What came home lives on, without our groups; the next `grid up` finds it by its pid 1. What is held stays where it
+    // is: out of its group it would run.
+    for pid in root.pids().difference(&held) {
+        let _ = root.sibling("").add(*pid);
     }
-    if let Err(e) = root.remove() {
+    if held.is_empty()
+        && let Err(e) = root.remove()
+    {
         tell(&format!("grid: {e}"));
     }
     let _ = std::fs::remove_dir_all(plan.run_dir());
+    let _ = std::fs::remove_dir_all(plan.state.join("stopped"));
     for file in [plan.socket(), plan.agent_socket(), plan.state.join("up.pid"), plan.state.join("down")] {
         let _ = std::fs::remove_file(file);
     }

@@ -12,6 +12,8 @@ mod account;
 mod cluster;
 mod detach;
 mod down;
+mod dry_run;
+mod held;
 mod node;
 mod plan;
 mod supervise;
@@ -20,8 +22,9 @@ pub use account::Account;
 pub use cluster::up;
 pub use detach::detached;
 pub use down::{down, living_on};
+pub use dry_run::{would_start, would_stop};
 pub use node::node_init;
-pub use plan::{LocalSize, Plan, run_dir};
+pub use plan::{LocalSize, Plan, cgroup, run_dir};
 
 use grid_types::exit::FaultClass;
 

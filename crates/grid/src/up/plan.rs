@@ -5,6 +5,7 @@ use grid_agent::{AgentConfig, AgentRole};
 use grid_head::HeadConfig;
 use grid_types::exit::FaultClass;
 use grid_types::policy::{Config, Role};
+use grid_types::stop::StopPlace;
 use grid_types::{Bytes, MilliCpu, NodeName, Resources};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -107,7 +108,7 @@ impl Plan {
                 }
             })
             .collect();
-        Self { config, cgroup: format!("grid-{tag:04x}"), nodes, state: state.to_owned(), criu, program, daemon: None }
+        Self { config, cgroup: cgroup(state), nodes, state: state.to_owned(), criu, program, daemon: None }
     }
 
     /// Takes other addresses where those that its tag gives are another cluster's on this machine. `taken`: the third
@@ -170,6 +171,7 @@ impl Plan {
             socket: self.socket(),
             agent: self.agent_socket(),
             embedded: true,
+            stop: StopPlace::of(&self.state),
         }
     }
 
@@ -197,14 +199,20 @@ impl Plan {
             criu: self.criu.clone(),
             cgroup: format!("{}/{node}", self.cgroup),
             lends,
+            stop: StopPlace::of(&self.state),
             program: self.program.clone(),
         }
     }
 }
 
+/// Name of the control groups of the cluster of this state.
+pub fn cgroup(state: &Path) -> String {
+    format!("grid-{:04x}", tag(state))
+}
+
 /// Volatile state of the cluster of this state.
 pub fn run_dir(state: &Path) -> PathBuf {
-    Path::new("/run").join(format!("grid-{:04x}", tag(state)))
+    Path::new("/run").join(cgroup(state))
 }
 
 /// Sixteen bits that tell clusters on one machine apart, from the path of their state (FNV-1a, folded).

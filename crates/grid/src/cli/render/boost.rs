@@ -142,9 +142,13 @@ fn next(b: &Boost) -> String {
 }
 
 /// After an extension.
-pub fn boost_extended(v: &BoostView, clock: Clock) -> String {
+pub fn boost_extended(v: &BoostView, clock: Clock, dry_run: bool) -> String {
     let b = &v.boost;
-    format!("{} extended until {}, {} from now.\n", b.id, clock.time(b.until_unix), v.ends_in)
+    let (id, until, left) = (&b.id, clock.time(b.until_unix), v.ends_in);
+    match dry_run {
+        true => format!("{id} would be extended until {until}, {left} from now. Nothing was changed.\n"),
+        false => format!("{id} extended until {until}, {left} from now.\n"),
+    }
 }
 
 /// After a release, or what it would do.

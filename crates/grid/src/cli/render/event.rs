@@ -3,12 +3,16 @@
 use super::boost::end_reason;
 use super::offload::exit;
 use super::{Clock, held, mode, reasons};
-use grid_types::event::{Actor, Event, EventRecord, HookOutcome, MoveFigures, Resolution};
+use grid_types::event::{Actor, Event, EventRecord, HookOutcome, KeepEnd, MoveFigures, Resolution};
 use grid_types::plan::PlanOutcome;
+use grid_types::units::UnixMs;
 
 /// `57  12:04:12  b-7k2 granted by gpu2   [alice, pts/3]`.
 pub fn event(r: &EventRecord, clock: Clock) -> String {
-    format!("{:>5}  {}  {}  [{}]", r.seq, clock.time(r.at), what(&r.event), actor(&r.actor))
+    // A plan's own events name it already.
+    let of_plan = matches!(r.event, Event::PlanMade { .. } | Event::PlanSettled { .. });
+    let plan = r.plan.as_ref().filter(|_| !of_plan).map_or(String::new(), |p| format!(", plan {p}"));
+    format!("{:>5}  {}  {}  [{}{plan}]", r.seq, clock.time(r.at), what(r, clock), actor(&r.actor))
 }
 
 fn actor(a: &Actor) -> String {
@@ -22,8 +26,8 @@ fn actor(a: &Actor) -> String {
     }
 }
 
-fn what(e: &Event) -> String {
-    match e {
+fn what(r: &EventRecord, clock: Clock) -> String {
+    match &r.event {
         Event::DaemonStarted { version } => format!("daemon {version} started"),
         Event::NodeSeen { node } => format!("{node} is heard of"),
         Event::NodeSilent { node } => format!("{node} is silent"),
@@ -32,6 +36,22 @@ fn what(e: &Event) -> String {
         Event::AutoModeSet { mode: to } => format!("auto-offload is `{}`", mode(*to)),
         Event::HookFinished { boost, hook, outcome, took } => {
             format!("{boost} hook {hook} {}, {took}", hook_outcome(outcome))
+        }
+        Event::Stopped { stop } => format!("STOPPED by {}: nothing is frozen any more", stop.file.display()),
+        Event::StopLifted {} => "the stop is lifted".to_owned(),
+        Event::PressureSkipped { detail, why } => format!("{detail}, nothing done: {why}"),
+        Event::KeepSet { keep: k } => {
+            let until = k.until.map(|until| UnixMs(r.at.0 + until.0.saturating_sub(r.boot_at.0)));
+            let until = until.map_or("its end".to_owned(), |until| clock.time(until));
+            format!("{} {} is kept until {until}", k.process, k.title)
+        }
+        Event::KeepDropped { process, why } => {
+            let why = match why {
+                KeepEnd::Dropped => "let go",
+                KeepEnd::Expired => "its time is over",
+                KeepEnd::Ended => "it ended",
+            };
+            format!("{process} is kept no longer: {why}")
         }
         other => boost_event(other).unwrap_or_else(|| offload_event(other)),
     }
@@ -88,6 +108,7 @@ fn plan_outcome(o: &PlanOutcome) -> String {
     match o {
         PlanOutcome::Made => "made".to_owned(),
         PlanOutcome::Observed => "observed, not done".to_owned(),
+        PlanOutcome::Cleared(after) => format!("was not needed: the pressure cleared by itself after {after}"),
         PlanOutcome::Applied => "done".to_owned(),
         PlanOutcome::Refused(why) => format!("refused: {why}"),
     }
@@ -125,7 +146,9 @@ mod tests {
         let clock = samples::clock();
         let line = |(i, (actor, event)): (usize, (Actor, Event))| {
             let (at, boot_at) = (clock.now, clock.boot);
-            super::event(&EventRecord { seq: i as u64 + 1, at, boot_at, boot_id: "x".into(), actor, event }, clock)
+            let plan = (i == 1).then(|| "p-52".into());
+            let boot_id = "x".into();
+            super::event(&EventRecord { seq: i as u64 + 1, at, boot_at, boot_id, actor, plan, event }, clock)
         };
         let text: Vec<_> = events.into_iter().enumerate().map(line).collect();
         insta::assert_snapshot!(text.join("\n"));

@@ -9,20 +9,27 @@ mod explain;
 mod nodes;
 mod offload;
 mod plan;
+mod rescue;
 #[cfg(test)]
 pub(crate) mod samples;
 mod scan;
 mod status;
 mod table;
+mod trust;
 
 pub use boost::{boost, boost_extended, boost_granted, boost_released, boosts};
 pub use event::event;
 pub use explain::{code, explain, explain_word};
 pub use nodes::nodes;
-pub use offload::{auto_set, cancelling, moved, moving, offload, offloads, phase, would_recall};
+pub use offload::{
+    auto_set, cancelling, moved, moving, offload, offloads, phase, would_cancel, would_recall, would_resolve,
+};
 pub use plan::{applied, plan, plans, would_move};
+pub use rescue::rescued;
 pub use scan::{scan, scan_code};
 pub use status::status;
+pub(crate) use trust::stopped;
+pub use trust::{keeps, kept, would_stop};
 
 use grid_types::policy::AutoMode;
 use grid_types::reason::Reason;

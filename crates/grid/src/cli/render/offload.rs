@@ -3,7 +3,7 @@
 use super::table::Table;
 use super::{Clock, count, held, known, mode, reasons};
 use grid_types::api::{AutoView, OffloadView};
-use grid_types::event::{Direction, ExitStatus, MoveFigures, OffloadPhase, OffloadRecord};
+use grid_types::event::{Direction, ExitStatus, MoveFigures, OffloadPhase, OffloadRecord, Resolution};
 use grid_types::policy::AutoMode;
 use std::fmt::Write;
 
@@ -114,6 +114,27 @@ pub(super) fn exit(status: Option<ExitStatus>) -> String {
     }
 }
 
+/// What cancelling would do.
+pub fn would_cancel(v: &OffloadView) -> String {
+    let r = &v.record;
+    let at = if r.phase == OffloadPhase::Returning { &r.destination } else { &r.source };
+    format!(
+        "{} {} would be thawed on {at}, unless it commits first.\nNothing was changed.  Do it: grid offload cancel {0}\n",
+        r.id,
+        who(r)
+    )
+}
+
+/// What a decision would do.
+pub fn would_resolve(v: &OffloadView, decision: Resolution) -> String {
+    let r = &v.record;
+    let what = match decision {
+        Resolution::AcceptRepeat => "the copy that is held would be thawed; work may be done twice",
+        Resolution::Drop => "the copy that is held would go",
+    };
+    format!("{} {} is in doubt: {what}.\nNothing was changed.\n", r.id, who(r))
+}
+
 /// What a recall would do.
 pub fn would_recall(v: &OffloadView) -> String {
     let r = &v.record;
@@ -193,13 +214,16 @@ pub fn offload(v: &OffloadView, clock: Clock) -> String {
 }
 
 /// After auto-offload was switched.
-pub fn auto_set(a: &AutoView) -> String {
+pub fn auto_set(a: &AutoView, dry_run: bool) -> String {
     let means = match a.mode {
         AutoMode::Off => "it never looks",
         AutoMode::Observe => "it says what it would do and does nothing (grid plan list)",
         AutoMode::On => "new boosts move up to five processes by themselves (grid events --follow)",
     };
-    format!("auto-offload is `{}`: {means}.\n", mode(a.mode))
+    match dry_run {
+        true => format!("auto-offload would be `{}`: {means}.\nNothing was changed.\n", mode(a.mode)),
+        false => format!("auto-offload is `{}`: {means}.\n", mode(a.mode)),
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ fn outcome(plan: &Plan, clock: Clock) -> String {
     match &plan.outcome {
         PlanOutcome::Made => valid(plan, clock.boot),
         PlanOutcome::Observed => format!("observed, not done ({})", valid(plan, clock.boot)),
+        PlanOutcome::Cleared(after) => format!("observed, not done: it cleared by itself after {after}"),
         PlanOutcome::Applied => "done".to_owned(),
         PlanOutcome::Refused(why) => format!("refused: {why}"),
     }

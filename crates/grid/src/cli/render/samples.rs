@@ -137,6 +137,7 @@ pub(crate) fn status() -> Status {
         boosts: vec![boost()],
         away: vec![away()],
         warnings: vec!["gpu1 silent; nothing of yours is there".into()],
+        stopped: None,
     }
 }
 

@@ -1,17 +1,20 @@
 //! `grid status`.
 
 use super::table::Table;
-use super::{about_self, ago, held, known, mode, offload};
+use super::{Clock, about_self, ago, held, known, mode, offload};
 use grid_types::api::{AutoView, BoostView, NodeView, OffloadView, Status};
 use grid_types::event::OffloadPhase;
 use grid_types::facts::NodeFacts;
 use std::fmt::Write;
 
 /// Everything at a glance: the head, the other nodes, what is lent and who lives in it, what is away, warnings.
-pub fn status(s: &Status) -> String {
+pub fn status(s: &Status, clock: Clock) -> String {
     let mut out = String::new();
     for head in s.nodes.iter().filter(|n| n.head) {
         let _ = writeln!(out, "{}", head_line(head));
+    }
+    if let Some(stop) = &s.stopped {
+        out.push_str(&super::trust::stop_line(stop, clock));
     }
     let _ = writeln!(out, "{}", auto_line(&s.auto));
     out.push_str(&others(&s.nodes));
@@ -107,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_day_with_one_silent_node() {
-        insta::assert_snapshot!(super::status(&samples::status()));
+        insta::assert_snapshot!(super::status(&samples::status(), samples::clock()));
     }
 
     #[test]
@@ -121,6 +124,6 @@ mod tests {
         s.boosts[0].processes = None;
         s.away[0].record.phase = grid_types::event::OffloadPhase::InDoubt;
         s.warnings.clear();
-        insta::assert_snapshot!(super::status(&s));
+        insta::assert_snapshot!(super::status(&s, samples::clock()));
     }
 }

@@ -1,0 +1,143 @@
+//! Events by which people hold grid back, and who stands behind an event.
+
+use super::{ApplyError, State};
+use grid_types::event::{Actor, Direction, Event, EventRecord, Keep};
+use grid_types::plan::{Plan, PlanOutcome, Trigger};
+use grid_types::{BootMs, OffloadId, PlanId, ProcId};
+
+impl State {
+    pub(super) fn trust_event(&mut self, rec: &EventRecord) -> Result<(), ApplyError> {
+        match &rec.event {
+            Event::Stopped { stop } if self.stopped.as_ref() == Some(stop) => {
+                return Err(ApplyError::Already("that order to stop is recorded already"));
+            }
+            Event::Stopped { stop } => self.stopped = Some(stop.clone()),
+            Event::StopLifted {} if self.stopped.is_none() => {
+                return Err(ApplyError::Already("no order to stop stands"));
+            }
+            Event::StopLifted {} => self.stopped = None,
+            // Again, with another end: the last word counts.
+            Event::KeepSet { keep } => drop(self.kept.insert(keep.process.clone(), keep.clone())),
+            Event::KeepDropped { process, .. } => {
+                self.kept.remove(process).ok_or(ApplyError::Already("it is not kept"))?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Remembers who asked for a move: what comes of it is theirs.
+    pub(super) fn note_cause(&mut self, rec: &EventRecord) {
+        if let Event::OffloadStarted { offload, .. } | Event::RecallStarted { offload, .. } = &rec.event {
+            self.causes.insert(offload.clone(), rec.actor.clone());
+        }
+    }
+
+    /// Who asked for the last move of this offload.
+    pub fn cause(&self, offload: &OffloadId) -> Actor {
+        self.causes.get(offload).cloned().unwrap_or(Actor::Daemon)
+    }
+
+    /// The plan by which an event happens.
+    pub fn plan_of(&self, event: &Event) -> Option<PlanId> {
+        match event {
+            Event::OffloadStarted { plan, .. } => plan.clone(),
+            Event::PlanSettled { plan, .. } => Some(plan.clone()),
+            Event::PlanMade { plan } => Some(plan.id.clone()),
+            Event::OffloadMoved { offload, .. }
+            | Event::OffloadFailed { offload, .. }
+            | Event::OffloadInDoubt { offload, .. } => {
+                let out = |o: &&grid_types::event::OffloadRecord| o.direction == Direction::Out;
+                self.offloads.get(offload).filter(out)?.plan.clone()
+            }
+            _ => None,
+        }
+    }
+
+    /// The newest plan that pressure made after this place in the journal and that was only shown.
+    pub fn observed_since(&self, seq: u64) -> Option<PlanId> {
+        let newer =
+            |p: &&Plan| p.id.as_str().strip_prefix("p-").and_then(|n| n.parse::<u64>().ok()).is_some_and(|n| n > seq);
+        let shown = |p: &&Plan| {
+            p.outcome == PlanOutcome::Observed && matches!(p.trigger, Trigger::Pressure { .. }) && !p.steps.is_empty()
+        };
+        self.plans.iter().rev().take_while(newer).find(shown).map(|p| p.id.clone())
+    }
+
+    /// Processes that are kept at this moment.
+    pub fn kept_now(&self, now: BootMs) -> impl Iterator<Item = &Keep> {
+        self.kept.values().filter(move |k| k.holds(now))
+    }
+
+    /// The record of a process that is kept, by its number.
+    pub fn kept_pid(&self, pid: i32) -> Option<&ProcId> {
+        self.kept.keys().find(|p| p.pid == pid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{push, push_by};
+    use super::*;
+    use grid_types::event::KeepEnd;
+    use grid_types::plan::Trigger as T;
+    use grid_types::stop::Stop;
+    use grid_types::{Millis, UnixMs};
+
+    fn stop(mark: &str) -> Event {
+        let stop = Stop { file: "/s/control/stop".into(), uid: 0, since: UnixMs(1), mark: mark.into() };
+        Event::Stopped { stop }
+    }
+
+    #[test]
+    fn an_order_to_stop_is_recorded_once_and_lifted_once() {
+        let mut s = State::default();
+        assert!(push(&mut s, Event::StopLifted {}).is_err());
+        push(&mut s, stop("1")).unwrap();
+        assert!(push(&mut s, stop("1")).is_err());
+        push(&mut s, stop("2")).unwrap();
+        assert_eq!(s.stopped.as_ref().map(|s| s.mark.as_str()), Some("2"));
+        push(&mut s, Event::StopLifted {}).unwrap();
+        assert_eq!(s.stopped, None);
+    }
+
+    #[test]
+    fn a_keep_holds_until_its_time_and_is_dropped_once() {
+        let mut s = State::default();
+        let process = ProcId { pid: 7, start_ticks: 1, boot_id: "b".into() };
+        let keep = |until| Keep { process: process.clone(), title: "x".into(), uid: 1000, until, since: UnixMs(1) };
+        push(&mut s, Event::KeepSet { keep: keep(Some(BootMs(100))) }).unwrap();
+        assert_eq!((s.kept_now(BootMs(99)).count(), s.kept_now(BootMs(100)).count()), (1, 0));
+        push(&mut s, Event::KeepSet { keep: keep(None) }).unwrap();
+        assert_eq!((s.kept.len(), s.kept_now(BootMs(u64::MAX)).count()), (1, 1), "the last word counts");
+        assert_eq!(s.kept_pid(7), Some(&process));
+        let dropped = Event::KeepDropped { process, why: KeepEnd::Dropped };
+        push(&mut s, dropped.clone()).unwrap();
+        assert!(push(&mut s, dropped).is_err() && s.kept.is_empty());
+    }
+
+    #[test]
+    fn what_became_of_a_plan_that_was_only_shown_is_recorded() {
+        let plan = |s: &State, outcome| Plan {
+            id: PlanId::new(format!("p-{}", s.next_seq())),
+            trigger: T::Pressure { detail: "memory 88 %".into() },
+            made_at: UnixMs(1),
+            valid_until: BootMs(9),
+            steps: Vec::new(),
+            stays: Vec::new(),
+            outcome,
+        };
+        let mut s = State::default();
+        let made = plan(&s, PlanOutcome::Made);
+        let settle = |outcome| Event::PlanSettled { plan: made.id.clone(), outcome };
+        let rule = Actor::Rule { name: "pressure".into() };
+        push_by(&mut s, &rule, Event::PlanMade { plan: made.clone() }).unwrap();
+        let cleared = settle(PlanOutcome::Cleared(Millis(40_000)));
+        assert!(push(&mut s, cleared.clone()).is_err(), "it was not shown yet");
+        push(&mut s, settle(PlanOutcome::Observed)).unwrap();
+        push(&mut s, cleared.clone()).unwrap();
+        assert_eq!(s.plan(&made.id).map(|p| p.outcome.clone()), Some(PlanOutcome::Cleared(Millis(40_000))));
+        assert!(push(&mut s, cleared).is_err());
+        assert_eq!(s.plan_of(&settle(PlanOutcome::Applied)), Some(made.id));
+    }
+}

@@ -1,0 +1,19 @@
+//! What a cluster that ends leaves frozen: let go where that is provably right, told where it must stay.
+
+use super::{Plan, tell};
+use grid_agent::{Fate, Found, RescueAsk, Rescued};
+use std::collections::BTreeSet;
+
+/// Lets go of what was not past its commit; what must stay held is told, and its processes returned.
+pub(super) fn let_go(plan: &Plan) -> BTreeSet<i32> {
+    let found = grid_agent::rescue(&plan.state, &plan.cgroup, &RescueAsk::default()).unwrap_or_else(|e| {
+        tell(&format!("grid: what is held frozen could not be looked at: {e}; grid rescue"));
+        Found::default()
+    });
+    let held = |c: &&Rescued| !matches!(c.fate, Fate::Thawed | Fate::Ended);
+    for c in found.copies.iter().filter(held) {
+        let todo = c.todo.as_deref().unwrap_or("grid rescue");
+        tell(&format!("grid: {} {} on {} stays held: {}. Do: {todo}", c.attempt, c.title, c.node, c.why));
+    }
+    found.copies.iter().filter(held).flat_map(|c| c.pids.iter().copied()).collect()
+}
