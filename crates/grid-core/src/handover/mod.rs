@@ -26,7 +26,8 @@
 //! - It executes a list of actions in order. A `Persist` is durable before the next action starts. Where one fails,
 //!   the shell drops the machine and recovers it from the ledger, as after a crash.
 //! - It routes by attempt. The hold cgroup and the tree's cgroup are named after the attempt, so that "frozen" is said
-//!   of this attempt's copy and not of another's.
+//!   of this attempt's copy and not of another's. Where a tree leaves again, its own cgroup is the hold of the later
+//!   attempt: until that one is over, what is frozen there is said of it, and the earlier one recovers it as `Runs`.
 //! - Before it hands `Go` to a destination, it looks whether the staged tree is still whole (its cgroup is populated),
 //!   and says `StagedCopyDied` first where it is not: after `Started` the source lets the other copy go.
 //! - `Stage` is sent once, on the connection that carries the pages, so it cannot outlive the destination's ledger.

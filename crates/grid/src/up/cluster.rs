@@ -1,94 +1,23 @@
 //! Making the embedded cluster, keeping it, and taking it away.
 
 use super::node::run;
-use super::plan::{NodePlan, Plan};
+use super::plan::Plan;
 use super::supervise::Kept;
-use super::{Account, UpError, account, down, failed, held, tell};
+use super::worker::{Node, make_again, make_node};
+use super::written::{make_state, write_configs, write_private};
+use super::{UpError, account, down, failed, held, tell};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
 use grid_os::criu::Criu;
-use grid_os::pidfd::PidFd;
-use grid_os::spawn::{Place, spawn};
-use grid_types::NodeName;
 use grid_types::api::{NodeView, Status};
 use grid_types::exit::FaultClass;
-use nix::libc;
 use nix::sys::signal::{SigSet, Signal};
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::os::fd::AsFd;
-use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Namespaces of a worker.
-const NODE_NAMESPACES: i32 =
-    libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 const BOUNDED: [Controller; 5] =
     [Controller::Cpu, Controller::CpuAcct, Controller::Memory, Controller::Freezer, Controller::Kill];
 /// The cluster answers within this, or it is said why not.
 const READY_WITHIN: Duration = Duration::from_secs(15);
-
-/// How often it is looked whether a worker's pid 1 is about to end.
-const LOOK_AT_NODE: Duration = Duration::from_secs(2);
-
-/// A worker that was made.
-#[derive(Clone)]
-pub(crate) struct Node {
-    init: i32,
-}
-
-impl Node {
-    /// The error where its pid 1 has ended already: only an agent that cannot use its state makes it do so.
-    fn ended(&self, plan: &Plan, node: &NodePlan) -> Option<UpError> {
-        if self.lives() {
-            return None;
-        }
-        let said = std::fs::read_to_string(plan.state.join(format!("log/{}.log", node.name))).unwrap_or_default();
-        Some(not_started(&node.name, FaultClass::State, &said))
-    }
-}
-
-impl Node {
-    /// Its pid 1 is there. (Not its directory tells: that stays until it is reaped.)
-    fn lives(&self) -> bool {
-        Path::new(&format!("/proc/{}/ns/net", self.init)).exists()
-    }
-
-    /// Tells of the end of its pid 1, by its place in the plan. The kernel lets a pid 1 end only behind everything of its
-    /// PID namespace, and what is frozen there does not end: so it is also looked at.
-    fn watch(&self, place: usize, ends: &tokio::sync::mpsc::UnboundedSender<usize>) {
-        let (ends, node) = (ends.clone(), self.clone());
-        tokio::spawn(async move {
-            let ended = async {
-                match PidFd::open(node.init) {
-                    Ok(fd) => drop(grid_os::wait::readable(fd.into()).await),
-                    Err(_) => tokio::task::yield_now().await,
-                }
-            };
-            let dying = async {
-                while node.lives() {
-                    tokio::time::sleep(LOOK_AT_NODE).await;
-                }
-            };
-            // One that cannot live is not made in a hurry.
-            let started = Instant::now();
-            tokio::select! { () = ended => {}, () = dying => {} }
-            if started.elapsed() < LOOK_AT_NODE {
-                tokio::time::sleep(LOOK_AT_NODE).await;
-            }
-            let _ = ends.send(place);
-        });
-    }
-}
-
-/// A worker whose pid 1 was killed comes back as a machine that rebooted: nothing that lived there is left.
-fn make_again(plan: &Plan, node: &NodePlan, root: &Group) -> Result<Node, String> {
-    tell(&format!("grid: {} ended; it is made again, as after a reboot", node.name));
-    let group = root.child(node.name.as_str());
-    group.kill(Duration::from_secs(5)).and_then(|()| group.remove()).map_err(|e| e.to_string())?;
-    let _ = run("ip", &["link", "del", &node.veth_head]);
-    make_node(plan, node, root).map_err(|e| e.to_string())
-}
 
 /// Starts the cluster, calls `ready` when it answers, and keeps it until it is told to end.
 pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration, &Status)) -> Result<(), UpError> {
@@ -179,133 +108,12 @@ fn record_criu(plan: &mut Plan) -> Result<(), UpError> {
     write_private(&plan.state.join("conf/criu.json"), &origin, None)
 }
 
-fn make_state(plan: &Plan, account: Account) -> Result<(), UpError> {
-    let dir = |path: &Path, mode| {
-        use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-        std::fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-    };
-    let what = plan.state.display().to_string();
-    dir(&plan.state, 0o711).map_err(failed(&what))?;
-    dir(&plan.state.join("nodes"), 0o711).map_err(failed(&what))?;
-    // The daemon reads its own file in there; what holds the token is root's alone.
-    dir(&plan.state.join("conf"), 0o711).map_err(failed(&what))?;
-    dir(&plan.state.join("log"), 0o700).map_err(failed(&what))?;
-    account::hand_over(&plan.head_dir(), account)?;
-    // Who may write in `control` may stop grid; what agents answer is theirs alone.
-    dir(&plan.state.join("stopped"), 0o755).map_err(failed(&what))?;
-    let (control, group) = (plan.state.join("control"), account::group(&plan.config.policy.users.boost_group));
-    dir(&control, 0o755).map_err(failed(&what))?;
-    if group.is_some() {
-        std::os::unix::fs::chown(&control, None, group).map_err(failed(&what))?;
-        dir(&control, 0o775).map_err(failed(&what))?;
-    }
-    down::write_pid(&plan.state).map_err(failed(&what))?;
-    write_private(&plan.state.join("conf/plan.json"), plan, None)
-}
-
-/// What each daemon needs to know, with a secret of this run for each worker: who knows it may speak to the head's agent
-/// as that worker.
-fn write_configs(plan: &Plan, account: Account) -> Result<(), UpError> {
-    let tokens = plan.nodes.iter().map(|node| Ok((node.name.clone(), token()?)));
-    let tokens: BTreeMap<NodeName, String> = tokens.collect::<Result<_, UpError>>()?;
-    write_private(&plan.state.join("conf/hub.json"), &plan.hub_config(&plan.head()?, &tokens), None)?;
-    // No token in it: the daemon's uid is what the agent goes by.
-    write_private(&plan.state.join("conf/head.json"), &plan.head_config(), Some(account.gid))?;
-    for node in &plan.nodes {
-        let own = plan.spoke_config(node, &tokens[&node.name]);
-        write_private(&plan.state.join(format!("conf/{}.json", node.name)), &own, None)?;
-    }
-    Ok(())
-}
-
-/// 256 bits that nobody can guess.
-fn token() -> Result<String, UpError> {
-    let mut bytes = [0u8; 32];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut f| std::io::Read::read_exact(&mut f, &mut bytes))
-        .map_err(failed("/dev/urandom"))?;
-    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
-}
-
-/// Writes a file that root alone may read, and this group where one is named; nobody but root may change it.
-fn write_private(path: &Path, value: &impl serde::Serialize, readers: Option<u32>) -> Result<(), UpError> {
-    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
-    let what = path.display().to_string();
-    let json = serde_json::to_vec_pretty(value).unwrap_or_default();
-    let _ = std::fs::remove_file(path);
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed(&what))?;
-    if readers.is_some() {
-        fchown(&file, None, readers).map_err(failed(&what))?;
-        file.set_permissions(std::fs::Permissions::from_mode(0o640)).map_err(failed(&what))?;
-    }
-    file.write_all(&json).map_err(failed(&what))
-}
-
-fn make_node(plan: &Plan, node: &NodePlan, root: &Group) -> Result<Node, UpError> {
-    let what = format!("making {}", node.name);
-    let err = failed(&what);
-    let group = root.child(node.name.as_str());
-    let agent = group.child("agent");
-    let limited = group.create().and_then(|()| agent.create()).and_then(|()| group.set_limits(&node.limits));
-    limited.map_err(|e| UpError::new(FaultClass::Environment, format!("{what}: {e}")).hint("grid doctor"))?;
-    let log = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(plan.state.join(format!("log/{}.log", node.name)))
-        .map_err(&err)?;
-    let (rx, tx) = nix::unistd::pipe().map_err(|e| err(e.into()))?;
-    let text = |p: &Path| p.to_string_lossy().into_owned();
-    let config = plan.state.join(format!("conf/{}.json", node.name));
-    let argv = [text(&plan.program), "node-init".to_owned(), node.name.to_string(), text(&config)];
-    let mut env = vec![("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())];
-    for name in ["GRID_FREEZER", grid_types::fault::VARIABLE] {
-        env.extend(std::env::var(name).map(|v| (name.to_owned(), v)));
-    }
-    let place = Place {
-        cgroup_procs: agent.procs_files(),
-        unshare: NODE_NAMESPACES,
-        new_session: true,
-        stdio: [None, Some(tx.as_fd()), Some(log.as_fd())],
-        ..Place::default()
-    };
-    let init = spawn(&argv, &env, &place).map_err(&err)?.pid;
-    drop(tx);
-    let mut line = String::new();
-    BufReader::new(std::fs::File::from(rx)).read_line(&mut line).map_err(&err)?;
-    if line.trim() != "ready" {
-        let said = std::fs::read_to_string(plan.state.join(format!("log/{}.log", node.name))).unwrap_or_default();
-        return Err(UpError::new(
-            FaultClass::Environment,
-            format!("{what}: {}", said.lines().last().unwrap_or("it ended at once")),
-        ));
-    }
-    let made = Node { init };
-    wire(node, init).map_err(|e| made.ended(plan, node).unwrap_or_else(|| err(e)))?;
-    Ok(made)
-}
-
 /// Third bytes of the link-local addresses that this machine has.
 fn taken_blocks() -> std::collections::BTreeSet<u8> {
     let listed = std::process::Command::new("ip").args(["-4", "-o", "addr", "show"]).output();
     let text = listed.map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).unwrap_or_default();
     let addresses = text.split_whitespace().filter_map(|word| word.strip_prefix("169.254."));
     addresses.filter_map(|rest| rest.split('.').next()?.parse().ok()).collect()
-}
-
-/// A veth pair between the head and the worker, and nothing else.
-fn wire(node: &NodePlan, init: i32) -> std::io::Result<()> {
-    let pid = init.to_string();
-    run("ip", &["link", "add", &node.veth_head, "type", "veth", "peer", "name", &node.veth_node, "netns", &pid])?;
-    run("ip", &["addr", "add", &format!("{}/30", node.address_head), "dev", &node.veth_head])?;
-    run("ip", &["link", "set", &node.veth_head, "up"])?;
-    let inside = |args: &[&str]| {
-        let net = format!("--net=/proc/{pid}/ns/net");
-        run("nsenter", &[&[net.as_str(), "ip"], args].concat())
-    };
-    inside(&["addr", "add", &format!("{}/30", node.address_node), "dev", &node.veth_node])?;
-    inside(&["link", "set", &node.veth_node, "up"])
 }
 
 /// Runs the head's agent and daemon, and the workers, until somebody ends the cluster.
@@ -416,7 +224,7 @@ fn could_start(what: &str, kept: &mut Kept) -> Result<(), UpError> {
     Err(not_started(&what, class, &kept.last_words()))
 }
 
-fn not_started(what: &dyn std::fmt::Display, class: FaultClass, said: &str) -> UpError {
+pub(super) fn not_started(what: &dyn std::fmt::Display, class: FaultClass, said: &str) -> UpError {
     let last = said.lines().rev().flat_map(|l| l.rsplit("; ")).find_map(|l| l.strip_prefix("error: "));
     UpError::new(class, format!("{what} could not start: {}", last.unwrap_or(said.trim())))
 }

@@ -17,6 +17,8 @@ mod held;
 mod node;
 mod plan;
 mod supervise;
+mod worker;
+mod written;
 
 pub use account::Account;
 pub use cluster::up;

@@ -1,0 +1,72 @@
+//! What the embedded cluster writes down before anything runs: its folders, and what each daemon needs to know.
+
+use super::plan::Plan;
+use super::{Account, UpError, account, down, failed};
+use grid_types::NodeName;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+pub(super) fn make_state(plan: &Plan, account: Account) -> Result<(), UpError> {
+    let dir = |path: &Path, mode| {
+        use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+        std::fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+    };
+    let what = plan.state.display().to_string();
+    dir(&plan.state, 0o711).map_err(failed(&what))?;
+    dir(&plan.state.join("nodes"), 0o711).map_err(failed(&what))?;
+    // The daemon reads its own file in there; what holds the token is root's alone.
+    dir(&plan.state.join("conf"), 0o711).map_err(failed(&what))?;
+    dir(&plan.state.join("log"), 0o700).map_err(failed(&what))?;
+    account::hand_over(&plan.head_dir(), account)?;
+    // Who may write in `control` may stop grid; what agents answer is theirs alone.
+    dir(&plan.state.join("stopped"), 0o755).map_err(failed(&what))?;
+    let (control, group) = (plan.state.join("control"), account::group(&plan.config.policy.users.boost_group));
+    dir(&control, 0o755).map_err(failed(&what))?;
+    if group.is_some() {
+        std::os::unix::fs::chown(&control, None, group).map_err(failed(&what))?;
+        dir(&control, 0o775).map_err(failed(&what))?;
+    }
+    down::write_pid(&plan.state).map_err(failed(&what))?;
+    write_private(&plan.state.join("conf/plan.json"), plan, None)
+}
+
+/// What each daemon needs to know, with a secret of this run for each worker: who knows it may speak to the head's agent
+/// as that worker.
+pub(super) fn write_configs(plan: &Plan, account: Account) -> Result<(), UpError> {
+    let tokens = plan.nodes.iter().map(|node| Ok((node.name.clone(), token()?)));
+    let tokens: BTreeMap<NodeName, String> = tokens.collect::<Result<_, UpError>>()?;
+    write_private(&plan.state.join("conf/hub.json"), &plan.hub_config(&plan.head()?, &tokens), None)?;
+    // No token in it: the daemon's uid is what the agent goes by.
+    write_private(&plan.state.join("conf/head.json"), &plan.head_config(), Some(account.gid))?;
+    for node in &plan.nodes {
+        let own = plan.spoke_config(node, &tokens[&node.name]);
+        write_private(&plan.state.join(format!("conf/{}.json", node.name)), &own, None)?;
+    }
+    Ok(())
+}
+
+/// 256 bits that nobody can guess.
+fn token() -> Result<String, UpError> {
+    let mut bytes = [0u8; 32];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut f| std::io::Read::read_exact(&mut f, &mut bytes))
+        .map_err(failed("/dev/urandom"))?;
+    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+}
+
+/// Writes a file that root alone may read, and this group where one is named; nobody but root may change it.
+pub(super) fn write_private(path: &Path, value: &impl serde::Serialize, readers: Option<u32>) -> Result<(), UpError> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
+    let what = path.display().to_string();
+    let json = serde_json::to_vec_pretty(value).unwrap_or_default();
+    let _ = std::fs::remove_file(path);
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed(&what))?;
+    if readers.is_some() {
+        fchown(&file, None, readers).map_err(failed(&what))?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o640)).map_err(failed(&what))?;
+    }
+    file.write_all(&json).map_err(failed(&what))
+}
