@@ -74,6 +74,7 @@ lint: cargo ## format, clippy, docs, licences and sources of dependencies
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTFLAGS="--cfg fuzzing" $(CARGO) clippy --manifest-path fuzz/Cargo.toml --target-dir "$(TARGET_DIR)/fuzz" --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 	@command -v cargo-deny >/dev/null || { echo "building cargo-deny into .grid/tools (minutes, once)"; \
 	  CARGO_TARGET_DIR=.grid/tools/build $(CARGO) install --quiet --locked --root .grid/tools cargo-deny; rm -rf .grid/tools/build; }

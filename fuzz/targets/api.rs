@@ -33,7 +33,8 @@ impl Daemon {
         let config = grid_core::config::local(2, "head", size, size);
         let (state_dir, socket) = (dir.path().join("state"), dir.path().join("api.sock"));
         let agent = dir.path().join("agent.sock");
-        let head = HeadConfig { config, state_dir, socket: socket.clone(), agent, embedded: true };
+        let head =
+            HeadConfig { config, state_dir, socket: socket.clone(), agent, embedded: true, stop: Default::default() };
         let local = LocalSet::new();
         let head = Head::open(head).expect("a new head");
         local.spawn_local(async move {
