@@ -129,6 +129,27 @@ fn the_lenders_agent_dies_while_it_stages() {
 }
 
 #[test]
+fn a_cluster_whose_head_died_whole_is_taken_over_with_its_guests() {
+    let Some(mut cluster) = Cluster::start(1) else { return };
+    let guest = Guest::reporting(&cluster, "prover", SMALL);
+    cluster.boost(BOOST);
+    let moved = cluster.move_out(guest.pid());
+    let worker = cluster.node_pid("gpu1");
+    cluster.behead();
+    guest.goes_on();
+    // Nothing is ended unasked, and what to do is said.
+    let said = cluster.grid(&["down", "--recall-first"]);
+    assert!(said.code == 7 && said.err.contains("grid up takes the cluster over"), "{said:?}");
+    assert!(cluster.grid(&["up", "--local", "1", "--dry-run"]).out.contains("would be taken over: gpu1"));
+    cluster.up_again(&["--local", "1"]);
+    assert_eq!(cluster.node_pid("gpu1"), worker, "the worker is the same");
+    guest.goes_on();
+    cluster.bring_home(moved.record.id.as_str());
+    ends_right(&guest, SMALL);
+    ended_with_0(&cluster, moved.record.id.as_str());
+}
+
+#[test]
 fn a_move_is_cancelled_before_the_commit() {
     let Some(cluster) = Cluster::start(1) else { return };
     let guest = Guest::reporting(&cluster, "prover", LARGE);

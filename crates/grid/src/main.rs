@@ -163,6 +163,9 @@ fn trusted(file: &Path) -> Result<(), UpError> {
         |what: String| UpError { class: FaultClass::Config, ..internal(&format!("{}: {what}", file.display())) };
     let meta = std::fs::metadata(file).map_err(|e| config(e.to_string()))?;
     let asks = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
+    if !meta.is_file() {
+        return Err(config("it is no plain file".into()));
+    }
     let own = meta.uid() == 0 || meta.uid() == nix::unistd::geteuid().as_raw() || Some(meta.uid()) == asks;
     let hint = |fix: &str| Some(format!("{fix} {}", file.display()));
     match (own, meta.mode() & 0o002) {
@@ -204,6 +207,14 @@ fn down_command(args: &DownArgs, state: &Path) -> Result<(), UpError> {
     }
     for line in block_on(up::down(state, args.recall_first, args.yes))?? {
         println!("{line}");
+    }
+    let held = up::still_held(state);
+    if held > 0 {
+        return Err(UpError {
+            class: FaultClass::InDoubt,
+            message: format!("the cluster is down, and {held} copies stay held frozen, with their control groups"),
+            hint: Some("grid rescue says which, why, and what to do".into()),
+        });
     }
     match up::living_on(state) {
         0 => println!("The cluster is down: no process, namespace, mount or control group of it is left."),

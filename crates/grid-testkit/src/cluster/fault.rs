@@ -149,6 +149,17 @@ impl Cluster {
         all.len()
     }
 
+    /// Ends, at once, everything that could act: the supervisor, the head's daemon and agent. Workers and guests live on.
+    pub fn behead(&mut self) {
+        let (agent, daemon) = (self.agent_pid("head"), self.daemon_pid());
+        if let Some((mut supervisor, _)) = self.supervisor.take() {
+            let _ = supervisor.kill();
+            let _ = supervisor.wait();
+        }
+        self.kill9(agent);
+        self.kill9(daemon);
+    }
+
     /// Control groups of attempts that are not over, or were not tidied up.
     pub fn attempt_groups(&self) -> Vec<String> {
         let mut found = Vec::new();

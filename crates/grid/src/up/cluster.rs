@@ -19,11 +19,15 @@ const BOUNDED: [Controller; 5] =
 /// The cluster answers within this, or it is said why not.
 const READY_WITHIN: Duration = Duration::from_secs(15);
 
-/// Starts the cluster, calls `ready` when it answers, and keeps it until it is told to end.
+/// Starts the cluster, calls `ready` when it answers, and keeps it until it is told to end. Where one of this state lost
+/// its supervisor, that one is taken over, with all that lives in it.
 pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration, &Status)) -> Result<(), UpError> {
     let start = Instant::now();
     let root = root_group(&plan)?;
-    check(&plan, &root)?;
+    check(&plan)?;
+    if let Some((orphan, root)) = down::orphans(&plan.state) {
+        return take_over(Plan { program: plan.program, ..orphan }, &root, ready).await;
+    }
     plan.avoid(&taken_blocks());
     let named = plan.config.policy.users.daemon.clone();
     let account = account::choose(named.as_deref(), plan.tag(), &plan.head_dir())?;
@@ -50,6 +54,25 @@ pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration, &Status)) ->
     outcome
 }
 
+/// Workers that live on are kept as they are, others made again; the head's agent and daemon are started anew, and recover
+/// from what they wrote down.
+async fn take_over(plan: Plan, root: &Group, ready: impl FnOnce(&Plan, Duration, &Status)) -> Result<(), UpError> {
+    let start = Instant::now();
+    tell(&format!("grid: taking over the cluster of {}, which lost its supervisor", plan.state.display()));
+    daemons(&plan, root)?
+        .kill(Duration::from_secs(5))
+        .map_err(|e| UpError::new(FaultClass::Environment, e.to_string()))?;
+    down::write_pid(&plan.state).map_err(failed(&plan.state.display().to_string()))?;
+    let mut nodes = Vec::new();
+    for node in &plan.nodes {
+        let made = Node::find(&plan, node).map_or_else(|| make_again(&plan, node, root), Ok);
+        nodes.push(made.map_err(|e| UpError::new(FaultClass::Environment, format!("{}: {e}", node.name)))?);
+    }
+    let outcome = keep(&plan, root, &mut nodes, |status| ready(&plan, start.elapsed(), status)).await;
+    remove(&plan, &nodes, root);
+    outcome
+}
+
 /// The group below which everything of the cluster is.
 pub(crate) fn root_group(plan: &Plan) -> Result<Group, UpError> {
     let hierarchies = Hierarchies::detect().map_err(failed("reading the mounted cgroups"))?;
@@ -68,7 +91,7 @@ pub(crate) fn left_over(plan: &Plan, root: &Group) -> Vec<i32> {
     own.into_iter().chain(nodes).collect()
 }
 
-fn check(plan: &Plan, root: &Group) -> Result<(), UpError> {
+fn check(plan: &Plan) -> Result<(), UpError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(UpError::new(
             FaultClass::Environment,
@@ -79,10 +102,6 @@ fn check(plan: &Plan, root: &Group) -> Result<(), UpError> {
     if plan.state.starts_with("/run") {
         let what = format!("state in {}: /run is each worker's own", plan.state.display());
         return Err(UpError::new(FaultClass::Usage, what).hint("--state /var/lib/grid"));
-    }
-    if down::supervisor(&plan.state).is_none() && !left_over(plan, root).is_empty() {
-        let what = format!("a cluster of {} runs without its supervisor, with what lives in it", plan.state.display());
-        return Err(UpError::new(FaultClass::Conflict, what).hint("grid down --recall-first, then grid up again"));
     }
     find_criu(plan)?;
     if let Some(pid) = down::supervisor(&plan.state) {

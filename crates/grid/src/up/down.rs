@@ -46,7 +46,7 @@ pub async fn down(state: &Path, recall_first: bool, give_up: bool) -> Result<Vec
             .hint("sudo grid down"));
     }
     let pid = supervisor(state);
-    let leftovers = if pid.is_none() { orphans(state) } else { None };
+    let leftovers = orphans(state);
     if pid.is_none() && leftovers.is_none() {
         let what = format!("no cluster of {} is up. Nothing was changed.", state.display());
         return Err(UpError::new(FaultClass::NotFound, what));
@@ -59,9 +59,11 @@ pub async fn down(state: &Path, recall_first: bool, give_up: bool) -> Result<Vec
     let left = match try_away(&client).await {
         Err(e) if !give_up => {
             let what = format!("it cannot be told what is still away: {e}. Nothing was changed.");
-            return Err(
-                UpError::new(FaultClass::Unreachable, what).hint("grid down --yes ends it and what lives in it")
-            );
+            let hint = match pid {
+                None => "grid up takes the cluster over, with what lives in it; grid down --yes ends both",
+                Some(_) => "grid down --yes ends it and what lives in it",
+            };
+            return Err(UpError::new(FaultClass::Unreachable, what).hint(hint));
         }
         known => known.unwrap_or_default(),
     };
@@ -100,6 +102,15 @@ pub async fn down(state: &Path, recall_first: bool, give_up: bool) -> Result<Vec
     Ok(said)
 }
 
+/// Copies that stay held frozen though the cluster is down: nobody can prove yet that they may run, or that they are not
+/// the only ones.
+pub fn still_held(state: &Path) -> usize {
+    let json = std::fs::read_to_string(state.join("conf/plan.json")).unwrap_or_default();
+    let Ok(plan) = serde_json::from_str::<Plan>(&json) else { return 0 };
+    let ask = grid_agent::RescueAsk { dry_run: true, ..Default::default() };
+    grid_agent::rescue(state, &plan.cgroup, &ask).map_or(0, |found| found.copies.len())
+}
+
 /// Trees that came home and live on though the cluster is down: each has a pid 1 of its own that names the cluster.
 pub fn living_on(state: &Path) -> usize {
     let json = std::fs::read_to_string(state.join("conf/plan.json")).unwrap_or_default();
@@ -114,7 +125,10 @@ pub fn living_on(state: &Path) -> usize {
 }
 
 /// A cluster whose supervisor was killed: its plan is in its state.
-fn orphans(state: &Path) -> Option<(Plan, Group)> {
+pub(super) fn orphans(state: &Path) -> Option<(Plan, Group)> {
+    if supervisor(state).is_some() {
+        return None;
+    }
     let json = std::fs::read_to_string(state.join("conf/plan.json")).ok()?;
     let plan: Plan = serde_json::from_str(&json).ok()?;
     let root = cluster::root_group(&plan).ok()?;

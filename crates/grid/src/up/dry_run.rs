@@ -16,6 +16,11 @@ pub fn would_start(plan: &Plan) -> String {
     if !nix::unistd::geteuid().is_root() {
         out.push_str("It would be refused: it needs root.\n");
     }
+    if let Some((orphan, _)) = down::orphans(&plan.state) {
+        let names: Vec<&str> = orphan.nodes.iter().map(|n| n.name.as_str()).collect();
+        let _ = writeln!(out, "A cluster that lost its supervisor would be taken over: {}.", names.join(", "));
+        return out + "Nothing was changed.\n";
+    }
     for node in &plan.nodes {
         let (l, at) = (&node.limits, node.address_node);
         let _ = writeln!(out, "  {}  {l} in all, at {at}, in namespaces of its own", node.name);
@@ -32,6 +37,15 @@ pub async fn would_stop(state: &Path, recall_first: bool, give_up: bool) -> Resu
     let answer: Result<crate::cli::Answer<Status>, _> = Client::new(state.join("head.sock")).get("/v1/status").await;
     let away = match (answer, pid) {
         (Ok(status), _) => status.ok.away,
+        (Err(_), None) if down::orphans(state).is_some() => {
+            return Ok(if give_up {
+                "The cluster lost its supervisor and its daemon: it would END, with whatever lives in it.\nNothing was changed.\n"
+            } else {
+                "It would be refused: the cluster lost its supervisor and its daemon, and nobody can tell what lives in it.\n\
+                 grid up takes it over.  Nothing was changed.\n"
+            }
+            .to_owned());
+        }
         (Err(_), None) => {
             let what = format!("no cluster of {} is up. Nothing was changed.", state.display());
             return Err(UpError::new(FaultClass::NotFound, what));

@@ -23,7 +23,7 @@ mod written;
 pub use account::Account;
 pub use cluster::up;
 pub use detach::detached;
-pub use down::{down, living_on};
+pub use down::{down, living_on, still_held};
 pub use dry_run::{would_start, would_stop};
 pub use node::node_init;
 pub use plan::{LocalSize, Plan, cgroup, run_dir};

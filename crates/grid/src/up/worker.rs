@@ -38,6 +38,20 @@ impl Node {
 }
 
 impl Node {
+    /// The worker of this name that an earlier supervisor made, where it still runs.
+    pub(super) fn find(plan: &Plan, node: &NodePlan) -> Option<Self> {
+        let config = plan.state.join(format!("conf/{}.json", node.name)).to_string_lossy().into_owned();
+        let is_it = |pid: &i32| {
+            let arguments = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let words: Vec<&str> = arguments.split('\0').collect();
+            words.get(1..4) == Some(&["node-init", node.name.as_str(), &config])
+        };
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        // A child between fork and exec looks like its parent, which is older: the smaller number, but for a wrap.
+        let init = processes.filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(is_it).min()?;
+        Some(Self { init }).filter(Self::lives)
+    }
+
     /// Its pid 1 is there. (Not its directory tells: that stays until it is reaped.)
     fn lives(&self) -> bool {
         Path::new(&format!("/proc/{}/ns/net", self.init)).exists()
