@@ -18,6 +18,7 @@ use crate::scratch::Scratch;
 use crate::{criu, procs};
 use grid_types::api::{ApiError, BoostReply, BoostView, NodeView, OffloadView, Reply, Status};
 use grid_types::event::{EventRecord, OffloadPhase};
+use grid_types::exit::FaultClass;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
@@ -254,10 +255,15 @@ impl Cluster {
         refusal(&self.grid_as_user(&[&["-o", "json"], words].concat()), words)
     }
 
-    /// A boost of the head with these options.
+    /// A boost of the head with these options, once the lender has room: what it uses itself is measured, and on a busy
+    /// machine that is more for a moment.
     pub fn boost(&self, options: &str) -> BoostView {
-        let words: Vec<&str> = ["boost", "request", "head"].into_iter().chain(options.split_whitespace()).collect();
-        self.ask::<BoostReply>(&words).boost
+        let asked: Vec<&str> = ["boost", "request", "head"].into_iter().chain(options.split_whitespace()).collect();
+        let words = [&["-o", "json"], asked.as_slice()].concat();
+        let no_room = i32::from(FaultClass::NoCapacity.code());
+        let said =
+            self.wait("room for a boost", || Some(self.grid(&words)).filter(|s| s.code != no_room).ok_or("none"));
+        self.answer::<BoostReply>(&said, &asked).boost
     }
 
     /// Moves a process out and waits until it is away.
