@@ -6,7 +6,7 @@ use crate::lease::Lease;
 use crate::ledger::Ledger;
 use crate::link::{Greeter, Outbox, bind_unix, keep_dialling, serve_tcp, serve_unix, tracing_line};
 use crate::lock::AgentLock;
-use crate::source::{DumpOutcome, Heeded, Outgoing};
+use crate::source::{DumpOutcome, Heeded, Outgoing, leaving};
 use crate::{AgentConfig, AgentError, AgentRole};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
 use grid_os::criu::Criu;
@@ -168,8 +168,10 @@ impl Agent {
     /// Picks up what the ledger knows.
     fn recover(&mut self) -> Result<(), AgentError> {
         self.recover_leases()?;
-        self.recover_destinations()?;
-        self.recover_sources()
+        let sources = self.source_rows()?;
+        self.recover_destinations(&leaving(&sources))?;
+        self.recover_sources(sources);
+        Ok(())
     }
 
     fn handle(&mut self, input: Input) {

@@ -222,8 +222,13 @@ impl Head {
     }
 
     /// Everything that can be said about the way home without freezing anything: it is away, it fits, and its number
-    /// there is known.
-    pub(crate) fn way_home(&self, id: &OffloadId) -> Result<(OffloadRecord, ProcId), ApiError> {
+    /// there is known. (The word about that can still be on its way, or lost: it is asked for.) Nothing is awaited behind
+    /// the checks, so what they saw still holds for the caller.
+    pub(crate) async fn way_home(&self, id: &OffloadId) -> Result<(OffloadRecord, ProcId), ApiError> {
+        let unheard = !self.inner.borrow().there.contains_key(id);
+        if let (true, Ok(record)) = (unheard, self.offload_record(id)) {
+            self.reconcile(&record.destination).await;
+        }
         self.not_stopped("it stays where it is and runs on")?;
         let record = self.offload_record(id)?;
         if record.phase != OffloadPhase::Away {
@@ -241,18 +246,9 @@ impl Head {
         Ok((record, process))
     }
 
-    /// The word about which process it is there can still be on its way, or lost: it is asked for.
-    pub(crate) async fn hear_where(&self, id: &OffloadId) {
-        let unheard = !self.inner.borrow().there.contains_key(id);
-        if let (true, Ok(record)) = (unheard, self.offload_record(id)) {
-            self.reconcile(&record.destination).await;
-        }
-    }
-
     /// Begins the way home. The way is checked before anything is frozen.
     pub(crate) async fn recall(&self, id: &OffloadId, actor: Actor) -> Result<(), ApiError> {
-        self.hear_where(id).await;
-        let (record, process) = self.way_home(id)?;
+        let (record, process) = self.way_home(id).await?;
         let attempt = AttemptId::new(format!("{id}.{}", record.attempts + 1));
         self.record(&actor, Event::RecallStarted { offload: id.clone(), attempt: attempt.clone() })?;
         let order = self.order(id, &attempt, process, &record.source, None, record.needed.memory);

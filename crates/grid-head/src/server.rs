@@ -294,7 +294,7 @@ impl Call {
         }
         match verb {
             "cancel" => h.cancel(&id, self.actor(), self.parsed::<DryRun>()?.dry_run).await?,
-            "recall" if self.parsed::<DryRun>()?.dry_run => drop(h.way_home(&id)?),
+            "recall" if self.parsed::<DryRun>()?.dry_run => drop(h.way_home(&id).await?),
             "recall" => h.recall(&id, self.actor()).await?,
             "resolve" => h.resolve(&id, self.parsed::<ResolveAsk>()?, self.actor()).await?,
             _ => return Err(fault(FaultClass::NotFound, "no such call")),

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
 
-use grid_testkit::cluster::{Cluster, Guest, undisturbed};
+use grid_testkit::cluster::{Cluster, Guest, own_programs, undisturbed};
 use grid_types::api::OffloadView;
 use grid_types::event::{Event, HookOutcome, OffloadPhase};
 use grid_types::plan::{Plan, PlanOutcome};
@@ -13,23 +13,11 @@ name: auto
 nodes:
   - {name: head, role: head, resource_sharing: {can_share: false}}
   - {name: gpu1, role: worker, resource_sharing: {can_share: true, max_share_cpu: 8, max_share_memory_gb: 2}}
-execution:
-  resource_sharing:
-    mode: offload_only
-    thresholds: {excess_threshold: 0.05}
-    auto_offload: {mode: MODE}
-detector:
-  min_age: 0s
-  min_memory: 1MiB
-  worth_cpu: 0
-  rules:
-    - {name: this test's, arg: 'DIR/grid-test-*', kind: compute, action: allow}
-    - {name: everything else, exe: '*', action: protect}
 ";
 
 /// A cluster in this mode, and so many provers on its head.
 fn start(mode: &str, guests: usize, args: &str) -> Option<(Cluster, Vec<Guest>)> {
-    let cluster = Cluster::configured(&CONFIG.replace("MODE", mode))?;
+    let cluster = Cluster::configured(&own_programs(CONFIG, &format!("{{mode: {mode}}}")))?;
     let guests = (0..guests).map(|_| Guest::reporting(&cluster, "prover", args)).collect();
     Some((cluster, guests))
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
 
-use grid_testkit::cluster::{Cluster, Guest, LIMIT, undisturbed};
+use grid_testkit::cluster::{Cluster, Guest, LIMIT, own_programs, undisturbed};
 use grid_testkit::procs::NOBODY;
 use grid_types::api::{BoostView, KeepView, OffloadView, ScanReply};
 use grid_types::boost::BoostState;
@@ -24,23 +24,11 @@ name: trust
 nodes:
   - {name: head, role: head, resource_sharing: {can_share: false}}
   - {name: gpu1, role: worker, resource_sharing: {can_share: true, max_share_cpu: 8, max_share_memory_gb: 4}}
-execution:
-  resource_sharing:
-    mode: offload_only
-    thresholds: {excess_threshold: 0.05}
-    auto_offload: MODE
-detector:
-  min_age: 0s
-  min_memory: 1MiB
-  worth_cpu: 0
-  rules:
-    - {name: this test's, arg: 'DIR/grid-test-*', kind: compute, action: allow}
-    - {name: everything else, exe: '*', action: protect}
 users: {boost_group: '64243'}
 ";
 
 fn cluster(mode: &str) -> Option<Cluster> {
-    Cluster::configured(&CONFIG.replace("MODE", mode))
+    Cluster::configured(&own_programs(CONFIG, mode))
 }
 
 fn ends_right(guest: &Guest, args: &str) {

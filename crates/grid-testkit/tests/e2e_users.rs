@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
 
 use grid_os::rights::{AGENT, Rights, TREE_INIT, names, set_of};
-use grid_testkit::cluster::{Cluster, Guest, Said, undisturbed};
+use grid_testkit::cluster::{Cluster, Guest, Said, own_programs, undisturbed};
 use grid_testkit::procs::{self, NOBODY};
 use grid_types::api::{AutoView, BoostReply, OffloadView, ScanReply};
 use grid_types::event::{Actor, Event, ExitStatus, OffloadPhase};
@@ -29,18 +29,6 @@ name: users
 nodes:
   - {name: head, role: head, resource_sharing: {can_share: false}}
   - {name: gpu1, role: worker, resource_sharing: {can_share: true, max_share_cpu: 8, max_share_memory_gb: 3}}
-execution:
-  resource_sharing:
-    mode: offload_only
-    thresholds: {excess_threshold: 0.05}
-    auto_offload: off
-detector:
-  min_age: 0s
-  min_memory: 1MiB
-  worth_cpu: 0
-  rules:
-    - {name: this test's, arg: 'DIR/grid-test-*', kind: compute, action: allow}
-    - {name: everything else, exe: '*', action: protect}
 users: {boost_group: '64242'}
 ";
 
@@ -295,7 +283,7 @@ const ARGS: &str = "--memory 48MiB --steps 9000";
 
 #[test]
 fn two_peoples_moves_at_once_do_not_see_each_other() {
-    let Some(cluster) = Cluster::configured(CONFIG) else { return };
+    let Some(cluster) = Cluster::configured(&own_programs(CONFIG, "off")) else { return };
     cluster.boost("--cpu 2 --memory 2GiB --duration 5m");
     let people = [Person::of(&cluster, ALICE, "alices-own"), Person::of(&cluster, BOB, "bobs-work")];
     let pairs = [(&people[0], &people[1]), (&people[1], &people[0])];
@@ -353,7 +341,7 @@ fn two_peoples_moves_at_once_do_not_see_each_other() {
 /// What keeps a boost is its owner's to see: anybody sees the boost, and that something keeps it.
 #[test]
 fn a_boost_that_anothers_process_keeps_names_no_process() {
-    let Some(cluster) = Cluster::configured(CONFIG) else { return };
+    let Some(cluster) = Cluster::configured(&own_programs(CONFIG, "off")) else { return };
     let boost = cluster.boost("--cpu 1 --memory 1GiB --duration 5m --at-end stay").boost.id.to_string();
     let alice = Person::of(&cluster, ALICE, "alices-own");
     cluster.move_out(alice.guest.pid());
@@ -375,7 +363,7 @@ fn a_boost_that_anothers_process_keeps_names_no_process() {
 
 #[test]
 fn a_plan_with_a_process_of_anothers_is_roots_to_apply() {
-    let Some(cluster) = Cluster::configured(CONFIG) else { return };
+    let Some(cluster) = Cluster::configured(&own_programs(CONFIG, "off")) else { return };
     cluster.boost("--cpu 2 --memory 2GiB --duration 5m");
     let people = [Person::of(&cluster, ALICE, "alices-own"), Person::of(&cluster, BOB, "bobs-work")];
     let scan: ScanReply = cluster.ask(&["offload", "scan"]);
@@ -400,7 +388,7 @@ fn assert_no_right(said: (i32, grid_types::api::ApiError), who: &str) {
 
 #[test]
 fn a_group_boosts_and_root_alone_sets_policy() {
-    let Some(cluster) = Cluster::configured(CONFIG) else { return };
+    let Some(cluster) = Cluster::configured(&own_programs(CONFIG, "off")) else { return };
     let request = ["boost", "request", "head", "--cpu", "1", "--memory", "1GiB", "--duration", "2m"];
     assert_no_right(cluster.refused_to(BOB, &[], &request), "64242");
     assert_no_right(cluster.refused_to(BOB, &[BOOSTERS + 1], &request), "64242");

@@ -33,8 +33,6 @@ macro_rules! fault_points {
             pub fn armed_file(self) -> &'static str { match self { $(FaultPoint::$variant => concat!("fault.", $text),)* } }
             /// What that file becomes when the point is reached.
             pub fn hit_file(self) -> &'static str { match self { $(FaultPoint::$variant => concat!("fault.", $text, ".hit"),)* } }
-            /// What the step does.
-            pub fn what(self) -> &'static str { match self { $(FaultPoint::$variant => $what,)* } }
         }
     };
 }

@@ -11,11 +11,12 @@ use grid_core::handover::{Destination, DestinationAction, DestinationInput, answ
 use grid_types::handover::{DestinationState, ToDestination};
 use grid_types::wire::{Body, Party, Stage};
 use grid_types::{AttemptId, Bytes, NodeName};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 impl Agent {
-    pub(crate) fn recover_destinations(&mut self) -> Result<(), AgentError> {
-        let leaving = self.leaving()?;
+    /// `leaving`: attempts whose trees a later attempt holds.
+    pub(crate) fn recover_destinations(&mut self, leaving: &BTreeSet<AttemptId>) -> Result<(), AgentError> {
         for row in self.ledger.destinations::<Record>()? {
             let mut incoming = self.incoming_of(&row.attempt, row.detail.from.clone(), row.detail.stage.clone());
             if is_over(row.state) {

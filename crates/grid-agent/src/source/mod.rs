@@ -7,6 +7,7 @@ mod report;
 mod stop;
 
 pub(crate) use self::hold::{hold_prefix, put_back};
+pub(crate) use self::report::leaving;
 pub(crate) use self::stop::{Heeded, refuse as refuse_when_stopped};
 
 use self::dump::{Dump, prepare_images};

@@ -23,6 +23,9 @@ use std::time::Duration;
 /// So many of the newest attempts are told to a daemon that comes back: those that can still be open there.
 const HOLDINGS: u32 = 500;
 
+/// A recorded source's side.
+pub(crate) type SourceRow = Row<SourceState, Record>;
+
 impl Agent {
     /// Writes down what became of an attempt, and returns what the head is to be told.
     pub(super) fn report_source(&mut self, attempt: &AttemptId, report: SourceReport) -> Option<Notice> {
@@ -65,14 +68,12 @@ impl Agent {
         })
     }
 
-    /// Attempts that brought a tree here which a later attempt, not over yet, holds on its way on.
-    pub(crate) fn leaving(&self) -> Result<BTreeSet<AttemptId>, AgentError> {
-        let rows = self.ledger.sources::<Record>()?;
-        Ok(rows.into_iter().filter(|row| !is_over(row)).filter_map(|row| row.detail.came_by).collect())
+    pub(crate) fn source_rows(&self) -> Result<Vec<SourceRow>, AgentError> {
+        Ok(self.ledger.sources()?)
     }
 
-    pub(crate) fn recover_sources(&mut self) -> Result<(), AgentError> {
-        for row in self.ledger.sources::<Record>()? {
+    pub(crate) fn recover_sources(&mut self, rows: Vec<SourceRow>) {
+        for row in rows {
             let hold = self.hierarchies.group(&row.detail.hold, &[Controller::Freezer]);
             if is_over(&row) && !(row.detail.came_by.is_none() && hold.exists()) {
                 continue;
@@ -91,7 +92,6 @@ impl Agent {
             self.forget_if_over(&row.attempt);
             let _ = self.tree_place(&row.attempt, None).sweep();
         }
-        Ok(())
     }
 
     /// An attempt that is over is in the ledger alone; its machine is made again for as long as it takes to answer. (A
@@ -187,8 +187,13 @@ impl Agent {
     }
 }
 
+/// Attempts that brought a tree here which a later attempt, not over yet, holds on its way on.
+pub(crate) fn leaving(rows: &[SourceRow]) -> BTreeSet<AttemptId> {
+    rows.iter().filter(|row| !is_over(row)).filter_map(|row| row.detail.came_by.clone()).collect()
+}
+
 /// Nothing is left to be done for it, and what became of it is written down.
-fn is_over(row: &Row<SourceState, Record>) -> bool {
+fn is_over(row: &SourceRow) -> bool {
     matches!(row.state, SourceState::Released | SourceState::Aborted) && row.detail.report.is_some()
 }
 

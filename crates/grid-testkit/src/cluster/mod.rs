@@ -433,6 +433,27 @@ impl Cluster {
     }
 }
 
+/// A configuration of these lines (name, nodes, what else is wanted) in which grid, in this automatic mode (a YAML value),
+/// chooses the test's own programs alone: what else runs on the machine is protected. `DIR` becomes the test's folder.
+pub fn own_programs(lines: &str, auto_offload: &str) -> String {
+    format!("{lines}{OWN_PROGRAMS}").replace("MODE", auto_offload)
+}
+
+const OWN_PROGRAMS: &str = "\
+execution:
+  resource_sharing:
+    mode: offload_only
+    thresholds: {excess_threshold: 0.05}
+    auto_offload: MODE
+detector:
+  min_age: 0s
+  min_memory: 1MiB
+  worth_cpu: 0
+  rules:
+    - {name: this test's, arg: 'DIR/grid-test-*', kind: compute, action: allow}
+    - {name: everything else, exe: '*', action: protect}
+";
+
 /// Writes the configuration, and says how `grid up` is told of it.
 fn config_file(dir: &Path, yaml: &str) -> Vec<String> {
     let file = dir.join("cluster.yaml");
