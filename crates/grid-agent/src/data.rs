@@ -7,6 +7,7 @@ use crate::faults::Faults;
 use crate::{AgentConfig, AgentRole};
 use grid_os::frames;
 use grid_types::fault::FaultPoint;
+use grid_types::streams::ShadowTerms;
 use grid_types::wire::{Hello, Manifest, PROTOCOL, Welcome};
 use grid_types::{AttemptId, NodeName};
 use std::io::{self, Read, Write};
@@ -40,10 +41,26 @@ impl Dial {
     /// Connects and greets.
     pub(crate) fn connect(&self, attempt: &AttemptId, faults: &Faults) -> io::Result<TcpStream> {
         faults.at(FaultPoint::OpenStream).map_err(io::Error::other)?;
+        self.greeted(&Hello::Data { protocol: PROTOCOL, token: self.token.clone(), attempt: attempt.clone() })
+    }
+}
+
+impl Dial {
+    /// Connects for the streams of a tree that this attempt brought here.
+    pub(crate) fn streams(&self, attempt: &AttemptId, terms: &ShadowTerms) -> io::Result<TcpStream> {
+        self.greeted(&Hello::Streams {
+            protocol: PROTOCOL,
+            token: self.token.clone(),
+            attempt: attempt.clone(),
+            shadow: terms.shadow.clone(),
+            generation: terms.generation,
+        })
+    }
+
+    fn greeted(&self, hello: &Hello) -> io::Result<TcpStream> {
         let mut stream = TcpStream::connect_timeout(&self.hub, Duration::from_secs(5))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        let hello = Hello::Data { protocol: PROTOCOL, token: self.token.clone(), attempt: attempt.clone() };
-        frames::send(&mut stream, &hello)?;
+        frames::send(&mut stream, hello)?;
         match frames::receive(&mut stream, MAX_WELCOME)? {
             Welcome::Ok { .. } => Ok(stream),
             Welcome::Refused { detail } => Err(io::Error::new(io::ErrorKind::PermissionDenied, detail)),

@@ -182,6 +182,7 @@ mod tests {
             admitted: grid_types::Bytes(0),
             processes: 1,
             shell_job: false,
+            shadow: None,
         }
     }
 

@@ -20,7 +20,9 @@ mod link;
 mod lock;
 mod preflight;
 mod rescue;
+mod shadow;
 mod source;
+mod streams;
 mod tree;
 
 pub use agent::run;

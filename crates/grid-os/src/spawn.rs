@@ -150,6 +150,8 @@ pub fn spawn(argv: &[String], env: &[(String, String)], place: &Place<'_>) -> io
     }
 }
 
+/// So many descriptors are given at most, standard ones included.
+const MOST: usize = 64;
 /// Numbers from here on are out of the way of those that a program is given.
 const AWAY: RawFd = 500;
 
@@ -280,9 +282,12 @@ fn write_word(file: &CStr, word: &CStr) -> Result<(), i32> {
 
 /// Moves the inherited descriptors to their numbers. All others are close-on-exec or closed here.
 fn descriptors(place: &Place<'_>, prepared: &Prepared) -> Result<(), i32> {
+    if place.inherit.len() + place.stdio.len() > MOST {
+        return Err(libc::E2BIG);
+    }
     // First out of the way of every number that is to be given, then to its number.
     let null = prepared.null.as_raw_fd();
-    let mut moved = [0 as RawFd; 16];
+    let mut moved = [0 as RawFd; MOST];
     let stdio = place.stdio.iter().map(|fd| fd.map_or(null, |f| f.as_raw_fd()));
     let wanted = stdio.zip(0..).chain(place.inherit.iter().map(|(fd, n)| (fd.as_raw_fd(), *n)));
     let mut count = 0;

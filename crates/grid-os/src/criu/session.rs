@@ -1,6 +1,6 @@
 //! One dump or restore from start to end.
 
-use super::rpc::{CGROUPS_IGNORE, Channel, NETWORK_LOCK_SKIP, Opts, PageServer, Req, Resp, kind};
+use super::rpc::{CGROUPS_IGNORE, Channel, InheritFd, NETWORK_LOCK_SKIP, Opts, PageServer, Req, Resp, kind};
 use super::timens;
 use super::uffd::{self, SOCKET};
 use super::{CriuError, ReceivedPages, origin};
@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 /// Number under which CRIU finds its RPC socket, and the page stream.
 const RPC_FD: i32 = 3;
 const PAGES_FD: i32 = 4;
+/// The first of the descriptors that restored processes get in place of their own.
+const FIRST_GIVEN: i32 = 5;
 /// CRIU's working directory within the images: its log and the socket of the lazy pages.
 const WORK: &str = "work";
 
@@ -64,6 +66,9 @@ pub struct RestoreJob<'a> {
     pub groups: &'a [u32],
     /// As it was dumped.
     pub shell_job: bool,
+    /// What restored processes get in place of what the images call by these names (`pipe:[4711]`). The owner must be
+    /// able to open each anew by its number.
+    pub given: Vec<(String, BorrowedFd<'a>)>,
     /// Where.
     pub place: Where<'a>,
 }
@@ -90,7 +95,7 @@ impl Criu {
         &self,
         words: &[&str],
         job: &Where<'_>,
-        pages: Option<BorrowedFd<'_>>,
+        more: &[(BorrowedFd<'_>, i32)],
         place: Place<'_>,
     ) -> Result<(Channel, Spawned), CriuError> {
         let (ours, theirs) = Channel::pair().map_err(CriuError::Start)?;
@@ -98,7 +103,7 @@ impl Criu {
         argv.extend(words.iter().map(|word| (*word).to_owned()));
         argv.extend(["swrk".to_owned(), RPC_FD.to_string()]);
         let mut inherit = vec![(theirs.as_fd(), RPC_FD)];
-        inherit.extend(pages.map(|p| (p, PAGES_FD)));
+        inherit.extend(more);
         let place =
             Place { cgroup_procs: job.cgroup_procs.clone(), join: job.join, new_session: true, inherit, ..place };
         let env = [("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())];
@@ -115,7 +120,7 @@ impl Criu {
     pub fn dump(&self, job: &DumpJob<'_>, hold: &mut dyn FnMut() -> Result<(), String>) -> Result<(), CriuError> {
         let place = Place { become_owner: job.owner, capabilities: DUMP_CAPS, ..Place::default() };
         let words: &[&str] = if job.owner.is_some() { &["--unprivileged"] } else { &[] };
-        let (channel, started) = self.start(words, &job.place, Some(job.pages), place)?;
+        let (channel, started) = self.start(words, &job.place, &[(job.pages, PAGES_FD)], place)?;
         let opts = Opts {
             pid: Some(job.pid),
             leave_running: Some(true),
@@ -170,11 +175,15 @@ impl Criu {
             let mut filler = Some(scope.spawn(move || uffd::fill_all(&listener, pages)));
             let mut filled = Ok(());
             let words = ["--unprivileged", "--work-dir", WORK];
-            let result = self.start(&words, &job.place, None, place).and_then(|(channel, _)| {
+            let given: Vec<(BorrowedFd<'_>, i32)> = job.given.iter().map(|g| g.1).zip(FIRST_GIVEN..).collect();
+            let names = job.given.iter().map(|g| g.0.clone()).zip(FIRST_GIVEN..);
+            let inherit_fd: Vec<InheritFd> = names.map(|(key, fd)| InheritFd { key, fd }).collect();
+            let result = self.start(&words, &job.place, &given, place).and_then(|(channel, _)| {
                 let opts = Opts {
                     lazy_pages: Some(true),
                     shell_job: Some(job.shell_job),
                     unprivileged: Some(true),
+                    inherit_fd,
                     ..common(Path::new("."), "restore.log")
                 };
                 converse(&channel, kind::RESTORE, opts, &mut |script| {
