@@ -7,6 +7,7 @@ pub mod clock;
 pub mod criu;
 pub mod frames;
 pub mod gpu;
+pub mod inplace;
 pub mod node;
 pub mod peer;
 pub mod pidfd;
