@@ -3,10 +3,10 @@
 use crate::destination::{Incoming, StageOutcome};
 use crate::faults::Faults;
 use crate::lease::Lease;
-use crate::shadow::{Shadow, StreamLink};
 use crate::ledger::Ledger;
 use crate::link::{Greeter, Outbox, bind_unix, keep_dialling, serve_tcp, serve_unix, tracing_line};
 use crate::lock::AgentLock;
+use crate::shadow::{Shadow, StreamLink};
 use crate::source::{DumpOutcome, Heeded, Outgoing, leaving};
 use crate::{AgentConfig, AgentError, AgentRole};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
@@ -14,7 +14,6 @@ use grid_os::criu::Criu;
 use grid_os::gpu::GpuReader;
 use grid_os::node::{NodeCgroup, NodeReader};
 use grid_os::proc::{ProcRoot, Sample};
-use grid_shadow::control::Control;
 use grid_types::facts::{Namespaces, TreeFacts};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::streams::ShadowId;
@@ -22,6 +21,7 @@ use grid_types::wire::{Answer, Body, Frame, Notice, Party, Refusal, Request};
 use grid_types::{AttemptId, LeaseId, NodeName};
 use std::collections::{BTreeMap, HashMap};
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +42,7 @@ pub(crate) enum Input {
     Deadline { attempt: AttemptId, armed: u64 },
     FenceExpired { attempt: AttemptId, armed: u64 },
     StreamLink(StreamLink),
-    ShadowCame { shadow: ShadowId, control: Arc<Control> },
+    ShadowCame { shadow: ShadowId, control: Arc<OwnedFd> },
     ShadowEnded { shadow: ShadowId },
     InitEnded { attempt: AttemptId },
     RootEnded { attempt: AttemptId, patience: u32 },

@@ -20,7 +20,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 const BUFFER: usize = 1 << 18;
 /// So many data connections wait for their frames at most.
 const MOST_EARLY: usize = 64;
-const MAX_MANIFEST: usize = 4 << 20;
+/// With the bytes of its streams that nobody at home has taken yet.
+const MAX_MANIFEST: usize = 64 << 20;
 const MAX_WELCOME: usize = 1 << 16;
 
 /// How a spoke reaches its hub for data.

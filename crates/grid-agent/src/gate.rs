@@ -48,7 +48,13 @@ pub(crate) struct Gate<'a> {
 
 impl<'a> Gate<'a> {
     /// Refuses an owner that may not come, and notes how the tree's place is. Nothing is frozen yet.
-    pub(crate) fn before(place: &'a TreePlace, stage: &Stage, own: &Own, init: InitProcess) -> Result<Self, String> {
+    pub(crate) fn before(
+        place: &'a TreePlace,
+        stage: &Stage,
+        own: &Own,
+        init: InitProcess,
+        terminal: Option<(u32, u32)>,
+    ) -> Result<Self, String> {
         check_owner(stage).map_err(refusal)?;
         let unread = |e: &dyn std::fmt::Display| refusal(format!("the tree's place could not be read: {e}"));
         let proc = ProcRoot::new("/proc");
@@ -63,6 +69,7 @@ impl<'a> Gate<'a> {
             mounts: proc.mount_table(init.pid).map_err(|e| unread(&e))?,
             limits: proc.hard_limits(std::process::id() as i32).map_err(|e| unread(&e))?,
             closed: own.closed.clone(),
+            terminal,
             guest: stage.lease.is_some(),
             ..Terms::default()
         };
@@ -79,6 +86,7 @@ impl<'a> Gate<'a> {
             processes: manifest.processes,
             threads: manifest.threads,
             executables: &manifest.executables,
+            terminal: self.terms.terminal.is_some(),
             limits: &grid_os::spawn::hard_limits(),
             closed: &self.terms.closed,
             root: self.root.as_fd(),

@@ -113,7 +113,9 @@ impl Greeter {
                 Ok(owner) if owner != *node => Err(format!("its token is {owner}'s, not {node}'s")),
                 checked => checked,
             },
-            Hello::Data { protocol, token, .. } | Hello::Streams { protocol, token, .. } => self.check(*protocol, token),
+            Hello::Data { protocol, token, .. } | Hello::Streams { protocol, token, .. } => {
+                self.check(*protocol, token)
+            }
             Hello::Daemon { .. } => Err("the head's daemon comes through the Unix socket".to_owned()),
         };
         let from = match checked {

@@ -9,29 +9,38 @@ use crate::data::Dial;
 use crate::link::tracing_line;
 use crate::shadow::StreamLink;
 use crate::tree::TreePlace;
+use grid_os::packets;
 use grid_os::spawn::Owner;
-use grid_shadow::control::{Control, FromFar, Listener, ToFar};
-use grid_shadow::far;
+use grid_os::terminal::stand_in;
+use grid_shadow::config::{self, CONTROL_FD, FIRST_STREAM_FD, FarConfig, FarStream, STREAMS_FILE};
+use grid_shadow::control::{FromFar, ToFar, activate, link_far, receive, send, unpack};
+use grid_shadow::mux::Snapshot;
 use grid_types::AttemptId;
 use grid_types::streams::{ShadowTerms, Stream, StreamKind};
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::{fstat, major, minor};
 use nix::unistd::{Gid, Uid, fchown, pipe2};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Numbers under which pid 1 finds its control socket, and the first of its ends.
-const CONTROL: i32 = 5;
-const FIRST_END: i32 = 6;
+/// Where the far end before stopped, in the directory of the tree.
+const SNAPSHOT_FILE: &str = "snapshot.json";
+/// What the pipe of a stream takes. More than a pipe has by itself, so that a wakeup moves more.
+const CAPACITY: usize = 256 << 10;
+/// Between two tries to join a far end with its shadow.
+const SHORTEST: Duration = Duration::from_millis(5);
+const LONGEST: Duration = Duration::from_secs(1);
 /// A far end that is asked to pause answers within this.
 const PAUSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Both ends of every stream of one tree, until pid 1 and the restored tree have theirs.
 pub(crate) struct Ends {
-    control: Listener,
+    control: OwnedFd,
     far: Vec<OwnedFd>,
     tree: Vec<(String, OwnedFd)>,
+    terminal: Option<OwnedFd>,
     /// The streams under the names that their ends have here.
     pub(crate) here: Vec<Stream>,
 }
@@ -46,31 +55,34 @@ impl Ends {
     pub(crate) fn make(place: &TreePlace, terms: &ShadowTerms, owner: Owner) -> io::Result<Self> {
         std::fs::create_dir_all(&place.dir.0)?;
         let mut ends = Self {
-            control: Listener::bind(&control_path(place), 0o600)?,
+            control: packets::listen(&control_path(place), 0o600)?,
             far: Vec::new(),
             tree: Vec::new(),
+            terminal: None,
             here: Vec::new(),
         };
-        let mut config = far::Config { shadow: terms.shadow.clone(), generation: terms.generation, streams: Vec::new() };
-        for (stream, fd) in terms.streams.iter().zip(FIRST_END..) {
-            let (tree, far) = pair(stream.kind)?;
+        let (shadow, generation) = (terms.shadow.to_string(), terms.generation);
+        let mut config = FarConfig { shadow, generation, streams: Vec::new(), snapshot: None };
+        for (stream, fd) in terms.streams.iter().zip(FIRST_STREAM_FD..) {
+            let (tree, far) = pair(stream.kind, terms)?;
             // CRIU, as the owner, opens it anew by its number.
-            for end in [&tree, &far] {
-                fchown(end, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?;
-            }
+            fchown(&tree, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?;
             ends.here.push(Stream { name: name_of(tree.as_fd())?, ..stream.clone() });
-            ends.tree.push((stream.name.clone(), tree));
+            match stream.kind {
+                StreamKind::Tty => ends.terminal = Some(tree),
+                _ => ends.tree.push((stream.name.clone(), tree)),
+            }
             ends.far.push(far);
-            config.streams.push(far::FarStream { id: stream.id, kind: stream.kind, fd });
+            config.streams.push(FarStream { id: stream.id, kind: kind_of(stream.kind), fd: Some(fd) });
         }
-        std::fs::write(far::config_file(&place.dir.0), serde_json::to_vec(&config)?)?;
+        std::fs::write(place.dir.0.join(STREAMS_FILE), serde_json::to_vec(&config)?)?;
         Ok(ends)
     }
 
     /// What pid 1 inherits.
     pub(crate) fn inherited(&self) -> Vec<(BorrowedFd<'_>, i32)> {
-        let ends = self.far.iter().map(AsFd::as_fd).zip(FIRST_END..);
-        std::iter::once((self.control.as_fd(), CONTROL)).chain(ends).collect()
+        let ends = self.far.iter().map(AsFd::as_fd).zip(FIRST_STREAM_FD..);
+        std::iter::once((self.control.as_fd(), CONTROL_FD)).chain(ends).collect()
     }
 
     /// Pid 1 has its ends: nobody else holds them, so that their ends of file are seen.
@@ -82,15 +94,31 @@ impl Ends {
     pub(crate) fn given_to_tree(&self) -> Vec<(String, BorrowedFd<'_>)> {
         self.tree.iter().map(|(name, end)| (name.clone(), end.as_fd())).collect()
     }
+
+    /// The terminal that the tree gets.
+    pub(crate) fn terminal(&self) -> Option<BorrowedFd<'_>> {
+        self.terminal.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Its device.
+    pub(crate) fn terminal_device(&self) -> Option<(u32, u32)> {
+        let device = fstat(self.terminal.as_ref()?).ok()?.st_rdev;
+        Some((major(device) as u32, minor(device) as u32))
+    }
 }
 
 /// The tree's end, and pid 1's.
-fn pair(kind: StreamKind) -> io::Result<(OwnedFd, OwnedFd)> {
+fn pair(kind: StreamKind, terms: &ShadowTerms) -> io::Result<(OwnedFd, OwnedFd)> {
+    let unknown = |what| io::Error::new(io::ErrorKind::InvalidData, what);
+    if kind == StreamKind::Tty {
+        return stand_in(terms.terminal.as_ref().ok_or_else(|| unknown("a terminal that was not described"))?);
+    }
     let (reads, writes) = pipe2(OFlag::O_CLOEXEC)?;
+    fcntl(&writes, FcntlArg::F_SETPIPE_SZ(CAPACITY as i32))?;
     match kind {
         StreamKind::PipeIn => Ok((reads, writes)),
         StreamKind::PipeOut => Ok((writes, reads)),
-        StreamKind::Tty | StreamKind::Listener { .. } => Err(io::Error::other("a stream of a kind that is not made yet")),
+        StreamKind::Tty | StreamKind::Listener { .. } => Err(unknown("a stream of a kind that is not made yet")),
     }
 }
 
@@ -99,15 +127,27 @@ fn name_of(end: BorrowedFd<'_>) -> io::Result<String> {
     Ok(link.to_string_lossy().into_owned())
 }
 
+/// As both ends of the relay know it.
+pub(crate) fn kind_of(kind: StreamKind) -> config::StreamKind {
+    match kind {
+        StreamKind::PipeIn => config::StreamKind::PipeIn { capacity: CAPACITY },
+        StreamKind::PipeOut => config::StreamKind::PipeOut { capacity: CAPACITY },
+        StreamKind::Tty => config::StreamKind::Tty,
+        StreamKind::Listener { port } => config::StreamKind::Listener { port, v6: false },
+    }
+}
+
 /// The far end delivers nothing more and says where everything stands, as text for the next one.
 pub(crate) fn pause(control: &Path) -> Result<String, String> {
     let ask = || -> io::Result<Option<String>> {
-        let control = Control::connect(control)?;
-        control.set_patience(PAUSE_WITHIN)?;
-        control.send(&ToFar::Pause)?;
-        while let Some(word) = control.receive::<FromFar>()? {
-            if let FromFar::Snapshot { snapshot } = word {
-                return Ok(Some(serde_json::to_string(&snapshot)?));
+        let socket = packets::connect(control)?;
+        packets::set_patience(&socket, PAUSE_WITHIN)?;
+        send(&socket, &ToFar::Pause)?;
+        while let Some((word, fd)) = receive::<FromFar>(&socket, true)? {
+            match (word, fd) {
+                (FromFar::Snapshot, Some(fd)) => return Ok(Some(serde_json::to_string(&unpack(fd)?)?)),
+                (FromFar::Refused { why }, _) => return Err(io::Error::other(why)),
+                _ => {}
             }
         }
         Ok(None)
@@ -121,9 +161,15 @@ pub(crate) fn pause(control: &Path) -> Result<String, String> {
 
 /// Says one word to the far end of a tree; one that is gone needs none.
 pub(crate) fn tell(control: &Path, word: &ToFar) {
-    if let Ok(control) = Control::connect(control) {
-        let _ = control.send(word);
+    if let Ok(socket) = packets::connect(control) {
+        let _ = send(&socket, word);
     }
+}
+
+/// Keeps for the far end to come where the one before stopped.
+pub(crate) fn keep_snapshot(place: &TreePlace, snapshot: &str) -> Result<(), String> {
+    let file = place.dir.0.join(SNAPSHOT_FILE);
+    std::fs::write(&file, snapshot).map_err(|e| format!("{}: {e}", file.display()))
 }
 
 /// Keeps the far end of a tree joined with its shadow until it is gone: dials for it, and again whenever it says so.
@@ -131,6 +177,7 @@ struct Joiner {
     attempt: AttemptId,
     terms: ShadowTerms,
     control: PathBuf,
+    snapshot: PathBuf,
     dial: Option<Dial>,
     node: grid_types::NodeName,
     inputs: tokio::sync::mpsc::UnboundedSender<Input>,
@@ -138,22 +185,24 @@ struct Joiner {
 
 impl Joiner {
     fn run(&self) -> io::Result<()> {
-        let control = Control::connect(&self.control)?;
-        control.send(&ToFar::Activate)?;
-        let mut pause = Duration::from_millis(20);
-        while let Some(word) = control.receive::<FromFar>()? {
-            if !matches!(word, FromFar::Down { .. }) {
-                pause = Duration::from_millis(20);
+        let socket = packets::connect(&self.control)?;
+        let before = self.snapshot.exists().then(|| std::fs::read(&self.snapshot)).transpose()?;
+        let before: Option<Snapshot> = before.map(|text| serde_json::from_slice(&text)).transpose()?;
+        activate(&socket, before.as_ref())?;
+        let mut pause = SHORTEST;
+        let mut joined_at = Instant::now();
+        while let Some((word, _)) = receive::<FromFar>(&socket, true)? {
+            if word != FromFar::Down {
                 continue;
             }
-            loop {
-                match self.join() {
-                    Ok(end) => break control.send_link(self.terms.generation, &end)?,
-                    Err(_) => std::thread::sleep(pause),
-                }
-                pause = (pause * 2).min(Duration::from_secs(1));
+            // One that lasted is replaced at once; who breaks off each time is tried less and less often.
+            pause = if joined_at.elapsed() > LONGEST { SHORTEST } else { (pause * 2).min(LONGEST) };
+            std::thread::sleep(pause);
+            while let Err(_away) = self.join().and_then(|end| link_far(&socket, self.terms.generation, end.as_fd())) {
+                pause = (pause * 2).min(LONGEST);
+                std::thread::sleep(pause);
             }
-            std::thread::sleep(pause.saturating_sub(Duration::from_millis(20)));
+            joined_at = Instant::now();
         }
         Ok(())
     }
@@ -183,8 +232,9 @@ impl Agent {
         if std::mem::replace(&mut incoming.joined, true) {
             return;
         }
-        let control = control_path(incoming.tree().0);
-        let joiner = Joiner { attempt: attempt.clone(), terms, control, dial, node, inputs };
+        let place = incoming.tree().0;
+        let (control, snapshot) = (control_path(place), place.dir.0.join(SNAPSHOT_FILE));
+        let joiner = Joiner { attempt: attempt.clone(), terms, control, snapshot, dial, node, inputs };
         std::thread::spawn(move || {
             if let Err(e) = joiner.run() {
                 tracing_line(&format!("the streams of {}: {e}", joiner.attempt));

@@ -105,12 +105,7 @@ impl Agent {
 impl TreePlace {
     /// Makes the directories and groups and starts pid 1. A guest's mounts make nobody another user. It ends by itself where the lifeline is dropped, or this
     /// agent dies, before the root's file is written.
-    pub(crate) fn make(
-        &self,
-        program: &Path,
-        guest: bool,
-        ends: Option<&Ends>,
-    ) -> io::Result<(InitProcess, OwnedFd)> {
+    pub(crate) fn make(&self, program: &Path, guest: bool, ends: Option<&Ends>) -> io::Result<(InitProcess, OwnedFd)> {
         std::fs::create_dir_all(&self.images)?;
         // CRIU, which runs as the tree's owner, is put into the images; no other of that owner's comes to them.
         std::fs::set_permissions(&self.dir.0, std::fs::Permissions::from_mode(0o700))?;

@@ -134,7 +134,12 @@ fn messages_of_another_attempt_are_ignored() {
 fn a_release_keeps_the_signals_before_it_speaks() {
     let mut s = source(SS::Committed, HomeCopy::Frozen);
     assert_eq!(s.step(SIn::SignalsPending(vec![15])), []);
-    let want = [S::KeepSignals(vec![15]), S::Persist(SS::Released), S::Send(released(&[15])), S::DiscardCopy { lives_on: true }];
+    let want = [
+        S::KeepSignals(vec![15]),
+        S::Persist(SS::Released),
+        S::Send(released(&[15])),
+        S::DiscardCopy { lives_on: true },
+    ];
     assert_eq!(deeds(s.step(SIn::Received(started()))), want);
     assert_eq!(s.step(SIn::Received(started())), [S::Send(released(&[15]))]);
 }

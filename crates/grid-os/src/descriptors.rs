@@ -37,11 +37,7 @@ pub fn send_packet(socket: &impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>)
 ///
 /// # Errors
 /// The socket, or a packet that is longer; `WouldBlock` where there is none and `wait` is not asked for.
-pub fn receive_packet(
-    socket: &impl AsFd,
-    most: usize,
-    wait: bool,
-) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
+pub fn receive_packet(socket: &impl AsFd, most: usize, wait: bool) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
     let mut bytes = vec![0u8; most];
     let mut space = cmsg_space!([RawFd; 8]);
     let (length, cut, mut passed) = {

@@ -18,6 +18,9 @@ pub struct ShadowTerms {
     pub generation: u64,
     /// What it carries.
     pub streams: Vec<Stream>,
+    /// What the tree's terminal is like, where it has one.
+    #[serde(default)]
+    pub terminal: Option<Terminal>,
 }
 
 /// One stream between home and the tree.
@@ -46,4 +49,13 @@ pub enum StreamKind {
         /// The port.
         port: u16,
     },
+}
+
+/// Settings of a terminal as the kernel's `tcgetattr` lays them out, and its size.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminal {
+    /// `struct termios`.
+    pub settings: Vec<u8>,
+    /// Rows, columns, width and height in pixels.
+    pub size: [u16; 4],
 }

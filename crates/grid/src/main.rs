@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Command::TreeInit { dir, guest } => {
             grid_os::tree_init::run(&grid_os::tree_init::TreeDir(dir.clone()), *guest).map_err(|e| internal(&e))
         }
+        Command::TreeSession => grid_os::tree_init::keep_session().map_err(|e| internal(&e)),
         Command::NodeInit(args) => node_init(&args.args),
         Command::Agent(args) => agent(&args.config),
         Command::Daemon(args) => {

@@ -5,11 +5,11 @@ use crate::data::{DataStream, receive_manifest};
 use crate::faults::{Faults, Steps};
 use crate::gate::{Gate, Own};
 use crate::link::tracing_line;
-use crate::streams::Ends;
+use crate::streams::{Ends, keep_snapshot};
 use crate::tree::{InitProcess, TREE_NAMESPACES, TreePlace, start_ticks, wait_gone};
 use grid_os::cgroup::Controller;
 use grid_os::criu::{Arena, Criu, CriuError, ReceivedPages, RestoreJob, Where, receive_images, receive_pages};
-use grid_os::spawn::Owner;
+use grid_os::spawn::{Keeper, Owner};
 use grid_types::fault::FaultPoint;
 use grid_types::wire::{Manifest, Stage};
 use std::net::TcpStream;
@@ -69,12 +69,11 @@ impl Staging {
         ends: Option<&Ends>,
         steps: &mut Steps,
     ) -> Result<Root, String> {
-        let gate = Gate::before(&self.place, &self.stage, &self.own, init)?;
+        let gate = Gate::before(&self.place, &self.stage, &self.own, init, ends.and_then(Ends::terminal_device))?;
         let (pages, manifest) = self.receive(steps)?;
         steps.run(FaultPoint::InspectImages, || gate.inspect_images(&manifest))?;
         if let Some(snapshot) = &manifest.streams {
-            let file = grid_shadow::far::snapshot_file(&self.place.dir.0);
-            std::fs::write(&file, snapshot).map_err(|e| format!("{}: {e}", file.display()))?;
+            keep_snapshot(&self.place, snapshot)?;
         }
         let inside = steps.run(FaultPoint::StartRestore, || self.restore(init, ends, &pages))?;
         drop(pages);
@@ -112,6 +111,11 @@ impl Staging {
             groups: &self.stage.groups,
             shell_job: self.stage.shell_job,
             given: ends.map_or_else(Vec::new, Ends::given_to_tree),
+            terminal: ends.and_then(Ends::terminal).map(|slave| Keeper {
+                slave,
+                argv: vec![self.program.to_string_lossy().into_owned(), "tree-session".to_owned()],
+                cgroup_procs: self.place.init_group.procs_files(),
+            }),
             place: Where {
                 cgroup_procs: self.place.group.procs_files(),
                 join: Some((init_fd.as_fd(), TREE_NAMESPACES)),

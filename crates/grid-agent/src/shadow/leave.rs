@@ -7,15 +7,20 @@ use super::{Record, Shadow, title};
 use crate::agent::Agent;
 use crate::link::tracing_line;
 use crate::source::{Leaving, put_back};
+use crate::streams::kind_of;
 use grid_os::inplace::{Replacement, can_exec_in_place, end_others, exec_in_place};
-use grid_shadow::home::{self, HomeStream};
+use grid_os::terminal;
+use grid_shadow::config::{HomeConfig, HomeStream, SHADOW_ENV};
+use grid_types::AttemptId;
 use grid_types::facts::TreeFacts;
 use grid_types::reason::{Reason, ReasonCode};
-use grid_types::AttemptId;
-use grid_types::streams::{ShadowTerms, Stream};
+use grid_types::streams::{ShadowTerms, Stream, StreamKind, Terminal};
 use std::ffi::CString;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+/// Room for titles to come: a node with a longer name.
+const ROOM: usize = 120;
 
 impl Agent {
     /// What will stay at home for this tree; none where nothing can and nobody would miss it.
@@ -23,13 +28,15 @@ impl Agent {
         let pid = tree.root.stat.id.pid;
         let came_by = self.incoming.iter().find(|(_, i)| i.living_root() == Some(pid)).map(|(_, i)| i);
         if let Some(incoming) = came_by {
+            let Some(terms) = &incoming.record.stage.shadow else { return Ok(None) };
             let streams = incoming.record.streams.clone();
-            let next = |t: &ShadowTerms| ShadowTerms { generation: t.generation + 1, streams, ..t.clone() };
-            return Ok(incoming.record.stage.shadow.as_ref().map(next));
+            let terminal = terminal_of(pid, &streams)?;
+            return Ok(Some(ShadowTerms { generation: terms.generation + 1, streams, terminal, ..terms.clone() }));
         }
         let streams = grid_core::detect::streams(tree);
-        match can_exec_in_place(pid, &self.shadow_program()) {
-            Ok(()) => Ok(Some(ShadowTerms { shadow: attempt.clone(), generation: 1, streams })),
+        let terminal = terminal_of(pid, &streams)?;
+        match self.can_leave(pid) {
+            Ok(()) => Ok(Some(ShadowTerms { shadow: attempt.clone(), generation: 1, streams, terminal })),
             Err(_) if tree.living_parent.is_none() && streams.is_empty() => Ok(None),
             Err(obstacle) => {
                 let detail = format!("nothing can stand in for it at home, where it would be missed: {obstacle}");
@@ -38,13 +45,18 @@ impl Agent {
         }
     }
 
+    fn can_leave(&self, pid: i32) -> Result<(), String> {
+        self.provide_shadow_program().map_err(|e| format!("{}: {e}", self.shadow_program().display()))?;
+        can_exec_in_place(pid, &self.shadow_program()).map_err(|obstacle| obstacle.to_string())
+    }
+
     /// The program that a shadow runs, where everybody can run it.
     fn shadow_program(&self) -> PathBuf {
         if open_to_all(&self.cfg.program) { self.cfg.program.clone() } else { self.cfg.run_dir.join("bin/grid-shadow") }
     }
 
     /// Makes that program, where this agent's own is closed to others.
-    pub(crate) fn provide_shadow_program(&self) -> std::io::Result<()> {
+    fn provide_shadow_program(&self) -> std::io::Result<()> {
         let program = self.shadow_program();
         if program == self.cfg.program || program.exists() {
             return Ok(());
@@ -99,10 +111,11 @@ impl Agent {
         let streams = home_streams(leaving.root, &terms.streams)?;
         let keep: Vec<i32> = streams.iter().flat_map(|s| s.fds.clone()).collect();
         let title = title(leaving.title, leaving.node);
-        let start = home::Start { socket: self.shadow_socket(), shadow: terms.shadow.clone(), streams };
+        let config = HomeConfig { socket: self.shadow_socket(), shadow: terms.shadow.to_string(), streams };
+        let config = serde_json::to_string(&config).map_err(|e| e.to_string())?;
         let text = |s: String| CString::new(s).map_err(|e| e.to_string());
-        let argv = [text(home::padded(&title))?];
-        let env = [text(start.variable())?];
+        let argv = [text(format!("{title:ROOM$}"))?];
+        let env = [text(format!("{SHADOW_ENV}={config}"))?];
         let replacement =
             Replacement { pid: leaving.root, program, argv: &argv, env: &env, keep: &keep, hold_signals: true };
         let hold = leaving.hold.clone();
@@ -117,15 +130,33 @@ impl Agent {
 
 /// The descriptors of the root's own by which it holds each stream.
 fn home_streams(root: i32, streams: &[Stream]) -> Result<Vec<HomeStream>, String> {
-    let dir = format!("/proc/{root}/fd");
-    let mut held: Vec<(i32, String)> = Vec::new();
-    for entry in std::fs::read_dir(&dir).map_err(|e| format!("{dir}: {e}"))?.flatten() {
+    let held = held_by(root).map_err(|e| format!("/proc/{root}/fd: {e}"))?;
+    let fds = |stream: &Stream| held.iter().filter(|(_, link)| *link == stream.name).map(|(fd, _)| *fd).collect();
+    Ok(streams.iter().map(|s| HomeStream { id: s.id, kind: kind_of(s.kind), fds: fds(s) }).collect())
+}
+
+/// Numbers of the open descriptors of a process, and what they lead to.
+fn held_by(pid: i32) -> std::io::Result<Vec<(i32, String)>> {
+    let mut held = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
         let link = std::fs::read_link(entry.path()).unwrap_or_default();
         let number = entry.file_name().to_string_lossy().parse();
         held.extend(number.map(|fd| (fd, link.to_string_lossy().into_owned())));
     }
-    let fds = |stream: &Stream| held.iter().filter(|(_, link)| *link == stream.name).map(|(fd, _)| *fd).collect();
-    Ok(streams.iter().map(|s| HomeStream { id: s.id, kind: s.kind, fds: fds(s) }).collect())
+    Ok(held)
+}
+
+/// What the terminal among these streams is like.
+fn terminal_of(pid: i32, streams: &[Stream]) -> Result<Option<Terminal>, Reason> {
+    let Some(stream) = streams.iter().find(|s| s.kind == StreamKind::Tty) else { return Ok(None) };
+    let look = || -> std::io::Result<Terminal> {
+        let fd = held_by(pid)?.into_iter().find(|(_, link)| *link == stream.name);
+        let (fd, _) = fd.ok_or_else(|| std::io::Error::other("it is not held any more"))?;
+        let terminal = terminal::read(&terminal::of_process(pid, fd)?)?;
+        Ok(Terminal { settings: terminal::external(&terminal.settings, false)?, ..terminal })
+    };
+    let unread = |e| Reason::new(ReasonCode::Tty, format!("its terminal {} could not be read: {e}", stream.name));
+    look().map(Some).map_err(unread)
 }
 
 /// The process runs the shadow's program already.

@@ -17,12 +17,14 @@ use crate::AgentError;
 use crate::agent::{Agent, Input};
 use crate::link::tracing_line;
 use crate::tree::start_ticks;
+use grid_os::packets;
+use grid_os::peer::Peer;
 use grid_os::pidfd::PidFd;
-use grid_shadow::control::{Control, FromShadow, Listener, ToShadow};
+use grid_shadow::control::{FromShadow, ToShadow, link_shadow, receive, send};
 use grid_types::streams::ShadowId;
 use grid_types::{AttemptId, NodeName, OffloadId};
 use serde::{Deserialize, Serialize};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -53,7 +55,7 @@ struct Waiting {
 /// A shadow of this node's.
 pub(crate) struct Shadow {
     pub(crate) record: Record,
-    control: Option<Arc<Control>>,
+    control: Option<Arc<OwnedFd>>,
     waiting: Option<Waiting>,
     /// It has ended, and the tree's agent was told then.
     told_end: Option<Option<Instant>>,
@@ -96,10 +98,10 @@ impl Agent {
         }
         let path = self.shadow_socket();
         let failed = |source| AgentError::Io { action: "listen on", path: path.clone(), source };
-        let listener = Listener::bind(&path, 0o666).map_err(failed)?;
+        let listener = packets::listen(&path, 0o666).map_err(failed)?;
         let inputs = self.inputs.clone();
         std::thread::spawn(move || {
-            while let Ok(control) = listener.accept() {
+            while let Ok(control) = packets::accept(&listener) {
                 let (control, inputs) = (Arc::new(control), inputs.clone());
                 std::thread::spawn(move || hear(&control, &inputs));
             }
@@ -122,9 +124,9 @@ impl Agent {
 
     /// Somebody says on the shadows' socket that it is a shadow: it is believed where the kernel says that it is that
     /// process.
-    pub(crate) fn shadow_came(&mut self, id: &ShadowId, control: Arc<Control>) {
-        let peer = control.peer();
-        let Some(shadow) = self.shadows.get_mut(id).filter(|s| peer.as_ref().ok() == Some(&s.record.pid)) else {
+    pub(crate) fn shadow_came(&mut self, id: &ShadowId, control: Arc<OwnedFd>) {
+        let peer = Peer::of(&control).ok().and_then(|peer| peer.pid);
+        let Some(shadow) = self.shadows.get_mut(id).filter(|s| peer == Some(s.record.pid)) else {
             return tracing_line(&format!("{peer:?} came as the shadow {id}, which it is not; ignored"));
         };
         shadow.control = Some(control);
@@ -160,7 +162,7 @@ impl Agent {
     fn join(&mut self, id: &ShadowId, generation: u64, end: OwnedFd) {
         let Some(shadow) = self.shadows.get_mut(id) else { return };
         match &shadow.control {
-            Some(control) if control.send_link(generation, &end).is_ok() => {}
+            Some(control) if link_shadow(control, generation, end.as_fd()).is_ok() => {}
             _ => shadow.waiting = Some(Waiting { generation, end }),
         }
     }
@@ -175,7 +177,7 @@ impl Agent {
     fn say_to_shadow(&self, id: &ShadowId, word: &ToShadow) {
         if let Some(control) = self.shadows.get(id).and_then(|s| s.control.as_ref()) {
             // One that does not hear it comes again, and is told then.
-            let _ = control.send(word);
+            let _ = send(control, word);
         }
     }
 
@@ -190,10 +192,11 @@ impl Agent {
 }
 
 /// One connection of a shadow's, until it ends.
-fn hear(control: &Arc<Control>, inputs: &tokio::sync::mpsc::UnboundedSender<Input>) {
-    while let Ok(Some(hello)) = control.receive() {
-        let FromShadow::Hello { shadow } = hello else { continue };
-        let input = Input::ShadowCame { shadow, control: control.clone() };
+fn hear(control: &Arc<OwnedFd>, inputs: &tokio::sync::mpsc::UnboundedSender<Input>) {
+    while let Ok(Some((word, _))) = receive(control, true) {
+        // A connection that breaks is the far end's to replace: its agent dials.
+        let FromShadow::Hello { shadow, .. } = word else { continue };
+        let input = Input::ShadowCame { shadow: AttemptId(shadow), control: control.clone() };
         if inputs.send(input).is_err() {
             return;
         }

@@ -11,6 +11,8 @@ use grid_types::wire::{Body, Party, ShadowWord};
 use grid_types::{AttemptId, NodeName};
 use std::time::{Duration, Instant};
 
+/// A shadow whose tree was lost leaves with this (docs/exit-codes.md).
+const LOST: i32 = 113;
 /// What is not answered is said again after so long.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -67,7 +69,7 @@ impl Agent {
         let is = |s: &&Shadow| s.record.attempt == *attempt && s.record.node == *from;
         let Some(id) = self.shadows.iter().find(|(_, s)| is(s)).map(|(id, _)| id.clone()) else { return };
         if self.shadows.get(&id).is_some_and(|s| s.told_end.is_none()) {
-            return self.say_to_shadow(&id, &ToShadow::TreeGone { node: from.to_string(), status });
+            return self.say_to_shadow(&id, &lost(from, status));
         }
         self.shadows.remove(&id);
         if let Err(e) = self.ledger.drop_shadow(&id) {
@@ -91,4 +93,14 @@ impl Agent {
             self.tell_end(&id);
         }
     }
+}
+
+/// What a shadow is to say and to leave with where its tree is gone without having told it itself.
+fn lost(node: &NodeName, status: Option<ExitStatus>) -> ToShadow {
+    let (code, how) = match status {
+        Some(ExitStatus::Code(code)) => (code, format!("ended there with exit status {code}")),
+        Some(ExitStatus::Signal(signal)) => (128 + signal, format!("ended there by signal {signal}")),
+        None => (LOST, format!("is lost, and with it how far it came; exit status {LOST}")),
+    };
+    ToShadow::Lost { message: format!("grid: {node} does not answer for this process any more: it {how}"), code }
 }

@@ -32,7 +32,8 @@ pub(super) fn terminal(tree: &TreeFacts) -> Option<&str> {
     let first = root_fds(tree).iter().find_map(tty)?;
     let mut all = tree.all().filter_map(|p| p.deep.as_ref()).flat_map(|d| &d.fds).filter_map(tty);
     let led = tree.all().any(|p| p.stat.tty_nr != 0 && p.stat.sid == p.stat.id.pid);
-    (first.starts_with("/dev/pts/") && first != "/dev/pts/ptmx" && !led && all.all(|path| path == first)).then_some(first)
+    (first.starts_with("/dev/pts/") && first != "/dev/pts/ptmx" && !led && all.all(|path| path == first))
+        .then_some(first)
 }
 
 fn tty(fd: &FdFacts) -> Option<&str> {
@@ -91,7 +92,8 @@ mod tests {
     /// A tree whose root holds these, all of them shared with others.
     fn holding(fds: Vec<FdFacts>) -> TreeFacts {
         let mut t = tree(process(4711, 4000));
-        t.shared_with = fds.iter().filter_map(pipe).map(|what| SharedWith { what, inside: 4711, outside: 4712 }).collect();
+        t.shared_with =
+            fds.iter().filter_map(pipe).map(|what| SharedWith { what, inside: 4711, outside: 4712 }).collect();
         if let Some(deep) = t.root.deep.as_mut() {
             deep.fds = fds;
         }

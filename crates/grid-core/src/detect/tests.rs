@@ -122,7 +122,10 @@ fn what_ties_a_tree_to_others_is_named() {
         let shared = SharedWith { what: what.into(), inside: 4711, outside: 4712 };
         judged(|t, _| {
             // Both ends are inside, and one of them outside, too.
-            let both = [grid_types::facts::FdFacts { flags: Some(0), ..fd(5, FdKind::Pipe { inode: 9 }) }, fd(6, FdKind::Pipe { inode: 9 })];
+            let both = [
+                grid_types::facts::FdFacts { flags: Some(0), ..fd(5, FdKind::Pipe { inode: 9 }) },
+                fd(6, FdKind::Pipe { inode: 9 }),
+            ];
             t.root.deep.as_mut().unwrap().fds.extend(both);
             t.shared_with.push(shared);
         })

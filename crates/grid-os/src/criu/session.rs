@@ -4,7 +4,7 @@ use super::rpc::{CGROUPS_IGNORE, Channel, InheritFd, NETWORK_LOCK_SKIP, Opts, Pa
 use super::timens;
 use super::uffd::{self, SOCKET};
 use super::{CriuError, ReceivedPages, origin};
-use crate::spawn::{DUMP_CAPS, Owner, Place, RESTORE_CAPS, Spawned, spawn};
+use crate::spawn::{DUMP_CAPS, Keeper, Owner, Place, RESTORE_CAPS, Spawned, spawn};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -69,6 +69,8 @@ pub struct RestoreJob<'a> {
     /// What restored processes get in place of what the images call by these names (`pipe:[4711]`). The owner must be
     /// able to open each anew by its number.
     pub given: Vec<(String, BorrowedFd<'a>)>,
+    /// The terminal that is the tree's from now on, and who leads its session.
+    pub terminal: Option<Keeper<'a>>,
     /// Where.
     pub place: Where<'a>,
 }
@@ -104,8 +106,8 @@ impl Criu {
         argv.extend(["swrk".to_owned(), RPC_FD.to_string()]);
         let mut inherit = vec![(theirs.as_fd(), RPC_FD)];
         inherit.extend(more);
-        let place =
-            Place { cgroup_procs: job.cgroup_procs.clone(), join: job.join, new_session: true, inherit, ..place };
+        let new_session = place.session.is_none();
+        let place = Place { cgroup_procs: job.cgroup_procs.clone(), join: job.join, new_session, inherit, ..place };
         let env = [("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())];
         let started = spawn(&argv, &env, &place).map_err(CriuError::Start)?;
         Ok((ours, started))
@@ -169,6 +171,8 @@ impl Criu {
             clocks,
             killable: true,
             cwd: Some(job.images.to_owned()),
+            session: job.terminal.clone(),
+            stdio: [job.terminal.as_ref().map(|t| t.slave); 3],
             ..Place::default()
         };
         std::thread::scope(|scope| {

@@ -193,6 +193,9 @@ sudo grid rescue --accept-repeat o-19.1")]
     /// First process of an embedded worker
     #[command(hide = true)]
     NodeInit(NodeInitArgs),
+    /// Leader of the session of a moved tree's terminal
+    #[command(hide = true)]
+    TreeSession,
     /// First process of a moved tree
     #[command(hide = true)]
     TreeInit {
