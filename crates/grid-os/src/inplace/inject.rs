@@ -29,7 +29,7 @@ pub(super) fn replace(
         return Err(InPlaceError::NotSixtyFour { pid });
     }
     tracees.block_signals(false)?;
-    let (instruction, layout) = write_strings(pid, tracees.tid, replacement)?;
+    let (instruction, layout) = write_strings(tracees, replacement)?;
     for fd in replacement.keep {
         keep(tracees, instruction, *fd)?;
     }
@@ -42,19 +42,23 @@ pub(super) fn replace(
 }
 
 /// Where the calls are made from, and what they point at, which is in the process's memory then.
-fn write_strings(pid: i32, tid: i32, replacement: &Replacement<'_>) -> Result<(u64, Layout), InPlaceError> {
+fn write_strings(tracees: &Tracees, replacement: &Replacement<'_>) -> Result<(u64, Layout), InPlaceError> {
+    let pid = tracees.pid;
     let failed = |action| move |source| InPlaceError::Memory { action, pid, source };
     let not_a_program = || InPlaceError::Program(replacement.program.to_owned());
     let program = CString::new(replacement.program.as_os_str().as_bytes()).map_err(|_| not_a_program())?;
     if !replacement.program.is_absolute() {
         return Err(not_a_program());
     }
-    let memory = Memory::open(tid).map_err(failed("open"))?;
+    let memory = Memory::open(tracees.tid).map_err(failed("open"))?;
     let instruction = memory.instruction().ok_or(InPlaceError::NoInstruction { pid })?;
     let needed = Layout::size(&program, replacement.argv, replacement.env);
     let base = memory.room(needed).ok_or(InPlaceError::NoRoom { pid, needed })?;
     let layout = Layout::at(base, &program, replacement.argv, replacement.env);
     memory.write(base, &layout.bytes).map_err(failed("write"))?;
+    if let Some(critical_section) = tracees.undivert() {
+        memory.write(critical_section, &[0; 8]).map_err(failed("write"))?;
+    }
     Ok((instruction, layout))
 }
 
@@ -99,7 +103,7 @@ fn call(
     put.map_err(tracees.control("set the registers of"))?;
     loop {
         for _ in ["entry", "exit"] {
-            expect_call(tracees.go_on()?, tracees.pid)?;
+            expect_call(tracees.go_on(instruction)?, tracees.pid)?;
         }
         match registers::outcome(tracees.tid).map_err(tracees.control("read the registers of"))? {
             Outcome::Done(result) => return Ok(Ok(result)),
@@ -128,11 +132,11 @@ fn execute(
     let put = registers::put_call(tracees.tid, instruction, libc::SYS_execve, arguments);
     put.map_err(tracees.control("set the registers of"))?;
     loop {
-        expect_call(tracees.go_on()?, tracees.pid)?;
+        expect_call(tracees.go_on(instruction)?, tracees.pid)?;
         // What comes from here on is for the new program.
         tracees.block_signals(replacement.hold_signals)?;
         note(Step::Entered);
-        if tracees.go_on()? == Event::Executed {
+        if tracees.go_on(instruction)? == Event::Executed {
             return Ok(());
         }
         let source = match registers::outcome(tracees.tid).map_err(tracees.control("read the registers of"))? {

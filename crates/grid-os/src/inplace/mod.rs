@@ -20,6 +20,9 @@
 //! - All of ptrace is done by one thread, made for this: it has no children, so that its waiting for *any* child
 //!   (`__WNOTHREAD`) cannot meet one of another thread. In turn nobody else in this program may wait for the process, or
 //!   for any child at all (`waitpid(-1)`), meanwhile.
+//! - Nothing diverts the injected calls into the old program: restartable sequences (`rseq`) are disarmed, dispatch of
+//!   system calls to the program is switched off, system calls under way are not made again, and a signal that answers a
+//!   call is a failure.
 //!
 //! What `execve(2)` keeps, the new program finds: ignored signals stay ignored, `no_new_privs`, limits, nice value, OOM
 //! score, parent-death signal, record locks, umask, descriptors without close-on-exec (it closes what it does not need),

@@ -19,6 +19,11 @@ pub(super) fn is_64_bit(tid: i32) -> Result<bool, Errno> {
     Ok(ptrace::getregs(Pid::from_raw(tid))?.cs == USER_CS)
 }
 
+/// Its next instruction is this one.
+pub(super) fn is_at(tid: i32, instruction: u64) -> Result<bool, Errno> {
+    Ok(ptrace::getregs(Pid::from_raw(tid))?.rip == instruction)
+}
+
 /// The next instruction is the `syscall` at `instruction`, with this call in the registers. The number of the call that
 /// was under way is forgotten (`orig_rax`): the kernel would otherwise set the call up to be made again, and move the
 /// instruction pointer.

@@ -1,5 +1,5 @@
 //! Every thread of one process, traced. Owns seizing, trapping, running one of them from stop to stop, and letting go;
-//! never touches registers or memory.
+//! never changes registers or memory.
 //!
 //! Signals: a traced thread stops before it takes one, and goes on here without it. None reaches the old program but a
 //! SIGKILL. Which were taken is kept.
@@ -7,7 +7,7 @@
 //! Invariant: a thread is resumed only by [`Tracees::go_on`], and only the one that executes.
 #![allow(unsafe_code)]
 
-use super::{InPlaceError, Step};
+use super::{InPlaceError, Step, registers};
 use nix::errno::Errno;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
@@ -142,7 +142,9 @@ impl Tracees {
     }
 
     /// Lets the executing thread go on to the entry or the exit of a system call, or to its exec, past every signal.
-    pub(super) fn go_on(&mut self) -> Result<Event, InPlaceError> {
+    /// One that comes when it is no longer at the instruction where it makes its calls (`at`) is the kernel's answer to
+    /// that call: it will not be made, and what comes after is the old program.
+    pub(super) fn go_on(&mut self, at: u64) -> Result<Event, InPlaceError> {
         self.resume()?;
         loop {
             match self.next()? {
@@ -154,6 +156,9 @@ impl Tracees {
                 (tid, Event::Call) if tid == self.tid => return Ok(Event::Call),
                 (tid, event) if tid == self.tid => {
                     if let Event::Signal(signal) = event {
+                        if !registers::is_at(self.tid, at).map_err(self.control("read the registers of"))? {
+                            return Err(self.control("make a system call in")(Errno::ENOSYS));
+                        }
                         self.swallowed.insert(signal);
                     }
                     self.resume()?;
@@ -180,6 +185,22 @@ impl Tracees {
         // SAFETY: reads as many bytes as it is told from a live local.
         let set = unsafe { libc::ptrace(PTRACE_SETSIGMASK, self.tid, size_of_val(&mask), &raw const mask) };
         Errno::result(set).map(drop).map_err(self.control("set the signal mask of"))
+    }
+
+    /// Takes from the executing thread what would lead it away from its call: dispatch of system calls to the program
+    /// itself (`PR_SET_SYSCALL_USER_DISPATCH`). Gives where the critical section of its restartable sequence is noted
+    /// (`rseq(2)`): armed for where the call is made, the kernel would jump to the old program's code.
+    pub(super) fn undivert(&self) -> Option<u64> {
+        // `struct ptrace_sud_config`: mode (off), selector, offset, length; `struct ptrace_rseq_configuration`: where the
+        // `struct rseq` is, size and signature, flags.
+        let (off, mut rseq) = ([0_u64; 4], [0_u64; 3]);
+        // SAFETY: both read or fill as many bytes as they are told, of live locals. Older kernels refuse.
+        unsafe {
+            libc::ptrace(PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG, self.tid, size_of_val(&off), &raw const off);
+            libc::ptrace(PTRACE_GET_RSEQ_CONFIGURATION, self.tid, size_of_val(&rseq), &raw mut rseq);
+        }
+        // `rseq_cs` follows two 32-bit numbers of the CPU.
+        (rseq[0] != 0).then(|| rseq[0].wrapping_add(8))
     }
 
     /// Lets go of the new program, which runs from here on; one that was stopped is stopped before.
@@ -228,6 +249,8 @@ fn take(tid: i32, flags: i32) -> Result<i32, Errno> {
 
 /// Of `linux/ptrace.h`.
 const PTRACE_SETSIGMASK: libc::c_uint = 0x420b;
+const PTRACE_GET_RSEQ_CONFIGURATION: libc::c_uint = 0x420f;
+const PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG: libc::c_uint = 0x4210;
 
 pub(super) fn threads(pid: i32) -> Result<Vec<i32>, InPlaceError> {
     let listed = fs::read_dir(format!("/proc/{pid}/task"))

@@ -53,6 +53,13 @@ fn a_first_thread_that_ended_does_not_matter() {
     }
 }
 
+/// Both would lead the injected call back into the old program.
+#[test]
+fn an_armed_sequence_and_a_dispatch_of_calls_divert_nothing() {
+    replaced("sequence");
+    replaced("dispatch");
+}
+
 #[test]
 fn a_parent_that_waits_for_its_vfork_child_is_replaced_when_that_is_dead() {
     replaced("vfork");
