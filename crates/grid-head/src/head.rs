@@ -306,7 +306,8 @@ pub(crate) fn refused(reason: &Reason, what: &str) -> ApiError {
     }
 }
 
-/// One line of debug text; the journal is elsewhere.
+/// One line of debug text; the journal is elsewhere. Where it cannot be written (a full disk), work goes on.
 pub(crate) fn log(text: &str) {
-    eprintln!("grid daemon: {text}");
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "grid daemon: {text}");
 }

@@ -37,6 +37,10 @@ fn a_detached_cluster_that_is_told_to_end_brings_everything_home() {
     assert_eq!(cluster.grid(&["down"]).code, 0);
     let said = cluster.grid(&["up", "--local", "1", "--detach"]);
     assert!(said.code == 0 && said.out.contains("grid down"), "{said:?}");
+    assert_eq!(cluster.grid(&["down"]).code, 0);
+    // `grid up --detach | head -0`: nobody reads, and all the same it comes up.
+    let said = cluster.grid_unread(&["up", "--local", "1", "--detach"]);
+    assert!(said.code == 0 && said.err.is_empty() && cluster.status().is_ok(), "{said:?}");
     let said = cluster.grid(&["up", "--local", "1", "--detach"]);
     assert_eq!(said.code, 12, "one at a time: {said:?}");
     let guest = Guest::reporting(&cluster, "prover", PROVER);

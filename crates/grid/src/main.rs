@@ -1,14 +1,17 @@
 //! The `grid` program: user commands, and the daemons as hidden subcommands.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic where the reader has gone
 
 use grid_cli::cli::{self, Cli, Command, DaemonCommand, DaemonRunArgs, DownArgs, UpArgs};
 use grid_cli::criu_path;
 use grid_cli::up::{self, LocalSize, Plan, UpError};
+use grid_types::api::Status;
 use grid_types::exit::FaultClass;
 use grid_types::facts::Gpus;
 use serde::de::DeserializeOwned;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 fn main() -> ExitCode {
     let cli = match Cli::read(std::env::args_os()) {
@@ -46,9 +49,9 @@ fn internal(e: &dyn std::fmt::Display) -> UpError {
 }
 
 fn fail(e: &UpError) -> ExitCode {
-    eprintln!("error: {}", e.message);
+    cli::message(&format!("error: {}", e.message));
     if let Some(hint) = &e.hint {
-        eprintln!("  do: {hint}");
+        cli::message(&format!("  do: {hint}"));
     }
     ExitCode::from(e.class.code())
 }
@@ -115,35 +118,40 @@ fn up_command(args: &UpArgs, state: &Path) -> Result<(), UpError> {
     }
     let elsewhere: Vec<String> = plan.nodes_elsewhere();
     if !elsewhere.is_empty() && !args.detach {
-        eprintln!(
+        cli::message(&format!(
             "note: {} made on this machine: other machines are not reached yet (the ssh engine comes later)",
             elsewhere.join(", ")
-        );
+        ));
     }
     if args.dry_run {
-        print!("{}", up::would_start(&plan));
+        cli::text(&up::would_start(&plan));
         return Ok(());
     }
     if args.detach {
         return detach(args, state);
     }
     block_on(up::up(plan, |plan, took, status| {
-        let names: Vec<&str> = plan.config.nodes.iter().map(|n| n.name.as_str()).collect();
-        println!(
-            "cluster   {} in {:.1} s: {} workers in namespaces of their own, one kernel, this machine's own RAM and disk",
-            names.join(", "),
-            took.as_secs_f64(),
-            plan.nodes.len(),
-        );
-        for node in status.nodes.iter().filter(|n| !n.head) {
-            match (&node.lendable, &node.why) {
-                (Some(amount), _) => println!("lends     {} {amount}", node.node),
-                (None, why) => println!("lends     {} nothing: {}", node.node, why.as_deref().unwrap_or("unknown")),
-            }
-        }
-        println!("autopilot {}", format!("{:?}", status.auto.mode).to_lowercase());
-        println!("Next: grid offload scan   (in another terminal; Ctrl-C here brings everything home and ends it)");
+        cli::text(&is_up(plan, took, status));
     }))?
+}
+
+/// What `grid up` says of a cluster that answers.
+fn is_up(plan: &Plan, took: Duration, status: &Status) -> String {
+    let names: Vec<&str> = plan.config.nodes.iter().map(|n| n.name.as_str()).collect();
+    let mut out = format!(
+        "cluster   {} in {:.1} s: {} workers in namespaces of their own, one kernel, this machine's own RAM and disk\n",
+        names.join(", "),
+        took.as_secs_f64(),
+        plan.nodes.len(),
+    );
+    for node in status.nodes.iter().filter(|n| !n.head) {
+        out += &match (&node.lendable, &node.why) {
+            (Some(amount), _) => format!("lends     {} {amount}\n", node.node),
+            (None, why) => format!("lends     {} nothing: {}\n", node.node, why.as_deref().unwrap_or("unknown")),
+        };
+    }
+    out += &format!("autopilot {}\n", format!("{:?}", status.auto.mode).to_lowercase());
+    out + "Next: grid offload scan   (in another terminal; Ctrl-C here brings everything home and ends it)\n"
 }
 
 fn config_file(file: &Path) -> Result<grid_types::policy::Config, UpError> {
@@ -202,11 +210,11 @@ fn detach(args: &UpArgs, state: &Path) -> Result<(), UpError> {
 
 fn down_command(args: &DownArgs, state: &Path) -> Result<(), UpError> {
     if args.dry_run {
-        print!("{}", block_on(up::would_stop(state, args.recall_first, args.yes))??);
+        cli::text(&block_on(up::would_stop(state, args.recall_first, args.yes))??);
         return Ok(());
     }
     for line in block_on(up::down(state, args.recall_first, args.yes))?? {
-        println!("{line}");
+        cli::text(&line);
     }
     let held = up::still_held(state);
     if held > 0 {
@@ -216,11 +224,11 @@ fn down_command(args: &DownArgs, state: &Path) -> Result<(), UpError> {
             hint: Some("grid rescue says which, why, and what to do".into()),
         });
     }
-    match up::living_on(state) {
-        0 => println!("The cluster is down: no process, namespace, mount or control group of it is left."),
-        n => println!(
+    cli::text(&match up::living_on(state) {
+        0 => "The cluster is down: no process, namespace, mount or control group of it is left.".to_owned(),
+        n => format!(
             "The cluster is down. {n} that came home live on, each in namespaces of its own; the next grid up finds them."
         ),
-    }
+    });
     Ok(())
 }

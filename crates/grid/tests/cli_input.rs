@@ -159,18 +159,24 @@ fn errors_are_json_on_stdout_where_json_was_asked_for() {
 
 #[test]
 fn a_reader_that_goes_away_is_no_panic() {
-    for args in [&["--help"][..], &["completions", "bash"], &["doctor"], &["-o", "json", "status"]] {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_grid"))
-            .args(args)
-            .env("GRID_STATE", "/nonexistent/grid")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        drop(child.stdout.take());
-        let out = child.wait_with_output().unwrap();
-        assert!(!String::from_utf8_lossy(&out.stderr).contains("panicked"), "{args:?}");
-        assert!(out.status.code().is_some_and(|c| c != 101), "{args:?}");
+    let commands = ["--help", "completions bash", "doctor", "-o json status", "up --local 2 --dry-run", "up --local 0"];
+    for words in commands.into_iter().chain(["down --dry-run", "agent --config /nonexistent", "status"]) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_grid"));
+        command.args(words.split(' ')).env("GRID_STATE", "/nonexistent/grid").env("GRID_CRIU", "/nonexistent/criu");
+        // Nobody reads one of the two, and then nobody reads either: a pipe without a reader.
+        for (closed, open) in [(1, 2), (2, 1)] {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            let (mut heard, to) = std::io::pipe().unwrap();
+            let (out, err) = if closed == 1 { (writer, to) } else { (to, writer) };
+            let mut child = command.stdout(out).stderr(err).spawn().unwrap();
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            let mut said = String::new();
+            std::io::Read::read_to_string(&mut heard, &mut said).unwrap();
+            let code = child.wait().unwrap().code();
+            assert!(!said.contains("panicked"), "{words}, {open} open: {said}");
+            assert!(code.is_some_and(|c| c != 101), "{words}, {closed} closed: {code:?}");
+        }
     }
 }
 

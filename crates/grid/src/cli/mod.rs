@@ -34,7 +34,7 @@ pub use client::{Answer, Client};
 pub use commands::run;
 pub use failure::Failure;
 pub use internal::{AgentArgs, DaemonArgs, DaemonCommand, DaemonRunArgs, DownArgs, NodeInitArgs, UpArgs};
-pub use output::{Format, Printed, Progress, data, message};
+pub use output::{Format, Printed, Progress, data, message, text};
 
 use clap::{Args, Parser, Subcommand};
 use grid_types::exit::FaultClass;
