@@ -93,6 +93,10 @@ pub(crate) struct Inner {
     pub(crate) resolving: std::collections::HashSet<OffloadId>,
     /// Who cancelled attempts whose end is not reported yet.
     pub(crate) cancelled: HashMap<grid_types::AttemptId, Actor>,
+    /// Orders to stop that came (or that one went) and are not recorded yet, in their order.
+    pub(crate) orders: Vec<Option<grid_types::stop::Stop>>,
+    /// The last that was recorded since the daemon started.
+    pub(crate) noted_stop: Option<grid_types::stop::Stop>,
     /// Plans that pressure of a resource made while grid only observed, and when: what becomes of it is recorded.
     pub(crate) observed: Vec<(grid_core::plan::Resource, grid_types::PlanId, BootMs)>,
     /// Overdue boosts: when to try again, and the pause before that.
@@ -142,6 +146,8 @@ impl Head {
             ordering: std::collections::HashSet::new(),
             resolving: std::collections::HashSet::new(),
             cancelled: HashMap::new(),
+            orders: Vec::new(),
+            noted_stop: None,
             observed: Vec::new(),
             retries: HashMap::new(),
         };

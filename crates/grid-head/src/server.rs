@@ -73,6 +73,7 @@ async fn serve_on(head: Head, listener: UnixListener) -> Result<(), HeadError> {
     tokio::task::spawn_local(keep_link(head.clone(), agent));
     tokio::task::spawn_local(head.clone().keep_deadlines());
     tokio::task::spawn_local(head.clone().keep_watch());
+    tokio::task::spawn_local(head.clone().keep_stops());
     tokio::task::spawn_local(head.clone().keep_asking());
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };

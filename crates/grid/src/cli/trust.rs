@@ -1,7 +1,7 @@
 //! `grid stop` and `grid keep`.
 //!
 //! To stop is to make a file, so that it works without a daemon: the folder's rights say who may. Agents heed the file
-//! and answer beside it; the daemon is told last, so that the journal knows who it was.
+//! and answer beside it; the daemon is told, so that the journal knows who it was.
 
 use super::args::{KeepArgs, StopArgs};
 use super::client::{Answer, Client};
@@ -55,10 +55,14 @@ pub(super) async fn stop(state: &Path, client: &Client, args: &StopArgs) -> Resu
 async fn stop_now(state: &Path, place: &StopPlace, client: &Client) -> Result<Printed, Failure> {
     let begun = Instant::now();
     let new = make(place)?;
-    let expected = expected(state, client).await;
-    let (view, silent) = await_answers(place, &expected, begun).await?;
-    let waited = new.then(|| Millis(begun.elapsed().as_millis() as u64));
-    let recorded = tell(client).await.is_ok();
+    let heeded = async {
+        let expected = expected(state, client).await;
+        let (view, silent) = await_answers(place, &expected, begun).await?;
+        Ok::<_, Failure>((view, silent, new.then(|| Millis(begun.elapsed().as_millis() as u64))))
+    };
+    // At once: who it was is known from this alone, and the daemon records by itself that it happened.
+    let (told, heeded) = tokio::join!(tell(client), heeded);
+    let ((view, silent, waited), recorded) = (heeded?, told.is_ok());
     let stopped = Stopped { view, silent, waited, recorded };
     let printed = Printed::local(&stopped, render::stopped(&stopped, Clock::now()), "stopped".to_owned())?;
     Ok(printed)
