@@ -104,10 +104,11 @@ impl Metrics {
     }
 
     pub(crate) fn moved(&mut self, figures: &MoveFigures) {
-        self.bytes.0 = self.bytes.0.saturating_add(figures.bytes.0);
-        self.downtime.0 = self.downtime.0.saturating_add(figures.downtime.0);
-        self.downtime_longest = self.downtime_longest.max(figures.downtime);
-        self.move_time.0 = self.move_time.0.saturating_add(figures.total.0);
+        let downtime = figures.downtime.unwrap_or_default();
+        self.bytes.0 = self.bytes.0.saturating_add(figures.bytes.unwrap_or_default().0);
+        self.downtime.0 = self.downtime.0.saturating_add(downtime.0);
+        self.downtime_longest = self.downtime_longest.max(downtime);
+        self.move_time.0 = self.move_time.0.saturating_add(figures.total.unwrap_or_default().0);
     }
 
     pub(crate) fn hook(&mut self, outcome: &HookOutcome, took: Millis) {

@@ -58,7 +58,7 @@ fn started(id: &str, attempt: &str, pid: i32, needed: Resources) -> Event {
 }
 
 fn moved(id: &str, attempt: &str) -> Event {
-    let figures = MoveFigures { downtime: Millis(100), bytes: Bytes(10), ..MoveFigures::default() };
+    let figures = MoveFigures { downtime: Some(Millis(100)), bytes: Some(Bytes(10)), ..MoveFigures::default() };
     Event::OffloadMoved { offload: id.into(), attempt: attempt.into(), figures }
 }
 

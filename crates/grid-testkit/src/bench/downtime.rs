@@ -116,8 +116,8 @@ fn by_grid(cluster: &Cluster, memory: &str) -> Result<Move, String> {
     local.say(&["boost", "release", boost.id.as_str()])?;
     Ok(Move {
         gap: last.gap.ns as f64 / 1e6,
-        frozen: figures.downtime.0 as f64,
-        stages: format!("dump {}, {stages}", figures.dump),
+        frozen: figures.downtime.ok_or("its freeze was not measured")?.0 as f64,
+        stages: format!("dump {}, {stages}", figures.dump.unwrap_or_default()),
         extra,
     })
 }

@@ -167,8 +167,8 @@ fn arrived(program: &Program, view: &OffloadView, lease: &Lease) -> Result<Moved
         "{:<6} {:<9} {:>8}   silent for {silent:>8}   {counts} on {lender}{}",
         program.pid,
         program.name,
-        figures.bytes,
-        if figures.dumped_as_owner { "" } else { ", dumped by root" },
+        figures.bytes.map_or("-".to_owned(), |b| b.to_string()),
+        if figures.dumped_as_owner == Some(false) { ", dumped by root" } else { "" },
     );
     Ok(Moved { view: view.clone(), line })
 }
