@@ -36,6 +36,7 @@ pub(super) fn reasons(tree: &TreeFacts, ctx: &DetectContext) -> Vec<Reason> {
     o.sessions();
     o.connections();
     o.shared();
+    o.gate();
     o.found
 }
 
@@ -64,6 +65,14 @@ impl Obstacles<'_> {
             self.push(Reason::new(ReasonCode::Parent, "its parent lives outside this PID namespace"));
         } else if let Some(unit) = root.deep.as_ref().and_then(worth::service_unit) {
             self.push(Reason::new(ReasonCode::Parent, format!("systemd runs it as {unit} and would see it end")));
+        }
+    }
+
+    /// What the lender's gate would refuse; rights that are named already are not said twice.
+    fn gate(&mut self) {
+        let named = self.found.iter().any(|r| r.code == ReasonCode::Root);
+        if let Some(what) = self.tree.foreseen.as_ref().filter(|_| !named) {
+            self.push(Reason::new(ReasonCode::Gate, what));
         }
     }
 
