@@ -72,7 +72,6 @@ impl Head {
         self.record(&actor, Event::LeaseGranted { boost })?;
         match self.engine.start(&lender, lease).await {
             Ok(enforced) => {
-                self.inner.borrow_mut().enforced.insert(id.clone(), enforced.clone());
                 self.record(&actor, Event::BoostActivated { boost: id.clone(), enforced })?;
             }
             Err(reason) => {

@@ -81,7 +81,6 @@ pub(crate) struct Inner {
     pub(crate) links: HashMap<NodeName, bool>,
     /// Root of each moved tree on the node where it lives.
     pub(crate) there: HashMap<OffloadId, ProcId>,
-    pub(crate) enforced: HashMap<BoostId, String>,
     pub(crate) bucket: Bucket,
     pub(crate) monitor: Monitor,
     /// Bytes per second of the last large move; none before the first.
@@ -138,7 +137,6 @@ impl Head {
             heard: HashMap::new(),
             links: HashMap::new(),
             there: HashMap::new(),
-            enforced: HashMap::new(),
             bucket,
             monitor: Monitor::new(),
             rate: None,

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
 
 use grid_testkit::cluster::{Cluster, Guest, LIMIT, undisturbed};
-use grid_types::api::OffloadView;
+use grid_types::api::{BoostView, OffloadView};
 use grid_types::event::{ExitStatus, OffloadPhase};
 use grid_types::fault::{Effect, FaultPoint};
 use grid_types::reason::ReasonCode;
@@ -68,6 +68,10 @@ fn the_daemon_dies_right_after_the_commit() {
     let id = view.record.id.as_str();
     let away = cluster.wait_phase(id, OffloadPhase::Away);
     assert!(away.record.figures.is_some(), "{away:?}");
+    // What people moved is not grid's doing, and what the lender's kernel read back is known still.
+    assert_eq!(cluster.status().unwrap().auto.moved, 0);
+    let enforced = cluster.ask::<Vec<BoostView>>(&["boost", "list"]).remove(0).enforced;
+    assert!(enforced.is_some_and(|text| text.contains("reads cpu 1.0")), "{away:?}");
     // The way home is known too.
     cluster.wait("its number there", || cluster.wait_phase(id, OffloadPhase::Away).pid_there.ok_or("none"));
     cluster.bring_home(id);

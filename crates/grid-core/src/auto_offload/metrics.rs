@@ -21,6 +21,8 @@ pub struct Metrics {
     pub observed: u64,
     /// Moves that reached their destination.
     pub offloaded: u64,
+    /// Those of them that a rule chose, and no person.
+    pub offloaded_by_itself: u64,
     /// Moves that failed, by reason.
     pub failed: BTreeMap<ReasonCode, u64>,
     /// Processes that plans left where they were, by their first reason.
@@ -62,6 +64,7 @@ impl Metrics {
         plain("scanned_total", "Processes that plans of boosts and of pressure considered.", self.scanned);
         plain("observed_total", "Moves that were only shown.", self.observed);
         plain("offloaded_total", "Moves that reached their destination.", self.offloaded);
+        plain("offloaded_by_itself_total", "Moves that a rule chose, and no person.", self.offloaded_by_itself);
         plain("recalled_total", "Processes that came home.", self.recalled);
         plain("ended_away_total", "Processes that ended away.", self.ended_away);
         plain("in_doubt_total", "Moves in doubt.", self.in_doubt);
