@@ -124,7 +124,7 @@ fn up_command(args: &UpArgs, state: &Path) -> Result<(), UpError> {
         ));
     }
     if args.dry_run {
-        cli::text(&up::would_start(&plan));
+        cli::text(&up::would_start(&plan)?);
         return Ok(());
     }
     if args.detach {
@@ -156,34 +156,13 @@ fn is_up(plan: &Plan, took: Duration, status: &Status) -> String {
 
 fn config_file(file: &Path) -> Result<grid_types::policy::Config, UpError> {
     let name = file.display().to_string();
-    trusted(file)?;
+    cli::trusted(file)
+        .map_err(|(message, hint)| UpError { hint, ..UpError { class: FaultClass::Config, ..internal(&message) } })?;
     let text = std::fs::read_to_string(file)
         .map_err(|e| UpError { class: FaultClass::Config, ..internal(&format!("{name}: {e}")) })?;
     grid_core::config::parse(&text)
         .map(|parsed| parsed.config)
         .map_err(|e| UpError { class: FaultClass::Config, ..internal(&e.at(&name)) })
-}
-
-/// The file names commands and says who may do what: it is of root's, or of whoever asks, and nobody else's to write.
-fn trusted(file: &Path) -> Result<(), UpError> {
-    use std::os::unix::fs::MetadataExt;
-    let config =
-        |what: String| UpError { class: FaultClass::Config, ..internal(&format!("{}: {what}", file.display())) };
-    let meta = std::fs::metadata(file).map_err(|e| config(e.to_string()))?;
-    let asks = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
-    if !meta.is_file() {
-        return Err(config("it is no plain file".into()));
-    }
-    let own = meta.uid() == 0 || meta.uid() == nix::unistd::geteuid().as_raw() || Some(meta.uid()) == asks;
-    let hint = |fix: &str| Some(format!("{fix} {}", file.display()));
-    match (own, meta.mode() & 0o002) {
-        (true, 0) => Ok(()),
-        (true, _) => Err(UpError { hint: hint("chmod o-w"), ..config("anybody may write it".into()) }),
-        (false, _) => Err(UpError {
-            hint: hint("look at it, and then: chown root"),
-            ..config(format!("it belongs to uid {}, neither root nor you", meta.uid()))
-        }),
-    }
 }
 
 fn local_size(args: &UpArgs) -> Result<LocalSize, UpError> {
@@ -220,7 +199,7 @@ fn down_command(args: &DownArgs, state: &Path) -> Result<(), UpError> {
     if held > 0 {
         return Err(UpError {
             class: FaultClass::InDoubt,
-            message: format!("the cluster is down, and {held} copies stay held frozen, with their control groups"),
+            message: format!("the cluster is down, and {held} copies stay behind, with their control groups"),
             hint: Some("grid rescue says which, why, and what to do".into()),
         });
     }

@@ -122,6 +122,14 @@ fn a_configuration_that_others_may_write_is_refused() {
     let err = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(8), "{err}");
     assert!(err.contains("anybody may write it") && err.contains("chmod o-w"), "{err}");
+    // The check says it before.
+    let checked = refused(&["config", "check", name], 8);
+    assert!(checked.contains("anybody may write it") && checked.contains("chmod o-w"), "{checked}");
+    if nix::unistd::geteuid().is_root() {
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        std::os::unix::fs::chown(&file, Some(65534), None).unwrap();
+        assert!(refused(&["config", "check", name], 8).contains("belongs to uid 65534"));
+    }
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod failure;
 mod generate;
 mod init;
 mod internal;
+mod may;
 mod offload;
 mod output;
 pub mod render;
@@ -32,6 +33,7 @@ pub use args::{
 };
 pub use client::{Answer, Client};
 pub use commands::run;
+pub use config::trusted;
 pub use failure::Failure;
 pub use internal::{AgentArgs, DaemonArgs, DaemonCommand, DaemonRunArgs, DownArgs, NodeInitArgs, UpArgs};
 pub use output::{Format, Printed, Progress, data, message, text};

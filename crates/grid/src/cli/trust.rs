@@ -7,13 +7,14 @@ use super::args::{KeepArgs, StopArgs};
 use super::client::{Answer, Client};
 use super::commands::{lines, printed};
 use super::failure::Failure;
+use super::may;
 use super::output::Printed;
 use super::render::{self, Clock};
 use grid_types::api::{KeepAsk, KeepView, Status, StopNoted};
 use grid_types::event::OffloadPhase;
 use grid_types::exit::FaultClass;
 use grid_types::reason::ReasonCode;
-use grid_types::stop::{StopPlace, StopView};
+use grid_types::stop::{Stop, StopPlace, StopView};
 use grid_types::{Millis, NodeName};
 use serde::Serialize;
 use std::io::ErrorKind;
@@ -147,10 +148,7 @@ async fn lift(place: &StopPlace, client: &Client) -> Result<Printed, Failure> {
         Err(e) if e.kind() == ErrorKind::NotFound => false,
         Err(e) => return Err(refused(&e, own.parent().unwrap_or(&own))),
     };
-    if let Some(other) = grid_os::stop::standing(place) {
-        let what = format!("every grid of this machine is stopped by {}", other.file.display());
-        return Err(Failure::new(FaultClass::Refused, what).hint(format!("root lifts it: rm {}", other.file.display())));
-    }
+    elsewhere(grid_os::stop::standing(place))?;
     let recorded = tell(client).await.is_ok();
     let human = match (was, recorded) {
         (false, _) => "grid was not stopped. Nothing was changed.\n",
@@ -164,7 +162,29 @@ async fn lift(place: &StopPlace, client: &Client) -> Result<Printed, Failure> {
     )
 }
 
+/// An order that is not this cluster's own is not lifted here.
+fn elsewhere(other: Option<Stop>) -> Result<(), Failure> {
+    let Some(other) = other else { return Ok(()) };
+    let what = format!("every grid of this machine is stopped by {}", other.file.display());
+    Err(Failure::new(FaultClass::Refused, what).hint(format!("root lifts it: rm {}", other.file.display())))
+}
+
+/// Refuses what [`make`] and [`lift`] would refuse, and changes nothing.
+fn may_stop(place: &StopPlace, lift: bool) -> Result<(), Failure> {
+    let file = place.own();
+    let Some(dir) = file.parent() else { return Err(Failure::usage("a state directory is needed")) };
+    // To make what is there, or remove what is not, changes nothing: anybody may.
+    let changes = file.symlink_metadata().is_ok() == lift;
+    let is_made = !dir.exists() && !lift && nix::unistd::geteuid().is_root() && dir.parent().is_some_and(Path::exists);
+    if changes && !is_made {
+        may::write_in(dir).map_err(|e| refused(&e, dir))?;
+    }
+    let others = StopPlace { files: place.files.iter().skip(1).cloned().collect(), ..place.clone() };
+    if lift { elsewhere(grid_os::stop::standing(&others)) } else { Ok(()) }
+}
+
 async fn would_stop(place: &StopPlace, client: &Client, lift: bool) -> Result<Printed, Failure> {
+    may_stop(place, lift)?;
     let standing = grid_os::stop::standing(place);
     let asked = tokio::time::timeout(DAEMON_WITHIN, client.get::<Status>("/v1/status")).await;
     let away = asked.ok().and_then(Result::ok).map(|s| s.ok.away);
