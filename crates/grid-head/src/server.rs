@@ -305,11 +305,11 @@ impl Call {
 
     async fn scan(&self) -> Result<ScanReply, ApiError> {
         let h = &self.head;
-        let seen = h.look(Some(self.uid)).await?;
+        let seen = h.look(Some(self.uid), self.query.contains("closer")).await?;
         let plan = h.plan_for(Trigger::Scan, &seen.verdicts, &Only::default(), Some(self.uid), None);
         h.record(&self.actor(), Event::PlanMade { plan: plan.clone() })?;
         let stays = count_stays(&seen);
-        let mut verdicts = seen.verdicts;
+        let mut verdicts = [seen.verdicts, seen.closer].concat();
         verdicts.sort_by_key(|v| (!v.is_candidate(), std::cmp::Reverse(v.used.memory)));
         Ok(ScanReply { scanned: seen.scanned, plan, verdicts, stays })
     }
