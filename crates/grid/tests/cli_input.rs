@@ -221,6 +221,36 @@ fn doctor_says_what_is_missing() {
 }
 
 #[test]
+fn doctor_tells_an_ordinary_user_what_it_cannot_see_and_not_that_it_is_missing() {
+    use std::os::unix::process::CommandExt;
+    if !nix::unistd::geteuid().is_root() {
+        return eprintln!("SKIPPED: needs root to become somebody else");
+    }
+    let place = tempfile::tempdir().unwrap();
+    let program = place.path().join("grid");
+    // By another process: a descriptor open for writing, inherited by another test's child, would make it "busy".
+    assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_grid")).arg(&program).status().unwrap().success());
+    std::fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let states = |uid: u32| -> std::collections::BTreeMap<String, String> {
+        let mut command = Command::new(&program);
+        command.args(["-o", "json", "doctor"]).current_dir(place.path()).env("GRID_STATE", "/var/lib/grid");
+        let out = command.env_remove("GRID_CRIU").env("PATH", "/usr/bin:/bin").uid(uid).gid(uid).output().unwrap();
+        let reply: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        let all = reply["ok"]["checks"].as_array().unwrap().clone();
+        let text = |v: &serde_json::Value| v.as_str().unwrap().to_owned();
+        all.iter().map(|c| (text(&c["name"]), text(&c["state"]))).collect()
+    };
+    let (roots, users) = (states(0), states(65534));
+    for (name, state) in &users {
+        assert!(state != "missing" || roots[name] == "missing", "{name} is missing for a user and {}", roots[name]);
+    }
+    for name in ["root", "CAP_SYS_ADMIN", "state directory"] {
+        assert_eq!(users[name], "unseen", "{name}");
+    }
+    assert!(!roots.values().any(|state| state == "unseen"), "{roots:?}");
+}
+
+#[test]
 fn man_pages_and_completions_come_from_the_same_definitions() {
     let dir = tempfile::tempdir().unwrap();
     assert!(grid(&["man", dir.path().to_str().unwrap()]).status.success());
