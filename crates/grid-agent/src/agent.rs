@@ -6,6 +6,7 @@ use crate::lease::Lease;
 use crate::ledger::Ledger;
 use crate::link::{Greeter, Outbox, bind_unix, keep_dialling, serve_tcp, serve_unix, tracing_line};
 use crate::lock::AgentLock;
+use crate::preflight::foresee;
 use crate::shadow::{Shadow, StreamLink};
 use crate::source::{DumpOutcome, Heeded, Outgoing, leaving};
 use crate::{AgentConfig, AgentError, AgentRole};
@@ -362,6 +363,7 @@ impl Agent {
         if let Ok(users) = self.gpu.processes() {
             grid_os::gpu::attribute(&mut tree, &users);
         }
+        tree.foreseen = foresee(&tree).err();
         Ok(tree)
     }
 

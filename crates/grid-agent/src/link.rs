@@ -229,7 +229,9 @@ pub(crate) fn bind_unix(path: &Path, owner: u32) -> Result<UnixListener, LinkErr
     Ok(listener)
 }
 
-/// One line of debug text on standard error; the journal is elsewhere.
+/// One line of debug text on standard error; the journal is elsewhere. Where it cannot be written (a full disk), work
+/// goes on.
 pub(crate) fn tracing_line(text: &str) {
-    eprintln!("grid agent: {text}");
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "grid agent: {text}");
 }

@@ -1,4 +1,5 @@
 //! The kernel and CRIU: procfs, PSI, cgroups, namespaces, NVML. The only home of `unsafe`.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic where the reader has gone
 
 pub mod access;
 pub mod ballast;

@@ -49,6 +49,9 @@ pub(crate) struct Record {
     pub(crate) hold: String,
     pub(crate) stage: Stage,
     signals: Vec<i32>,
+    /// What is measured of the move so far.
+    #[serde(default)]
+    figures: MoveFigures,
     report: Option<MoveReport>,
 }
 
@@ -69,7 +72,6 @@ pub(crate) struct Outgoing {
     dumping: bool,
     begun: Instant,
     frozen_at: Option<Instant>,
-    figures: MoveFigures,
     armed: u64,
     /// A person, or an order to stop, undid it: the reason that is reported.
     undone_by: Option<Reason>,
@@ -87,16 +89,15 @@ pub(crate) struct DumpOutcome {
 impl Outgoing {
     fn new(machine: Source, record: Record, hold: Group) -> Self {
         let now = Instant::now();
-        let figures = MoveFigures { processes: record.stage.processes, ..MoveFigures::default() };
+        let figures = MoveFigures { processes: record.stage.processes, ..record.figures };
         Self {
             machine,
-            record,
+            record: Record { figures, ..record },
             hold,
             stream: None,
             dumping: false,
             begun: now,
             frozen_at: None,
-            figures,
             armed: 0,
             undone_by: None,
             last_word: now,
@@ -150,6 +151,7 @@ impl Agent {
             hold: hold.path().to_owned(),
             stage: stage_of(&order, &tree, shadow),
             signals: Vec::new(),
+            figures: MoveFigures::default(),
             report: None,
             order,
         };
@@ -251,9 +253,9 @@ impl Agent {
         outgoing.dumping = false;
         outgoing.stream = None;
         outgoing.frozen_at = Some(outcome.frozen_at);
-        outgoing.figures.bytes = Bytes(outcome.bytes);
-        outgoing.figures.dumped_as_owner = outcome.as_owner;
-        outgoing.figures.dump = Millis(outcome.frozen_at.elapsed().as_millis() as u64);
+        outgoing.record.figures.bytes = Some(Bytes(outcome.bytes));
+        outgoing.record.figures.dumped_as_owner = Some(outcome.as_owner);
+        outgoing.record.figures.dump = Some(Millis(outcome.frozen_at.elapsed().as_millis() as u64));
         let _ = place.sweep();
         let spent = outcome.frozen_at.elapsed();
         let left = Duration::from_millis(outgoing.record.order.max_frozen.0).saturating_sub(spent);
@@ -313,10 +315,11 @@ impl Agent {
         if outgoing.machine.state != SourceState::Committed {
             return;
         }
+        // Of a move that an agent before this one began, neither was seen.
         if let Some(at) = outgoing.frozen_at {
-            outgoing.figures.downtime = Millis(at.elapsed().as_millis() as u64);
+            outgoing.record.figures.downtime = Some(Millis(at.elapsed().as_millis() as u64));
+            outgoing.record.figures.total = Some(Millis(outgoing.begun.elapsed().as_millis() as u64));
         }
-        outgoing.figures.total = Millis(outgoing.begun.elapsed().as_millis() as u64);
         let pending = outgoing.record.members.iter().flat_map(|m| pending_signals(m.pid)).collect::<Vec<_>>();
         if !pending.is_empty() {
             self.step_source(attempt, SourceInput::SignalsPending(pending));

@@ -33,7 +33,7 @@ impl Agent {
         let outgoing = self.sources.get_mut(attempt)?;
         let failed = |code, detail: String| MoveReport::Failed { reason: Reason::new(code, detail) };
         let report = match report {
-            SourceReport::Moved => MoveReport::Moved { figures: outgoing.figures.clone() },
+            SourceReport::Moved => MoveReport::Moved { figures: outgoing.record.figures.clone() },
             SourceReport::Failed { detail } => match outgoing.undone_by.clone() {
                 Some(reason) => MoveReport::Failed { reason },
                 None => failed(code_of(&detail), detail),

@@ -35,6 +35,7 @@ pub(super) fn reasons(tree: &TreeFacts, ctx: &DetectContext) -> Vec<Reason> {
     o.sessions();
     o.connections();
     o.shared();
+    o.gate();
     o.found
 }
 
@@ -50,6 +51,14 @@ impl Obstacles<'_> {
     fn push(&mut self, reason: Reason) {
         if !self.found.contains(&reason) {
             self.found.push(reason);
+        }
+    }
+
+    /// What the lender's gate would refuse; rights that are named already are not said twice.
+    fn gate(&mut self) {
+        let named = self.found.iter().any(|r| r.code == ReasonCode::Root);
+        if let Some(what) = self.tree.foreseen.as_ref().filter(|_| !named) {
+            self.push(Reason::new(ReasonCode::Gate, what));
         }
     }
 
