@@ -32,6 +32,8 @@ const CAPACITY: usize = 256 << 10;
 /// Between two tries to join a far end with its shadow.
 const SHORTEST: Duration = Duration::from_millis(5);
 const LONGEST: Duration = Duration::from_secs(1);
+/// A pause takes less.
+const ASIDE: Duration = Duration::from_millis(300);
 /// A far end that is asked to pause answers within this.
 const PAUSE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -184,25 +186,41 @@ struct Joiner {
 }
 
 impl Joiner {
-    fn run(&self) -> io::Result<()> {
-        let socket = packets::connect(&self.control)?;
+    /// Pid 1 listens to whoever came last: one that was pushed aside (by a pause) comes again a little later.
+    fn run(&self) {
+        while let Ok(socket) = packets::connect(&self.control) {
+            if let Err(e) = self.serve(&socket) {
+                tracing_line(&format!("the streams of {}: {e}", self.attempt));
+            }
+            std::thread::sleep(ASIDE);
+        }
+    }
+
+    fn serve(&self, socket: &OwnedFd) -> io::Result<()> {
         let before = self.snapshot.exists().then(|| std::fs::read(&self.snapshot)).transpose()?;
         let before: Option<Snapshot> = before.map(|text| serde_json::from_slice(&text)).transpose()?;
-        activate(&socket, before.as_ref())?;
+        activate(socket, before.as_ref())?;
         let mut pause = SHORTEST;
-        let mut joined_at = Instant::now();
-        while let Some((word, _)) = receive::<FromFar>(&socket, true)? {
-            if word != FromFar::Down {
-                continue;
+        let mut joined_at: Option<Instant> = None;
+        while let Some((word, _)) = receive::<FromFar>(socket, true)? {
+            match word {
+                FromFar::Down | FromFar::State { active: true, linked: false, .. } => {}
+                FromFar::Refused { why } => return Err(io::Error::other(why)),
+                _ => continue,
             }
             // One that lasted is replaced at once; who breaks off each time is tried less and less often.
-            pause = if joined_at.elapsed() > LONGEST { SHORTEST } else { (pause * 2).min(LONGEST) };
+            let lasted = joined_at.is_none_or(|at| at.elapsed() > LONGEST);
+            pause = if lasted { SHORTEST } else { (pause * 2).min(LONGEST) };
             std::thread::sleep(pause);
-            while let Err(_away) = self.join().and_then(|end| link_far(&socket, self.terms.generation, end.as_fd())) {
-                pause = (pause * 2).min(LONGEST);
+            let end = loop {
+                match self.join() {
+                    Ok(end) => break end,
+                    Err(_) => pause = (pause * 2).min(LONGEST),
+                }
                 std::thread::sleep(pause);
-            }
-            joined_at = Instant::now();
+            };
+            link_far(socket, self.terms.generation, end.as_fd())?;
+            joined_at = Some(Instant::now());
         }
         Ok(())
     }
@@ -235,10 +253,6 @@ impl Agent {
         let place = incoming.tree().0;
         let (control, snapshot) = (control_path(place), place.dir.0.join(SNAPSHOT_FILE));
         let joiner = Joiner { attempt: attempt.clone(), terms, control, snapshot, dial, node, inputs };
-        std::thread::spawn(move || {
-            if let Err(e) = joiner.run() {
-                tracing_line(&format!("the streams of {}: {e}", joiner.attempt));
-            }
-        });
+        std::thread::spawn(move || joiner.run());
     }
 }

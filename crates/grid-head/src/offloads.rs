@@ -30,8 +30,13 @@ impl Head {
         };
         self.not_stopped("it was not moved; nothing was changed")?;
         let verdict = self.look_at(ask.pid, Some(uid)).await?;
-        let plan =
-            self.plan_for(Trigger::Named { pid: ask.pid }, std::slice::from_ref(&verdict), &only, Some(uid), None);
+        let plan = self.plan_for(
+            Trigger::Named { pid: verdict.id.pid },
+            std::slice::from_ref(&verdict),
+            &only,
+            Some(uid),
+            None,
+        );
         let Some(step) = plan.steps.first().cloned() else {
             return Err(stays(&plan, ask.pid));
         };

@@ -6,6 +6,7 @@ use grid_core::plan::{PlanInput, limit_for, make_plan};
 use grid_engine::Agents;
 use grid_os::clock::{boot_ms, unix_ms};
 use grid_types::api::{ApiError, StayCount};
+use grid_types::event::OffloadPhase;
 use grid_types::exit::FaultClass;
 use grid_types::facts::{ProcStat, TreeFacts};
 use grid_types::plan::{Plan, Trigger, Verdict};
@@ -116,11 +117,19 @@ impl Head {
         let (_, ctx) = self.processes().await?;
         let ctx = DetectContext { asked_by, named: true, ..ctx };
         let policy = self.inner.borrow().cfg.config.policy.detector.clone();
+        let pid = self.behind_shadow(pid);
         let tree = self.trees(vec![pid]).await?.into_iter().next().ok_or_else(|| ApiError {
             hint: Some("grid offload scan".into()),
             ..fault(FaultClass::NotFound, format!("no process {pid} on {}. Nothing was changed.", self.head_name()))
         })?;
         Ok(judge(&tree, &ctx, &policy))
+    }
+
+    /// A tree that came home runs behind its shadow, which has the number that people know.
+    fn behind_shadow(&self, pid: i32) -> i32 {
+        let inner = self.inner.borrow();
+        let mut home = inner.state.offloads.values().filter(|o| o.phase == OffloadPhase::Home);
+        home.find(|o| o.process.pid == pid).and_then(|o| o.home.as_ref()).map_or(pid, |process| process.pid)
     }
 
     /// Makes a plan for these verdicts. Records nothing.
