@@ -13,6 +13,7 @@ pub mod peer;
 pub mod pidfd;
 pub mod proc;
 pub mod rights;
+pub mod seccomp;
 pub mod spawn;
 pub mod stop;
 pub mod tree_init;
