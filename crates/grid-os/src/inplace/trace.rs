@@ -54,8 +54,6 @@ pub(super) struct Tracees {
     pub(super) swallowed: BTreeSet<i32>,
     /// Job control had stopped the process when it was seized.
     pub(super) stopped: bool,
-    /// It was continued so that it could be seized: it must be stopped anew.
-    stop_anew: bool,
     /// A SIGCONT that comes out is the one that was sent here.
     own_continue: bool,
     tids: BTreeSet<i32>,
@@ -69,7 +67,6 @@ impl Tracees {
             tid: pid,
             swallowed: BTreeSet::new(),
             stopped: false,
-            stop_anew: false,
             own_continue: false,
             tids: BTreeSet::new(),
         };
@@ -92,14 +89,13 @@ impl Tracees {
 
     /// A thread that job control stopped and v1's freezer holds cannot be seized: `PTRACE_SEIZE` waits until it has moved
     /// from one stop to the other, which it does only when thawed. A SIGCONT takes the stop from it; the freezer keeps
-    /// holding it. (Under v2 a stopped thread is stopped as ever, and the kernel restores the stop after the exec.)
+    /// holding it. (Under v2 a stopped thread is stopped as ever, and can be seized.) Either way it is stopped anew later.
     fn look_at_job_control(&mut self) {
         let held_by_v1 = |tid| state(self.pid, tid) == Some('D');
         let tids = threads(self.pid).unwrap_or_default();
         let stopped = |tid: &i32| wait_channel(self.pid, *tid) == "do_signal_stop";
         // One is enough: the freezer may have come between the first thread and the last.
         self.stopped = tids.iter().any(|tid| state(self.pid, *tid) == Some('T') || stopped(tid));
-        self.stop_anew = self.stopped;
         if tids.iter().any(|tid| held_by_v1(*tid)) {
             self.own_continue = !is_pending(self.pid, libc::SIGCONT);
             let _ = kill(Pid::from_raw(self.pid), Signal::SIGCONT);
@@ -221,7 +217,7 @@ impl Tracees {
 
     /// Lets go of the new program, which runs from here on; one that was stopped is stopped before.
     pub(super) fn let_go(&self) -> Result<(), InPlaceError> {
-        if self.stop_anew {
+        if self.stopped {
             kill(Pid::from_raw(self.pid), Signal::SIGSTOP).map_err(self.control("stop"))?;
         }
         ptrace::detach(Pid::from_raw(self.tid), None).map_err(self.control("let go of"))
