@@ -18,6 +18,7 @@ pub mod poll;
 pub mod proc;
 pub mod rights;
 pub mod signals;
+pub mod seccomp;
 pub mod spawn;
 pub mod stop;
 pub mod terminal;
