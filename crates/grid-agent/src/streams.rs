@@ -11,7 +11,7 @@ use crate::shadow::StreamLink;
 use crate::tree::TreePlace;
 use grid_os::packets;
 use grid_os::spawn::Owner;
-use grid_os::terminal::stand_in;
+use grid_os::terminal::{external, set_settings, settings, stand_in};
 use grid_shadow::config::{self, CONTROL_FD, FIRST_STREAM_FD, FarConfig, FarStream, STREAMS_FILE};
 use grid_shadow::control::{FromFar, ToFar, activate, link_far, receive, send, unpack};
 use grid_shadow::mux::Snapshot;
@@ -100,6 +100,11 @@ impl Ends {
     /// The terminal that the tree gets.
     pub(crate) fn terminal(&self) -> Option<BorrowedFd<'_>> {
         self.terminal.as_ref().map(AsFd::as_fd)
+    }
+
+    /// It stands in for the one at home, whatever a restore made of it.
+    pub(crate) fn renew_terminal(&self) -> io::Result<()> {
+        self.terminal.as_ref().map_or(Ok(()), |slave| set_settings(slave, &external(&settings(slave)?, true)?))
     }
 
     /// Its device.

@@ -125,7 +125,10 @@ impl Staging {
             self.faults.at(FaultPoint::FreezeStaged)?;
             hold_staged(&self.place)
         };
-        self.criu.restore(&job, pages, &mut hold).map_err(|e| e.to_string())
+        let restored = self.criu.restore(&job, pages, &mut hold).map_err(|e| e.to_string())?;
+        // CRIU may have set its settings as they were at home.
+        ends.map_or(Ok(()), Ends::renew_terminal).map_err(|e| format!("its terminal: {e}"))?;
+        Ok(restored)
     }
 
     /// The root's number here, from the numbers that each restored process has in its namespaces.

@@ -3,7 +3,7 @@
 use super::rpc::{CGROUPS_IGNORE, Channel, InheritFd, NETWORK_LOCK_SKIP, Opts, PageServer, Req, Resp, kind};
 use super::timens;
 use super::uffd::{self, SOCKET};
-use super::{CriuError, ReceivedPages, origin};
+use super::{CriuError, ReceivedPages, corrected, origin};
 use crate::spawn::{DUMP_CAPS, Keeper, Owner, Place, RESTORE_CAPS, Spawned, spawn};
 use std::fs;
 use std::io;
@@ -158,6 +158,9 @@ impl Criu {
         let io = |e| CriuError::Images(job.images.to_owned(), e);
         let clocks = timens::clocks(job.images).map_err(io)?;
         readable(job.images).map_err(io)?;
+        if job.terminal.is_some() {
+            own_terminals(job.images, job.owner).map_err(io)?;
+        }
         let work = job.images.join(WORK);
         let (uid, gid) = (Some(job.owner.uid), Some(job.owner.gid));
         fs::create_dir(&work).and_then(|()| chown(&work, uid, gid)).map_err(io)?;
@@ -246,6 +249,14 @@ fn readable(images: &Path) -> io::Result<()> {
         fs::set_permissions(entry?.path(), fs::Permissions::from_mode(0o644))?;
     }
     fs::set_permissions(images, fs::Permissions::from_mode(0o755))
+}
+
+/// The terminal in the images is the owner's.
+fn own_terminals(images: &Path, owner: Owner) -> io::Result<()> {
+    let path = images.join("tty-info.img");
+    let image = fs::read(&path)?;
+    let owned = corrected::owned_terminals(&image, owner.uid, owner.gid);
+    fs::write(&path, owned.ok_or_else(|| io::Error::other("tty-info.img is not what CRIU writes"))?)
 }
 
 /// A restore that failed before it connected leaves the filler waiting in `accept`: connect and leave.
