@@ -1,16 +1,15 @@
-//! Pid 1 of a moved tree's own PID namespace: mounts its `/proc`, keeps low numbers free for CRIU, reaps, and writes
-//! down how the tree's root ended.
+//! What pid 1 of a moved tree's own PID namespace does once: mounts its `/proc`, keeps low numbers free for CRIU, gives
+//! up rights, and writes down how the tree's root ended. Its loop is `grid_shadow`'s, which relays streams in it.
 //!
 //! Once the namespaces are made it keeps [`crate::rights::TREE_INIT`] alone.
 //!
-//! Owns: the namespaces' life (they end with it) and the file `exit`. Never decides, never listens on anything.
-//! It survives the agent that started it; the agent finds it again by its number and start time.
+//! Owns: the files `root` and `exit` of a tree. It survives the agent that started it; the agent finds it again by its
+//! number and start time.
 
 use grid_types::event::ExitStatus;
-use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use std::fs;
 use std::io::{self, Write};
@@ -29,6 +28,10 @@ impl TreeDir {
     /// The agent writes the root's number (in the tree's PID namespace) here before the tree may run.
     pub fn root_file(&self) -> PathBuf {
         self.0.join("root")
+    }
+    /// The root's number, where it is known.
+    pub fn root(&self) -> Option<i32> {
+        fs::read_to_string(self.root_file()).ok()?.trim().parse().ok()
     }
     /// Pid 1 writes here how the root ended.
     pub fn exit_file(&self) -> PathBuf {
@@ -60,20 +63,19 @@ pub fn write_durably(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Descriptor whose other end the agent holds while it stages.
-const LIFELINE: i32 = 4;
+pub const LIFELINE: i32 = 4;
 
-/// The body of pid 1. Says it is ready by one byte on descriptor 3, then reaps until the root has ended and nothing
-/// is left of the tree. An agent that dies before it named a root lets go of the lifeline (descriptor 4): then there is
-/// nothing to wait for, and everything in the namespace ends. On the mounts of a `guest` nobody becomes another user.
+/// Makes the namespaces ready and says so by one byte on descriptor 3. On the mounts of a `guest` nobody becomes another
+/// user. From then on SIGCHLD and SIGTERM wait to be read, and only [`crate::rights::TREE_INIT`] is kept.
 ///
 /// # Errors
-/// What failed while the namespace was set up; afterwards it does not fail.
-pub fn run(dir: &TreeDir, guest: bool) -> io::Result<()> {
+/// What failed while the namespace was set up.
+pub fn set_up(guest: bool) -> io::Result<SignalFd> {
     let mut waited = SigSet::empty();
     waited.add(Signal::SIGCHLD);
     waited.add(Signal::SIGTERM);
-    waited.add(Signal::SIGIO);
     waited.thread_block()?;
+    let signals = SignalFd::with_flags(&waited, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     nix::sys::prctl::set_name(c"grid-tree-init")?;
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
@@ -87,9 +89,8 @@ pub fn run(dir: &TreeDir, guest: bool) -> io::Result<()> {
     (&ready).write_all(b"r")?;
     drop(ready);
     nix::unistd::close(3)?;
-    watch_lifeline()?;
     crate::rights::keep_only(&crate::rights::TREE_INIT)?;
-    reap(dir, &waited)
+    Ok(signals)
 }
 
 /// On a lender a guest stays who it is: no set-user-id program and no file capability counts on its mounts.
@@ -115,68 +116,21 @@ fn keep_low_numbers_free() -> io::Result<()> {
     fs::write("/proc/sys/kernel/ns_last_pid", FIRST_HELPER_PID.min(max / 4 * 3).to_string())
 }
 
-/// The end of file of the lifeline becomes SIGIO.
-fn watch_lifeline() -> io::Result<()> {
-    use nix::fcntl::{FcntlArg, OFlag, fcntl};
-    let lifeline = lifeline();
-    set_owner(LIFELINE)?;
-    fcntl(lifeline, FcntlArg::F_SETFL(OFlag::O_ASYNC | OFlag::O_NONBLOCK))?;
-    Ok(())
-}
-
-#[allow(unsafe_code)]
-fn lifeline() -> std::os::fd::BorrowedFd<'static> {
-    // SAFETY: the agent started us with this descriptor, and nothing here closes it.
-    unsafe { std::os::fd::BorrowedFd::borrow_raw(LIFELINE) }
-}
-
-#[allow(unsafe_code)]
-fn set_owner(fd: i32) -> io::Result<()> {
-    // SAFETY: plain system calls.
-    let result = unsafe { libc::fcntl(fd, libc::F_SETOWN, libc::getpid()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// The agent is gone and never named a root.
-fn abandoned(dir: &TreeDir) -> bool {
-    let gone = nix::unistd::read(lifeline(), &mut [0u8; 1]) == Ok(0);
-    gone && !dir.root_file().exists()
-}
-
-fn reap(dir: &TreeDir, waited: &SigSet) -> io::Result<()> {
-    let mut root_ended = false;
-    if abandoned(dir) {
-        return Ok(());
-    }
-    loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) => root_ended |= record(dir, pid, &format!("code {code}")),
-            Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                root_ended |= record(dir, pid, &format!("signal {}", signal as i32));
-            }
-            // Without its directory (the cluster is down, the tree lived on at home) nobody waits for the exit status.
-            Err(Errno::ECHILD) if root_ended || !dir.0.exists() => return Ok(()),
-            _ => match waited.wait()? {
-                Signal::SIGIO if !abandoned(dir) => {}
-                Signal::SIGTERM | Signal::SIGIO => {
-                    let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
-                    return Ok(());
-                }
-                _ => {}
-            },
-        }
+/// Ends everything that is left in this namespace. Does nothing outside of one's own.
+pub fn end_all() {
+    if nix::unistd::getpid().as_raw() == 1 {
+        let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
     }
 }
 
-/// Writes down the root's end. Others are CRIU's helpers and orphans of the tree.
-fn record(dir: &TreeDir, pid: Pid, status: &str) -> bool {
-    let root = fs::read_to_string(dir.root_file()).ok().and_then(|t| t.trim().parse::<i32>().ok());
-    if root != Some(pid.as_raw()) {
-        return false;
-    }
+/// Writes down how the root ended.
+pub fn record(dir: &TreeDir, status: ExitStatus) {
+    let text = match status {
+        ExitStatus::Code(code) => format!("code {code}"),
+        ExitStatus::Signal(signo) => format!("signal {signo}"),
+    };
     // Nothing better can be done where the disk is full: the agent then reports an unknown status.
-    let _ = write_durably(&dir.exit_file(), status);
-    true
+    let _ = write_durably(&dir.exit_file(), &text);
 }
 
 #[cfg(test)]
@@ -188,9 +142,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let tree = TreeDir(dir.path().to_owned());
         assert_eq!(tree.exit(), None);
+        assert_eq!(tree.root(), None);
         fs::write(tree.root_file(), "12\n").unwrap();
-        assert!(!record(&tree, Pid::from_raw(11), "code 1"));
-        assert!(record(&tree, Pid::from_raw(12), "signal 9"));
+        assert_eq!(tree.root(), Some(12));
+        record(&tree, ExitStatus::Signal(9));
         assert_eq!(tree.exit(), Some(ExitStatus::Signal(9)));
     }
 }

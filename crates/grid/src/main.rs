@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // A shadow is this program under another's number: nothing else of it runs.
+    grid_shadow::run_if_asked();
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(code) => return code,
@@ -18,7 +20,7 @@ fn main() -> ExitCode {
     let state = std::path::absolute(&cli.global.state).unwrap_or_else(|_| cli.global.state.clone());
     let outcome = match &cli.command {
         Command::TreeInit { dir, guest } => {
-            grid_os::tree_init::run(&grid_os::tree_init::TreeDir(dir.clone()), *guest).map_err(|e| internal(&e))
+            grid_shadow::pid1::run(&grid_os::tree_init::TreeDir(dir.clone()), *guest).map_err(|e| internal(&e))
         }
         Command::NodeInit(args) => node_init(&args.args),
         Command::Agent(args) => agent(&args.config),

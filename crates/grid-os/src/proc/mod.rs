@@ -24,6 +24,7 @@ mod stat;
 mod tree;
 
 pub use deep::terminal_of;
+pub use sock_diag::unread_by_peer;
 pub use stat::Sample;
 
 /// Entrance for the fuzzers to the kernel's socket diagnostics: one datagram of its answer.

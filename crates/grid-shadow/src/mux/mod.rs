@@ -195,6 +195,11 @@ impl Mux {
         }
     }
 
+    /// Nothing more is written.
+    pub fn has_ended(&self, channel: u32) -> bool {
+        self.senders.get(&channel).is_some_and(Sender::has_ended)
+    }
+
     /// The other end does not read it any more.
     pub fn is_broken(&self, channel: u32) -> bool {
         self.senders.get(&channel).is_none_or(|s| s.broken)

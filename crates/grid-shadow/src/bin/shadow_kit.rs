@@ -1,0 +1,35 @@
+//! For the tests of this crate: a shadow where the environment says so, else `DIR COMMAND [ARGUMENT...]`, a pid 1 that
+//! starts its tree itself, where grid would restore one. The tree's standard streams are descriptors 40 to 42 where they
+//! are there.
+
+use grid_os::descriptors::inherited;
+use grid_os::tree_init::{TreeDir, write_durably};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use std::io;
+use std::os::fd::IntoRawFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+const TREE_STDIN: i32 = 40;
+
+fn main() -> io::Result<()> {
+    grid_shadow::run_if_asked();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [dir, command, rest @ ..] = arguments.as_slice() else {
+        return Err(io::Error::other("shadow-kit DIR COMMAND [ARGUMENT...]"));
+    };
+    let dir = TreeDir(dir.into());
+    // A restored tree has nothing of pid 1's either.
+    for fd in (3..TREE_STDIN + 3).filter_map(|n| inherited(n).ok()) {
+        fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+        let _ = fd.into_raw_fd();
+    }
+    let stdio = |nth| inherited(TREE_STDIN + nth).map_or_else(|_| Stdio::null(), Stdio::from);
+    let mut tree = Command::new(command);
+    tree.args(rest).stdin(stdio(0)).stdout(stdio(1)).stderr(stdio(2)).process_group(0);
+    // Pid 1 reaps it, whoever started it.
+    let root = tree.spawn()?.id();
+    drop(tree);
+    write_durably(&dir.root_file(), &root.to_string())?;
+    grid_shadow::pid1::run(&dir, false)
+}

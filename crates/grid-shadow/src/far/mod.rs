@@ -1,0 +1,296 @@
+//! The relay beside a moved tree, driven by the loop of its pid 1.
+//!
+//! ```text
+//! dormant ── Activate ──► active ── Pause ──► paused ── Resume ──► active
+//!                           └── the root ended: outputs drained, Exit said ── acknowledged, or Finish ──► done
+//! ```
+//!
+//! Owns: the far ends of the streams, the control socket. Never waits, never dials home. Believes nothing of what the
+//! shadow sends but its bytes; signals go to the tree's root and its group alone.
+
+mod connector;
+mod control;
+mod orders;
+mod root;
+mod streams;
+
+use crate::config::{CONTROL_FD, FIRST_STREAM_FD, FarConfig, STREAMS_FILE, check_ids};
+use crate::control::{FromFar, ToFar, pack, unpack};
+use crate::mux::{CONTROL, DRAINED, Mux, Report, Snapshot};
+use crate::relay::{Connections, Name, Relay};
+use connector::Connector;
+use control::{CONNECTED, Control, LISTENING};
+use grid_os::descriptors::inherited;
+use grid_os::poll::PollSet;
+use grid_os::tree_init::TreeDir;
+use grid_types::event::ExitStatus;
+use root::Root;
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use streams::Streams;
+
+/// Reports that wait for room; orders are not heard while there are more.
+const MOST_REPORTS: usize = 600;
+/// Read at once while a frozen tree is drained.
+const DRAIN: usize = 256 << 10;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Far {
+    generation: u64,
+    relay: Relay,
+    control: Control,
+    streams: Streams,
+    connector: Connector,
+    root: Root,
+    active: bool,
+    paused: bool,
+    /// The agent knows whether there is a connection.
+    linked: bool,
+    /// SIGCONT orders that reached the root.
+    continues: u64,
+    exit: Option<ExitStatus>,
+    exit_said: bool,
+    finished: bool,
+    reports: VecDeque<Report>,
+}
+
+impl Far {
+    /// Of a tree that has streams: takes over the descriptors that this process was started with.
+    ///
+    /// # Errors
+    /// Streams that cannot be, or descriptors that are missing.
+    pub(crate) fn inherit(dir: &TreeDir) -> io::Result<Option<Self>> {
+        let text = match fs::read(dir.0.join(STREAMS_FILE)) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let config: FarConfig = serde_json::from_slice(&text)?;
+        let mut number = FIRST_STREAM_FD;
+        let mut fds = Vec::new();
+        for stream in &config.streams {
+            let taken = stream.fd.is_some().then(|| inherited(number)).transpose()?;
+            number += i32::from(taken.is_some());
+            fds.push(taken);
+        }
+        Self::new(config, inherited(CONTROL_FD)?, fds, dir.clone()).map(Some)
+    }
+
+    fn new(config: FarConfig, control: OwnedFd, fds: Vec<Option<OwnedFd>>, dir: TreeDir) -> io::Result<Self> {
+        check_ids(config.streams.iter().map(|s| s.id)).map_err(io::Error::other)?;
+        let mut relay = Relay::new(Mux::new(config.generation));
+        relay.still = true;
+        let streams = Streams::new(&config.streams, fds, &mut relay)?;
+        let mut far = Self {
+            generation: config.generation,
+            relay,
+            control: Control::new(control),
+            streams,
+            connector: Connector::default(),
+            root: Root(dir),
+            active: false,
+            paused: false,
+            linked: false,
+            continues: 0,
+            exit: None,
+            exit_said: false,
+            finished: false,
+            reports: VecDeque::new(),
+        };
+        if let Some(snapshot) = &config.snapshot {
+            far.adopt(snapshot).map_err(io::Error::other)?;
+        }
+        Ok(far)
+    }
+
+    /// What is to be waited for.
+    pub(crate) fn register(&self, set: &mut PollSet<Name>) {
+        self.control.register(set);
+        self.connector.register(set);
+        self.relay.register(set);
+    }
+
+    /// Acts on what was waited for, and on everything that follows from it.
+    pub(crate) fn handle(&mut self, set: &PollSet<Name>) {
+        let mut at = 0;
+        while let Some((name, flags)) = set.happened(at) {
+            at += 1;
+            if flags.is_empty() {
+                continue;
+            }
+            match name {
+                LISTENING => {
+                    if self.control.accept().is_ok() {
+                        self.say_state();
+                    }
+                }
+                CONNECTED => {
+                    while let Some((order, fd)) = self.control.hear() {
+                        self.heed(order, fd);
+                    }
+                }
+                Name::Connecting(channel) => {
+                    let report = self.connector.happened(&mut self.relay, channel);
+                    self.reports.extend(report);
+                }
+                name => self.relay.happened(name, flags),
+            }
+        }
+        self.settle();
+    }
+
+    /// Something moved since it was asked last: then buffers are in use.
+    pub(crate) fn take_moved(&mut self) -> bool {
+        std::mem::take(&mut self.relay.moved)
+    }
+
+    /// Gives back memory in a quiet moment.
+    pub(crate) fn shrink(&mut self) {
+        self.relay.mux.shrink();
+    }
+
+    /// The root was stopped.
+    pub(crate) fn child_stopped(&mut self, signo: i32) {
+        self.reports.push_back(Report::Stopped { signo, continues: self.continues });
+    }
+
+    /// The root goes on.
+    pub(crate) fn child_continued(&mut self) {
+        self.reports.push_back(Report::Continued);
+    }
+
+    /// The root ended.
+    pub(crate) fn child_exited(&mut self, status: ExitStatus) {
+        self.exit = Some(status);
+    }
+
+    /// Home knows how the root ended and has all of its output, or nobody is there to know.
+    pub(crate) fn done(&self) -> bool {
+        self.finished
+    }
+
+    fn say_state(&mut self) {
+        self.linked = self.relay.has_link();
+        self.control.say(&FromFar::State {
+            generation: self.generation,
+            active: self.active,
+            paused: self.paused,
+            linked: self.linked,
+            exited: self.exit.is_some(),
+        });
+    }
+
+    fn heed(&mut self, order: ToFar, fd: Option<OwnedFd>) {
+        match self.carry_out(order, fd) {
+            Ok(None) => self.say_state(),
+            Ok(Some(snapshot)) => self.control.say_with(&FromFar::Snapshot, Some(snapshot.as_fd())),
+            Err(why) => self.control.say(&FromFar::Refused { why }),
+        }
+    }
+
+    fn carry_out(&mut self, order: ToFar, fd: Option<OwnedFd>) -> Result<Option<OwnedFd>, String> {
+        let text = |e: io::Error| e.to_string();
+        match order {
+            // Twice is once: an agent that was started again says it again.
+            ToFar::Activate => {
+                if !self.active {
+                    fd.map(|fd| self.adopt(&unpack(fd).map_err(text)?)).transpose()?;
+                    (self.active, self.relay.still) = (true, self.paused);
+                }
+            }
+            ToFar::Link { generation } if !self.active || generation != self.generation => {
+                return Err(format!("generation {} takes no such connection now", self.generation));
+            }
+            ToFar::Link { generation } => {
+                let fd = fd.ok_or("no connection came with it")?;
+                self.relay.connect(fd, generation).map_err(text)?;
+            }
+            ToFar::Pause => return pack(&self.pause()).map(Some).map_err(text),
+            ToFar::Resume => (self.paused, self.relay.still) = (false, !self.active),
+            ToFar::Finish => self.finish(),
+        }
+        Ok(None)
+    }
+
+    fn adopt(&mut self, snapshot: &Snapshot) -> Result<(), String> {
+        let kinds = &self.streams;
+        self.relay.mux.adopt(snapshot, |channel| kinds.bounds(channel)).map_err(|e| e.to_string())?;
+        self.continues = snapshot.continues;
+        self.streams.take_up(&mut self.relay);
+        Ok(())
+    }
+
+    /// The tree is frozen: what it has written is taken, what it has not read is left to the next far.
+    fn pause(&mut self) -> Snapshot {
+        (self.paused, self.relay.still) = (true, true);
+        for channel in self.streams.outputs() {
+            while self.relay.read(channel, DRAIN, DRAINED) {}
+        }
+        let mut snapshot = self.relay.mux.snapshot(|channel| self.streams.unread(&self.relay, channel));
+        snapshot.continues = self.continues;
+        snapshot
+    }
+
+    fn finish(&mut self) {
+        self.finished = true;
+        self.relay.disconnect();
+        // Whoever still writes of the tree sees that nobody reads.
+        self.relay.ends.clear();
+        self.streams.close();
+    }
+
+    fn settle(&mut self) {
+        if self.finished {
+            return;
+        }
+        self.relay.pump();
+        self.take_news();
+        if self.active && !self.paused {
+            self.take_orders();
+            self.say_exit();
+        }
+        while self.reports.front().is_some_and(|report| self.relay.mux.say(report)) {
+            self.reports.pop_front();
+        }
+        // Also what was said and delivered just now.
+        self.relay.pump();
+        self.take_news();
+        Connections::sweep(&mut self.relay);
+        if self.exit_said && self.reports.is_empty() && self.relay.mux.all_acknowledged(CONTROL) {
+            self.finish();
+        } else if self.linked != self.relay.has_link() {
+            self.linked = !self.linked;
+            if !self.linked {
+                self.control.say(&FromFar::Down);
+            }
+        }
+    }
+
+    fn take_news(&mut self) {
+        for news in std::mem::take(&mut self.relay.news) {
+            self.streams.tend(&mut self.relay, news);
+            if let Some(channel) = Connections::tend(&mut self.relay, news) {
+                self.reports.push_back(Report::Closed { channel });
+            }
+        }
+    }
+
+    /// Once the root has ended: takes what is left in its pipes, and says how it ended.
+    fn say_exit(&mut self) {
+        let (Some(status), false) = (self.exit, self.exit_said) else { return };
+        for channel in self.streams.outputs() {
+            while self.relay.read(channel, DRAIN, 0) {}
+            // No room: what is there is taken when home has taken some.
+            if self.relay.mux.room(channel, 0) == 0 && self.relay.ends.get(&channel).is_some_and(|e| e.source.is_some())
+            {
+                return;
+            }
+        }
+        let ends = self.streams.outputs().map(|channel| (channel, self.relay.mux.written(channel))).collect();
+        self.reports.push_back(Report::Exit { status, ends });
+        self.exit_said = true;
+    }
+}

@@ -1,0 +1,138 @@
+//! Pid 1 of a moved tree: reaps, writes down how the root ended, and relays the tree's streams where it has any.
+//!
+//! Ends with the last process of the tree once the root has ended and home knows; at once by SIGTERM, or where the agent
+//! died before it named a root.
+
+use crate::far::Far;
+use crate::relay::Name;
+use grid_os::descriptors::inherited;
+use grid_os::poll::PollSet;
+use grid_os::signals::{Change, next_change};
+use grid_os::tree_init::{LIFELINE, TreeDir, end_all, record, set_up};
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::PollFlags;
+use nix::sys::signalfd::SignalFd;
+use std::io;
+use std::os::fd::OwnedFd;
+
+const SIGNALS: Name = Name::Own(20);
+const WATCHED: Name = Name::Own(21);
+/// Buffers are given back after so long a pause.
+const QUIET_MS: u32 = 1000;
+
+struct Init<'a> {
+    dir: &'a TreeDir,
+    signals: SignalFd,
+    /// None once its other end is gone.
+    lifeline: Option<OwnedFd>,
+    far: Option<Far>,
+    root_ended: bool,
+    /// Something became of the root that the far has not acted on.
+    changed: bool,
+}
+
+/// The body of pid 1. Says that it is ready by one byte on descriptor 3, then serves until nothing is left of the tree. An
+/// agent that dies before it named a root lets go of the lifeline (descriptor 4): then there is nothing to wait for, and
+/// everything in the namespace ends. On the mounts of a `guest` nobody becomes another user.
+///
+/// # Errors
+/// What failed while the namespace was set up, or streams that cannot be; afterwards it does not fail.
+pub fn run(dir: &TreeDir, guest: bool) -> io::Result<()> {
+    // Before rights are given up, and before the agent is told that all is well.
+    let (lifeline, far) = (Some(inherited(LIFELINE)?), Far::inherit(dir)?);
+    let signals = set_up(guest)?;
+    Init { dir, signals, lifeline, far, root_ended: false, changed: false }.serve()
+}
+
+impl Init<'_> {
+    fn serve(&mut self) -> io::Result<()> {
+        let mut set = PollSet::default();
+        loop {
+            if self.reap() {
+                return Ok(());
+            }
+            if let Some(far) = self.far.as_mut().filter(|_| std::mem::take(&mut self.changed)) {
+                set.clear();
+                far.handle(&set);
+            }
+            let quiet = self.wait(&mut set)?;
+            if self.is_over(&set) {
+                end_all();
+                return Ok(());
+            }
+            if let Some(far) = &mut self.far {
+                far.handle(&set);
+                if quiet {
+                    far.shrink();
+                }
+            }
+        }
+    }
+
+    /// True where nothing happened for a while after something did.
+    fn wait(&mut self, set: &mut PollSet<Name>) -> io::Result<bool> {
+        set.clear();
+        set.add(SIGNALS, &self.signals, PollFlags::POLLIN);
+        if let Some(lifeline) = &self.lifeline {
+            set.add(WATCHED, lifeline, PollFlags::POLLIN);
+        }
+        let mut busy = false;
+        if let Some(far) = &mut self.far {
+            busy = far.take_moved();
+            far.register(set);
+        }
+        set.wait(busy.then_some(QUIET_MS))?;
+        let happened = (0..).map_while(|at| set.happened(at)).any(|(_, flags)| !flags.is_empty());
+        Ok(busy && !happened)
+    }
+
+    /// Takes SIGTERM, and the agent's end where it named no root.
+    fn is_over(&mut self, set: &PollSet<Name>) -> bool {
+        let mut told = false;
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            told |= info.ssi_signo as i32 == libc::SIGTERM;
+        }
+        let gone = set.happened(1).is_some_and(|(name, flags)| name == WATCHED && !flags.is_empty());
+        let abandoned = gone && !self.dir.root_file().exists();
+        if gone {
+            self.lifeline = None;
+        }
+        told || abandoned
+    }
+
+    /// Takes what became of children. True where nothing is left to wait for.
+    fn reap(&mut self) -> bool {
+        loop {
+            match next_change() {
+                Ok(Some((pid, change))) => self.take(pid, change),
+                Ok(None) => return false,
+                Err(Errno::EINTR) => {}
+                Err(_) => {
+                    let heard = self.far.as_ref().is_none_or(Far::done);
+                    // Without its directory (the cluster is down, the tree lived on at home) nobody waits for the exit
+                    // status.
+                    return (self.root_ended && heard) || !self.dir.0.exists();
+                }
+            }
+        }
+    }
+
+    /// Others than the root are CRIU's helpers and orphans of the tree.
+    fn take(&mut self, pid: i32, change: Change) {
+        if self.dir.root() != Some(pid) {
+            return;
+        }
+        if let Change::Ended(status) = change {
+            record(self.dir, status);
+            self.root_ended = true;
+        }
+        self.changed = true;
+        match (&mut self.far, change) {
+            (Some(far), Change::Ended(status)) => far.child_exited(status),
+            (Some(far), Change::Stopped(signo)) => far.child_stopped(signo),
+            (Some(far), Change::Continued) => far.child_continued(),
+            (None, _) => {}
+        }
+    }
+}
