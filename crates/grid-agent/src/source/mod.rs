@@ -414,6 +414,8 @@ impl Agent {
         }
         if let Some(earlier) = record.came_by {
             self.tree_left(&earlier);
+            let shadow = record.stage.shadow.filter(|_| lives_on && self.is_hub());
+            shadow.iter().for_each(|terms| self.wake_listeners(&terms.shadow));
         }
         Ok(())
     }

@@ -131,7 +131,7 @@ impl Shadow {
             set.add(AGENT, socket, PollFlags::POLLIN);
         }
         if self.listeners.has_room(&self.relay) {
-            for (id, listener) in &self.listeners.listening {
+            for (id, listener) in self.listeners.awake() {
                 set.add(Name::Listener(*id), listener, PollFlags::POLLIN);
             }
         }
@@ -172,6 +172,7 @@ impl Shadow {
     }
 
     fn heed(&mut self, message: ToShadow, fd: Option<OwnedFd>) {
+        self.listeners.wake();
         match (message, fd) {
             (ToShadow::Link { generation }, Some(fd)) => {
                 let stale = generation < self.relay.mux.generation() || self.garbled.is_some_and(|g| g >= generation);
