@@ -30,7 +30,7 @@ use streams::Stream;
 /// Name under which `ps -o comm` shows it.
 pub const COMM: &str = "grid-shadow";
 /// Of a shadow that could not begin.
-const CANNOT: i32 = 125;
+const CANNOT: i32 = grid_types::exit::NO_SHADOW as i32;
 /// Buffers are given back after so long a pause.
 const QUIET: Duration = Duration::from_secs(1);
 /// The far closes the connection when it knows that its word of the end was heard; longer nobody waits for that.
