@@ -6,6 +6,8 @@ use crate::lease::Lease;
 use crate::ledger::Ledger;
 use crate::link::{Greeter, Outbox, bind_unix, keep_dialling, serve_tcp, serve_unix, tracing_line};
 use crate::lock::AgentLock;
+use crate::preflight::foresee;
+use crate::shadow::{Shadow, StreamLink};
 use crate::source::{DumpOutcome, Heeded, Outgoing, leaving};
 use crate::{AgentConfig, AgentError, AgentRole};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
@@ -15,11 +17,14 @@ use grid_os::node::{NodeCgroup, NodeReader};
 use grid_os::proc::{ProcRoot, Sample};
 use grid_types::facts::{Namespaces, TreeFacts};
 use grid_types::reason::{Reason, ReasonCode};
+use grid_types::streams::ShadowId;
 use grid_types::wire::{Answer, Body, Frame, Notice, Party, Refusal, Request};
 use grid_types::{AttemptId, LeaseId, NodeName};
 use std::collections::{BTreeMap, HashMap};
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -37,6 +42,9 @@ pub(crate) enum Input {
     StageEnded { attempt: AttemptId, outcome: StageOutcome },
     Deadline { attempt: AttemptId, armed: u64 },
     FenceExpired { attempt: AttemptId, armed: u64 },
+    StreamLink(StreamLink),
+    ShadowCame { shadow: ShadowId, control: Arc<OwnedFd> },
+    ShadowEnded { shadow: ShadowId },
     InitEnded { attempt: AttemptId },
     RootEnded { attempt: AttemptId, patience: u32 },
     LeaseTimer { lease: LeaseId, epoch: u64 },
@@ -62,6 +70,7 @@ pub(crate) struct Agent {
     pub(crate) sources: BTreeMap<AttemptId, Outgoing>,
     pub(crate) incoming: BTreeMap<AttemptId, Incoming>,
     pub(crate) leases: BTreeMap<LeaseId, Lease>,
+    pub(crate) shadows: BTreeMap<ShadowId, Shadow>,
     /// The order to stop that stands, and what became of it here.
     pub(crate) heeded: Option<Heeded>,
     /// Data connections that came before the frame that explains them.
@@ -151,6 +160,7 @@ impl Agent {
             sources: BTreeMap::new(),
             incoming: BTreeMap::new(),
             leases: BTreeMap::new(),
+            shadows: BTreeMap::new(),
             heeded: None,
             early: HashMap::new(),
             cfg,
@@ -171,6 +181,7 @@ impl Agent {
         let sources = self.source_rows()?;
         self.recover_destinations(&leaving(&sources))?;
         self.recover_sources(sources);
+        self.recover_shadows()?;
         Ok(())
     }
 
@@ -184,6 +195,9 @@ impl Agent {
             Input::StageEnded { attempt, outcome } => self.stage_ended(&attempt, outcome),
             Input::Deadline { attempt, armed } => self.deadline(&attempt, armed),
             Input::FenceExpired { attempt, armed } => self.fence_expired(&attempt, armed),
+            Input::StreamLink(link) => self.stream_link(link),
+            Input::ShadowCame { shadow, control } => self.shadow_came(&shadow, control),
+            Input::ShadowEnded { shadow } => self.shadow_ended(&shadow),
             Input::InitEnded { attempt } => self.init_ended(&attempt),
             Input::RootEnded { attempt, patience } => self.root_ended(&attempt, patience),
             Input::LeaseTimer { lease, epoch } => self.lease_timer(&lease, epoch),
@@ -280,6 +294,7 @@ impl Agent {
             }
             (Body::Down { message, stage }, Party::Agent(from)) => self.heed_source(from, message, stage.map(|s| *s)),
             (Body::Up { message }, Party::Agent(from)) => self.heed_destination(&from, message),
+            (Body::Shadow { attempt, word }, Party::Agent(from)) => self.heed_shadow_word(from, attempt, word),
             _ => {}
         }
     }
@@ -348,6 +363,7 @@ impl Agent {
         if let Ok(users) = self.gpu.processes() {
             grid_os::gpu::attribute(&mut tree, &users);
         }
+        tree.foreseen = foresee(&tree).err();
         Ok(tree)
     }
 
@@ -369,6 +385,7 @@ impl Agent {
         }
         self.tick_sources();
         self.tick_destinations();
+        self.tick_shadows();
     }
 
     pub(crate) fn group(&self, below: &str, controllers: &[Controller]) -> Group {

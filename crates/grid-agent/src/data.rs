@@ -7,6 +7,7 @@ use crate::faults::Faults;
 use crate::{AgentConfig, AgentRole};
 use grid_os::frames;
 use grid_types::fault::FaultPoint;
+use grid_types::streams::ShadowTerms;
 use grid_types::wire::{Hello, Manifest, PROTOCOL, Welcome};
 use grid_types::{AttemptId, NodeName};
 use std::io::{self, Read, Write};
@@ -19,7 +20,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 const BUFFER: usize = 1 << 18;
 /// So many data connections wait for their frames at most.
 const MOST_EARLY: usize = 64;
-const MAX_MANIFEST: usize = 4 << 20;
+/// With the bytes of its streams that nobody at home has taken yet.
+const MAX_MANIFEST: usize = 64 << 20;
 const MAX_WELCOME: usize = 1 << 16;
 
 /// How a spoke reaches its hub for data.
@@ -40,10 +42,26 @@ impl Dial {
     /// Connects and greets.
     pub(crate) fn connect(&self, attempt: &AttemptId, faults: &Faults) -> io::Result<TcpStream> {
         faults.at(FaultPoint::OpenStream).map_err(io::Error::other)?;
+        self.greeted(&Hello::Data { protocol: PROTOCOL, token: self.token.clone(), attempt: attempt.clone() })
+    }
+}
+
+impl Dial {
+    /// Connects for the streams of a tree that this attempt brought here.
+    pub(crate) fn streams(&self, attempt: &AttemptId, terms: &ShadowTerms) -> io::Result<TcpStream> {
+        self.greeted(&Hello::Streams {
+            protocol: PROTOCOL,
+            token: self.token.clone(),
+            attempt: attempt.clone(),
+            shadow: terms.shadow.clone(),
+            generation: terms.generation,
+        })
+    }
+
+    fn greeted(&self, hello: &Hello) -> io::Result<TcpStream> {
         let mut stream = TcpStream::connect_timeout(&self.hub, Duration::from_secs(5))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        let hello = Hello::Data { protocol: PROTOCOL, token: self.token.clone(), attempt: attempt.clone() };
-        frames::send(&mut stream, &hello)?;
+        frames::send(&mut stream, hello)?;
         match frames::receive(&mut stream, MAX_WELCOME)? {
             Welcome::Ok { .. } => Ok(stream),
             Welcome::Refused { detail } => Err(io::Error::new(io::ErrorKind::PermissionDenied, detail)),

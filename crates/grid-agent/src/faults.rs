@@ -87,7 +87,7 @@ pub(crate) fn of_source(action: &SourceAction) -> FaultPoint {
         },
         SourceAction::CloseStream => FaultPoint::CloseStream,
         SourceAction::Thaw => FaultPoint::ThawHome,
-        SourceAction::DiscardCopy => FaultPoint::DiscardCopy,
+        SourceAction::DiscardCopy { .. } => FaultPoint::DiscardCopy,
         SourceAction::Report(_) => FaultPoint::SourceReport,
     }
 }

@@ -5,6 +5,7 @@
 
 use grid_os::ballast::Ballast;
 use grid_types::handover::{DestinationState, SourceState};
+use grid_types::streams::ShadowId;
 use grid_types::{AttemptId, LeaseId};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
@@ -13,7 +14,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Raised with each change of the tables.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 
 /// Why the ledger cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +116,7 @@ impl Ledger {
         if found > SCHEMA {
             return Err(LedgerError::Newer { path: path.to_owned(), found });
         }
-        if found == 0 {
+        if found < 1 {
             db.execute_batch(
                 "BEGIN;
                  CREATE TABLE source (attempt TEXT PRIMARY KEY, state TEXT NOT NULL, detail TEXT NOT NULL);
@@ -123,6 +124,15 @@ impl Ledger {
                                            detail TEXT NOT NULL);
                  CREATE TABLE lease (lease TEXT PRIMARY KEY, detail TEXT NOT NULL);
                  PRAGMA user_version = 1;
+                 COMMIT;",
+            )
+            .map_err(err)?;
+        }
+        if found < 2 {
+            db.execute_batch(
+                "BEGIN;
+                 CREATE TABLE shadow (shadow TEXT PRIMARY KEY, detail TEXT NOT NULL);
+                 PRAGMA user_version = 2;
                  COMMIT;",
             )
             .map_err(err)?;
@@ -265,26 +275,51 @@ impl Ledger {
 
     /// Records a lease.
     pub fn put_lease<D: Serialize>(&self, lease: &LeaseId, detail: &D) -> Result<(), LedgerError> {
-        let detail = self.encode("lease", detail)?;
-        let sql = "INSERT OR REPLACE INTO lease VALUES (?1, ?2)";
-        self.write(|db| db.prepare_cached(sql)?.execute(params![lease.as_str(), detail]))
+        self.put_named("lease", lease.as_str(), detail)
     }
 
     /// Forgets a lease whose control group is gone.
     pub fn drop_lease(&self, lease: &LeaseId) -> Result<(), LedgerError> {
-        self.write(|db| db.execute("DELETE FROM lease WHERE lease = ?1", [lease.as_str()]))
+        self.drop_named("lease", lease.as_str())
     }
 
     /// Every recorded lease.
     pub fn leases<D: DeserializeOwned>(&self) -> Result<Vec<(LeaseId, D)>, LedgerError> {
-        let mut statement = self.db.prepare("SELECT lease, detail FROM lease").map_err(self.err())?;
-        let rows =
-            statement.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?))).map_err(self.err())?;
-        rows.collect::<Result<Vec<_>, _>>()
-            .map_err(self.err())?
-            .into_iter()
-            .map(|(id, json)| Ok((LeaseId(id.clone()), self.decode(&id, &json)?)))
-            .collect()
+        Ok(self.named("lease")?.into_iter().map(|(id, detail)| (LeaseId(id), detail)).collect())
+    }
+
+    /// Records a shadow of this node's.
+    pub fn put_shadow<D: Serialize>(&self, shadow: &ShadowId, detail: &D) -> Result<(), LedgerError> {
+        self.put_named("shadow", shadow.as_str(), detail)
+    }
+
+    /// Forgets a shadow that has ended, and whose tree has.
+    pub fn drop_shadow(&self, shadow: &ShadowId) -> Result<(), LedgerError> {
+        self.drop_named("shadow", shadow.as_str())
+    }
+
+    /// Every recorded shadow.
+    pub fn shadows<D: DeserializeOwned>(&self) -> Result<Vec<(ShadowId, D)>, LedgerError> {
+        Ok(self.named("shadow")?.into_iter().map(|(id, detail)| (AttemptId(id), detail)).collect())
+    }
+
+    /// In these tables a record's key is named as the table is.
+    fn put_named<D: Serialize>(&self, table: &str, id: &str, detail: &D) -> Result<(), LedgerError> {
+        let detail = self.encode(id, detail)?;
+        let sql = format!("INSERT OR REPLACE INTO {table} VALUES (?1, ?2)");
+        self.write(|db| db.prepare_cached(&sql)?.execute(params![id, detail]))
+    }
+
+    fn drop_named(&self, table: &str, id: &str) -> Result<(), LedgerError> {
+        self.write(|db| db.execute(&format!("DELETE FROM {table} WHERE {table} = ?1"), [id]))
+    }
+
+    fn named<D: DeserializeOwned>(&self, table: &str) -> Result<Vec<(String, D)>, LedgerError> {
+        let sql = format!("SELECT {table}, detail FROM {table}");
+        let mut statement = self.db.prepare(&sql).map_err(self.err())?;
+        let rows = statement.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?)));
+        let rows = rows.and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(self.err())?;
+        rows.into_iter().map(|(id, json)| self.decode(&id, &json).map(|detail| (id.clone(), detail))).collect()
     }
 }
 

@@ -8,6 +8,7 @@
 //! ```
 //! One task owns all state; blocking work runs on threads and comes back as an input. What may run is decided by
 //! `grid_core::handover`; this crate carries the decisions out and says what it did.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic where the reader has gone
 
 mod agent;
 mod data;
@@ -20,7 +21,9 @@ mod link;
 mod lock;
 mod preflight;
 mod rescue;
+mod shadow;
 mod source;
+mod streams;
 mod tree;
 
 pub use agent::run;

@@ -3,6 +3,7 @@
 //! Owns the bytes; knows nothing of what frames mean. A frame is a little-endian `u32` length and that much JSON.
 
 use crate::agent::Input;
+use crate::shadow::StreamLink;
 use grid_os::frames::{LinkError, io, read_frame, read_hello, write_frame};
 use grid_types::NodeName;
 use grid_types::wire::{Body, Frame, Hello, PROTOCOL, Party, Welcome};
@@ -112,7 +113,9 @@ impl Greeter {
                 Ok(owner) if owner != *node => Err(format!("its token is {owner}'s, not {node}'s")),
                 checked => checked,
             },
-            Hello::Data { protocol, token, .. } => self.check(*protocol, token),
+            Hello::Data { protocol, token, .. } | Hello::Streams { protocol, token, .. } => {
+                self.check(*protocol, token)
+            }
             Hello::Daemon { .. } => Err("the head's daemon comes through the Unix socket".to_owned()),
         };
         let from = match checked {
@@ -131,6 +134,11 @@ impl Greeter {
                 let stream = stream.into_std().map_err(io(&peer))?;
                 stream.set_nonblocking(false).map_err(io(&peer))?;
                 let _ = self.inputs.send(Input::DataLink { attempt, from, stream });
+            }
+            Hello::Streams { attempt, shadow, generation, .. } => {
+                let stream = stream.into_std().map_err(io(&peer))?;
+                let link = StreamLink { attempt, from, shadow, generation, end: stream.into() };
+                let _ = self.inputs.send(Input::StreamLink(link));
             }
             Hello::Daemon { .. } => {}
         }
@@ -221,7 +229,9 @@ pub(crate) fn bind_unix(path: &Path, owner: u32) -> Result<UnixListener, LinkErr
     Ok(listener)
 }
 
-/// One line of debug text on standard error; the journal is elsewhere.
+/// One line of debug text on standard error; the journal is elsewhere. Where it cannot be written (a full disk), work
+/// goes on.
 pub(crate) fn tracing_line(text: &str) {
-    eprintln!("grid agent: {text}");
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "grid agent: {text}");
 }

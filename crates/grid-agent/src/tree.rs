@@ -1,6 +1,7 @@
 //! A moved tree's own namespaces and control group, from their making to their removal.
 
 use crate::agent::{Agent, BOUNDED, Input};
+use crate::streams::Ends;
 use grid_os::cgroup::{Controller, Group};
 use grid_os::pidfd::PidFd;
 pub(crate) use grid_os::proc::{has_ended, start_ticks};
@@ -104,7 +105,7 @@ impl Agent {
 impl TreePlace {
     /// Makes the directories and groups and starts pid 1. A guest's mounts make nobody another user. It ends by itself where the lifeline is dropped, or this
     /// agent dies, before the root's file is written.
-    pub(crate) fn make(&self, program: &Path, guest: bool) -> io::Result<(InitProcess, OwnedFd)> {
+    pub(crate) fn make(&self, program: &Path, guest: bool, ends: Option<&Ends>) -> io::Result<(InitProcess, OwnedFd)> {
         std::fs::create_dir_all(&self.images)?;
         // CRIU, which runs as the tree's owner, is put into the images; no other of that owner's comes to them.
         std::fs::set_permissions(&self.dir.0, std::fs::Permissions::from_mode(0o700))?;
@@ -116,11 +117,13 @@ impl TreePlace {
         let dir = self.dir.0.to_string_lossy().into_owned();
         let mut argv = vec![program.to_string_lossy().into_owned(), "tree-init".to_owned(), dir];
         argv.extend(guest.then(|| "--guest".to_owned()));
+        let mut inherit = vec![(tx.as_fd(), 3), (watched.as_fd(), 4)];
+        inherit.extend(ends.iter().flat_map(|ends| ends.inherited()));
         let place = Place {
             cgroup_procs: self.init_group.procs_files(),
             unshare: TREE_NAMESPACES,
             new_session: true,
-            inherit: vec![(tx.as_fd(), 3), (watched.as_fd(), 4)],
+            inherit,
             ..Place::default()
         };
         let pid = spawn(&argv, &[], &place)?.pid;

@@ -134,7 +134,12 @@ fn messages_of_another_attempt_are_ignored() {
 fn a_release_keeps_the_signals_before_it_speaks() {
     let mut s = source(SS::Committed, HomeCopy::Frozen);
     assert_eq!(s.step(SIn::SignalsPending(vec![15])), []);
-    let want = [S::KeepSignals(vec![15]), S::Persist(SS::Released), S::Send(released(&[15])), S::DiscardCopy];
+    let want = [
+        S::KeepSignals(vec![15]),
+        S::Persist(SS::Released),
+        S::Send(released(&[15])),
+        S::DiscardCopy { lives_on: true },
+    ];
     assert_eq!(deeds(s.step(SIn::Received(started()))), want);
     assert_eq!(s.step(SIn::Received(started())), [S::Send(released(&[15]))]);
 }
@@ -166,7 +171,7 @@ fn in_doubt_is_held_until_a_person_decides() {
     assert_eq!(deeds(actions), [S::Persist(SS::Aborted), S::Thaw]);
     assert_eq!(repeats.step(SIn::Received(started())), [S::Send(abort())]);
     let actions = s.step(SIn::Resolve(Resolution::Drop));
-    assert_eq!(deeds(actions), [S::Persist(SS::Released), S::DiscardCopy]);
+    assert_eq!(deeds(actions), [S::Persist(SS::Released), S::DiscardCopy { lives_on: false }]);
 }
 
 #[test]
@@ -180,7 +185,7 @@ fn a_source_recovers_from_what_it_wrote() {
         (SS::Committed, Frozen, vec![S::Send(go())]),
         (SS::Committed, Rebooted, vec![S::Send(go())]),
         (SS::Committed, Runs, vec![S::Persist(SS::InDoubt)]),
-        (SS::Released, Frozen, vec![S::Send(released(&[])), S::DiscardCopy]),
+        (SS::Released, Frozen, vec![S::Send(released(&[])), S::DiscardCopy { lives_on: true }]),
         (SS::Aborted, Frozen, vec![S::Send(abort()), S::Thaw]),
         (SS::InDoubt, Frozen, vec![S::Send(query())]),
         (SS::InDoubt, Rebooted, vec![S::Persist(SS::Released)]),

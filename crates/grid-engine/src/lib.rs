@@ -2,6 +2,7 @@
 //!
 //! One module an engine; each renders and parses purely and acts in one place. So far there is `local`, whose nodes
 //! have an agent that holds leases itself: a call is one request to that agent.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic where the reader has gone
 
 pub mod local;
 

@@ -42,7 +42,7 @@ impl Head {
         act: bool,
         rule: Actor,
     ) -> Result<String, String> {
-        let seen = match self.look(None).await {
+        let seen = match self.look(None, false).await {
             Ok(seen) => seen,
             Err(e) => return Err(Report::of_failed_scan(boost, e.message).lines().join("\n")),
         };

@@ -72,7 +72,6 @@ impl Head {
         self.record(&actor, Event::LeaseGranted { boost })?;
         match self.engine.start(&lender, lease).await {
             Ok(enforced) => {
-                self.inner.borrow_mut().enforced.insert(id.clone(), enforced.clone());
                 self.record(&actor, Event::BoostActivated { boost: id.clone(), enforced })?;
             }
             Err(reason) => {
@@ -107,7 +106,7 @@ impl Head {
 
     /// What the plan would need, for a request that named only a part (the original's `request NODE cpu 2`).
     async fn completed(&self, asked: Resources) -> Resources {
-        let seen = self.look(None).await.map(|s| s.verdicts).unwrap_or_default();
+        let seen = self.look(None, false).await.map(|s| s.verdicts).unwrap_or_default();
         let candidates: Vec<_> = seen.into_iter().filter(|v| v.is_candidate()).collect();
         let (total, _) = self.head_room();
         let needs: Vec<Resources> = ranked(&candidates, None, total).into_iter().map(needed).collect();

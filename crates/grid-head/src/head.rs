@@ -81,7 +81,6 @@ pub(crate) struct Inner {
     pub(crate) links: HashMap<NodeName, bool>,
     /// Root of each moved tree on the node where it lives.
     pub(crate) there: HashMap<OffloadId, ProcId>,
-    pub(crate) enforced: HashMap<BoostId, String>,
     pub(crate) bucket: Bucket,
     pub(crate) monitor: Monitor,
     /// Bytes per second of the last large move; none before the first.
@@ -93,6 +92,10 @@ pub(crate) struct Inner {
     pub(crate) resolving: std::collections::HashSet<OffloadId>,
     /// Who cancelled attempts whose end is not reported yet.
     pub(crate) cancelled: HashMap<grid_types::AttemptId, Actor>,
+    /// Orders to stop that came (or that one went) and are not recorded yet, in their order.
+    pub(crate) orders: Vec<Option<grid_types::stop::Stop>>,
+    /// The last that was recorded since the daemon started.
+    pub(crate) noted_stop: Option<grid_types::stop::Stop>,
     /// Plans that pressure of a resource made while grid only observed, and when: what becomes of it is recorded.
     pub(crate) observed: Vec<(grid_core::plan::Resource, grid_types::PlanId, BootMs)>,
     /// Overdue boosts: when to try again, and the pause before that.
@@ -134,7 +137,6 @@ impl Head {
             heard: HashMap::new(),
             links: HashMap::new(),
             there: HashMap::new(),
-            enforced: HashMap::new(),
             bucket,
             monitor: Monitor::new(),
             rate: None,
@@ -142,6 +144,8 @@ impl Head {
             ordering: std::collections::HashSet::new(),
             resolving: std::collections::HashSet::new(),
             cancelled: HashMap::new(),
+            orders: Vec::new(),
+            noted_stop: None,
             observed: Vec::new(),
             retries: HashMap::new(),
         };
@@ -306,7 +310,8 @@ pub(crate) fn refused(reason: &Reason, what: &str) -> ApiError {
     }
 }
 
-/// One line of debug text; the journal is elsewhere.
+/// One line of debug text; the journal is elsewhere. Where it cannot be written (a full disk), work goes on.
 pub(crate) fn log(text: &str) {
-    eprintln!("grid daemon: {text}");
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "grid daemon: {text}");
 }

@@ -9,6 +9,7 @@
 //! Everything runs on one thread; between two `await`s nothing else changes, so a decision and the event that records
 //! it are one step. The daemon is needed neither to finish nor to undo a handover: it can die at any moment and picks
 //! up from the journal and from what the agents hold.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic where the reader has gone
 
 mod auto;
 mod boosts;

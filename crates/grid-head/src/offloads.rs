@@ -18,6 +18,9 @@ use grid_types::{AttemptId, Bytes, LeaseId, Millis, NodeName, OffloadId, PlanId,
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// A tree of many processes can have hundreds; the first ones say what there is to do.
+const REASONS_SHOWN: usize = 8;
+
 impl Head {
     /// Moves a process that a person named.
     pub(crate) async fn offload(&self, ask: OffloadAsk, uid: u32, actor: Actor) -> Result<OffloadReply, ApiError> {
@@ -27,8 +30,13 @@ impl Head {
         };
         self.not_stopped("it was not moved; nothing was changed")?;
         let verdict = self.look_at(ask.pid, Some(uid)).await?;
-        let plan =
-            self.plan_for(Trigger::Named { pid: ask.pid }, std::slice::from_ref(&verdict), &only, Some(uid), None);
+        let plan = self.plan_for(
+            Trigger::Named { pid: verdict.id.pid },
+            std::slice::from_ref(&verdict),
+            &only,
+            Some(uid),
+            None,
+        );
         let Some(step) = plan.steps.first().cloned() else {
             return Err(stays(&plan, ask.pid));
         };
@@ -341,10 +349,46 @@ fn stays(plan: &Plan, pid: i32) -> ApiError {
     let reasons = plan.stays.first().map(|s| s.reasons.clone()).unwrap_or_default();
     let title = plan.stays.first().map(|s| s.title.clone()).unwrap_or_default();
     let first = reasons.first().cloned().unwrap_or_else(|| Reason::new(ReasonCode::NoFit, "no lease is there"));
-    let details = reasons.iter().map(ToString::to_string).collect();
+    let mut details: Vec<String> = reasons.iter().take(REASONS_SHOWN).map(ToString::to_string).collect();
+    if let Some(more) = reasons.len().checked_sub(REASONS_SHOWN).filter(|n| *n > 0) {
+        details.push(format!("and {more} more reasons: grid explain {pid}"));
+    }
     let hint = match first.code {
         ReasonCode::NoFit => "grid boost request head --cpu N --memory SIZE".to_owned(),
         code => code.fix().to_owned(),
     };
     ApiError { details, hint: Some(hint), ..refused(&first, &format!("{pid} {title} stays; nothing was changed")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use grid_types::plan::Stay;
+    use grid_types::{BootMs, UnixMs};
+
+    #[test]
+    fn a_tree_with_hundreds_of_reasons_is_refused_with_a_few_and_their_number() {
+        let process = ProcId { pid: 1, start_ticks: 1, boot_id: "b".into() };
+        let reasons: Vec<Reason> =
+            (0..300).map(|n| Reason::new(ReasonCode::Pipe, format!("fd {n} is a pipe"))).collect();
+        let stay = |many: usize| Stay {
+            process: process.clone(),
+            title: "init".into(),
+            used: Default::default(),
+            reasons: reasons[..many].to_vec(),
+        };
+        let plan = |many| Plan {
+            id: PlanId::new("p-1"),
+            trigger: Trigger::Named { pid: 1 },
+            made_at: UnixMs(1),
+            valid_until: BootMs(1),
+            steps: Vec::new(),
+            stays: vec![stay(many)],
+            outcome: PlanOutcome::Made,
+        };
+        let error = stays(&plan(300), 1);
+        assert_eq!((error.code, error.details.len()), (Some(ReasonCode::Pipe), REASONS_SHOWN + 1));
+        assert_eq!(error.details.last().unwrap(), "and 292 more reasons: grid explain 1");
+        assert_eq!(stays(&plan(8), 1).details.len(), 8);
+    }
 }

@@ -1,6 +1,6 @@
 //! The daemon's clockwork: nodes that fall silent, and pressure that asks for offloading.
 
-use crate::head::{Head, log};
+use crate::head::Head;
 use grid_core::auto_offload::{Action, SkipReason};
 use grid_core::plan::Resource;
 use grid_core::pressure::{Pressure, PressureKind};
@@ -25,9 +25,6 @@ impl Head {
             self.watch_nodes();
             self.watch_overdue();
             self.watch_keeps();
-            if let Err(e) = self.note_stop(None) {
-                log(&format!("not recorded: {}", e.message));
-            }
             self.watch_pressure().await;
         }
     }

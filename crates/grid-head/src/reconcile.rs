@@ -5,11 +5,11 @@ use crate::head::{Head, Heard, log};
 use grid_engine::{Agents, Engine};
 use grid_os::clock::boot_ms;
 use grid_types::boost::{Boost, BoostState, EndReason};
-use grid_types::event::{Actor, Direction, Event, OffloadPhase, OffloadRecord};
+use grid_types::event::{Actor, Direction, Event, MoveFigures, OffloadPhase, OffloadRecord};
 use grid_types::handover::DestinationState;
 use grid_types::reason::ReasonCode;
 use grid_types::wire::{Answer, AttemptHolding, LeaseHolding, MoveReport, Notice, Request, TreeHolding};
-use grid_types::{AttemptId, BoostId, Millis, NodeName, OffloadId};
+use grid_types::{AttemptId, BoostId, NodeName, OffloadId};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ impl Head {
         let by = self.behind(&offload, &attempt, &report);
         match report {
             MoveReport::Moved { figures } => {
-                self.measure(figures.bytes.0, figures.downtime);
+                self.measure(&figures);
                 if back {
                     let process = self.inner.borrow_mut().there.remove(&offload);
                     let pid = process.as_ref().map_or(0, |p| p.pid);
@@ -133,9 +133,10 @@ impl Head {
         undone.unwrap_or_else(|| self.inner.borrow().state.cause(offload))
     }
 
-    fn measure(&self, bytes: u64, downtime: Millis) {
-        if bytes >= RATE_FROM && downtime.0 > 0 {
-            self.inner.borrow_mut().rate = Some(bytes * 1000 / downtime.0);
+    fn measure(&self, figures: &MoveFigures) {
+        let (Some(bytes), Some(downtime)) = (figures.bytes, figures.downtime) else { return };
+        if bytes.0 >= RATE_FROM && downtime.0 > 0 {
+            self.inner.borrow_mut().rate = Some(bytes.0 * 1000 / downtime.0);
         }
     }
 

@@ -6,6 +6,7 @@ use grid_core::plan::{PlanInput, limit_for, make_plan};
 use grid_engine::Agents;
 use grid_os::clock::{boot_ms, unix_ms};
 use grid_types::api::{ApiError, StayCount};
+use grid_types::event::OffloadPhase;
 use grid_types::exit::FaultClass;
 use grid_types::facts::{ProcStat, TreeFacts};
 use grid_types::plan::{Plan, Trigger, Verdict};
@@ -25,6 +26,8 @@ pub(crate) struct Seen {
     pub(crate) scanned: u32,
     pub(crate) verdicts: Vec<Verdict>,
     pub(crate) stays: Vec<(ProcId, Reason)>,
+    /// Of those that are not worth it, what a close look says all the same.
+    pub(crate) closer: Vec<Verdict>,
 }
 
 /// Which leases a plan may use.
@@ -78,8 +81,9 @@ impl Head {
         }
     }
 
-    /// Looks at every process, and closely at those that may be worth it.
-    pub(crate) async fn look(&self, asked_by: Option<u32>) -> Result<Seen, ApiError> {
+    /// Looks at every process, and closely at those that may be worth it; `closer`: also at the others, as at one that is
+    /// named.
+    pub(crate) async fn look(&self, asked_by: Option<u32>, closer: bool) -> Result<Seen, ApiError> {
         let (stats, ctx) = self.processes().await?;
         let ctx = DetectContext { asked_by, ..ctx };
         let policy = self.inner.borrow().cfg.config.policy.detector.clone();
@@ -100,7 +104,12 @@ impl Head {
             }
             look = next;
         }
-        Ok(Seen { scanned: stats.len() as u32, verdicts, stays })
+        let mut seen = Seen { scanned: stats.len() as u32, verdicts, stays, closer: Vec::new() };
+        if closer {
+            let rest = unseen(&seen, &stats);
+            seen.closer = self.trees(rest).await?.iter().map(|tree| judge(tree, &ctx, &policy)).collect();
+        }
+        Ok(seen)
     }
 
     /// Looks at one process that a person named.
@@ -108,11 +117,19 @@ impl Head {
         let (_, ctx) = self.processes().await?;
         let ctx = DetectContext { asked_by, named: true, ..ctx };
         let policy = self.inner.borrow().cfg.config.policy.detector.clone();
+        let pid = self.behind_shadow(pid);
         let tree = self.trees(vec![pid]).await?.into_iter().next().ok_or_else(|| ApiError {
             hint: Some("grid offload scan".into()),
             ..fault(FaultClass::NotFound, format!("no process {pid} on {}. Nothing was changed.", self.head_name()))
         })?;
         Ok(judge(&tree, &ctx, &policy))
+    }
+
+    /// A tree that came home runs behind its shadow, which has the number that people know.
+    fn behind_shadow(&self, pid: i32) -> i32 {
+        let inner = self.inner.borrow();
+        let mut home = inner.state.offloads.values().filter(|o| o.phase == OffloadPhase::Home);
+        home.find(|o| o.process.pid == pid).and_then(|o| o.home.as_ref()).map_or(pid, |process| process.pid)
     }
 
     /// Makes a plan for these verdicts. Records nothing.
@@ -156,6 +173,18 @@ impl Head {
             made_at: unix_ms(),
         })
     }
+}
+
+/// Processes that were passed over as not worth a close look, those with most memory first. Whatever a look would find, the
+/// kernel's, grid's and other users' stay.
+fn unseen(seen: &Seen, stats: &[ProcStat]) -> Vec<i32> {
+    let never = |code| matches!(code, ReasonCode::Kernel | ReasonCode::Grid | ReasonCode::Owner);
+    let passed: BTreeSet<i32> = seen.stays.iter().filter(|(_, r)| !never(r.code)).map(|(id, _)| id.pid).collect();
+    let known: BTreeSet<i32> = seen.verdicts.iter().map(|v| v.id.pid).collect();
+    let mut rest: Vec<&ProcStat> = stats.iter().filter(|s| passed.contains(&s.id.pid)).collect();
+    rest.retain(|s| !known.contains(&s.id.pid));
+    rest.sort_by_key(|s| std::cmp::Reverse(s.rss));
+    rest.into_iter().take(LOOK_AT_MOST).map(|s| s.id.pid).collect()
 }
 
 /// Directories that each node of the embedded cluster has for itself.

@@ -73,6 +73,7 @@ async fn serve_on(head: Head, listener: UnixListener) -> Result<(), HeadError> {
     tokio::task::spawn_local(keep_link(head.clone(), agent));
     tokio::task::spawn_local(head.clone().keep_deadlines());
     tokio::task::spawn_local(head.clone().keep_watch());
+    tokio::task::spawn_local(head.clone().keep_stops());
     tokio::task::spawn_local(head.clone().keep_asking());
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
@@ -304,11 +305,11 @@ impl Call {
 
     async fn scan(&self) -> Result<ScanReply, ApiError> {
         let h = &self.head;
-        let seen = h.look(Some(self.uid)).await?;
+        let seen = h.look(Some(self.uid), self.query.contains("closer")).await?;
         let plan = h.plan_for(Trigger::Scan, &seen.verdicts, &Only::default(), Some(self.uid), None);
         h.record(&self.actor(), Event::PlanMade { plan: plan.clone() })?;
         let stays = count_stays(&seen);
-        let mut verdicts = seen.verdicts;
+        let mut verdicts = [seen.verdicts, seen.closer].concat();
         verdicts.sort_by_key(|v| (!v.is_candidate(), std::cmp::Reverse(v.used.memory)));
         Ok(ScanReply { scanned: seen.scanned, plan, verdicts, stays })
     }

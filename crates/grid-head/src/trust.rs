@@ -3,7 +3,7 @@
 //! The order is a file that agents heed by themselves. Here it is only shown, recorded, and answered with instead of
 //! beginning what would be refused anyway.
 
-use crate::head::{Head, fault, refused};
+use crate::head::{Head, fault, log, refused};
 use crate::privacy::{Reader, others};
 use grid_os::clock::{boot_ms, unix_ms};
 use grid_types::api::{ApiError, KeepAsk, KeepView};
@@ -13,6 +13,10 @@ use grid_types::facts::ProcStat;
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::stop::{Stop, StopView};
 use grid_types::{BootMs, Millis, ProcId};
+use std::time::Duration;
+
+/// `grid stop` says within this who gave the order, where it was `grid stop`.
+const SAYS_WITHIN: Duration = Duration::from_secs(1);
 
 impl Head {
     /// The order to stop that stands now.
@@ -35,12 +39,42 @@ impl Head {
         Some(StopView { by: name_of(stop.uid), stop, answers })
     }
 
-    /// Records that the order came or went. `by`: whoever says so; else the owner of the file, or nobody.
+    /// Notices at once what comes and goes, so that nothing is missed, and records it a moment later: `grid stop` says
+    /// meanwhile who it was, and from which terminal.
+    pub(crate) async fn keep_stops(self) {
+        let (seen, mut changes) = tokio::sync::mpsc::unbounded_channel();
+        let (place, known) = (self.inner.borrow().cfg.stop.clone(), self.inner.borrow().state.stopped.clone());
+        grid_os::stop::watch(place, known, move |now| seen.send(now).is_ok());
+        while let Some(now) = changes.recv().await {
+            self.inner.borrow_mut().orders.push(now);
+            let head = self.clone();
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep(SAYS_WITHIN).await;
+                if let Err(e) = head.note_stop(None) {
+                    log(&format!("not recorded: {}", e.message));
+                }
+            });
+        }
+    }
+
+    /// Records the orders that came and went. `by`: whoever says so of the last; else the owner of the file, or nobody.
     pub(crate) fn note_stop(&self, by: Option<&Actor>) -> Result<(), ApiError> {
-        let now = self.standing_stop();
-        let recorded = self.inner.borrow().state.stopped.clone();
+        let mut orders = std::mem::take(&mut self.inner.borrow_mut().orders);
+        let last = self.standing_stop();
+        orders.retain(|o| *o != last);
+        for order in orders {
+            self.note_order(order, None)?;
+        }
+        self.note_order(last, by)
+    }
+
+    fn note_order(&self, now: Option<Stop>, by: Option<&Actor>) -> Result<(), ApiError> {
+        let (recorded, noted) = (self.inner.borrow().state.stopped.clone(), self.inner.borrow().noted_stop.clone());
         match now {
+            // Told by `grid stop`, and lifted, before it was heard of here.
+            Some(stop) if recorded.is_none() && noted.as_ref() == Some(&stop) => Ok(()),
             Some(stop) if recorded.as_ref() != Some(&stop) => {
+                self.inner.borrow_mut().noted_stop = Some(stop.clone());
                 // Who says it must be whose file it is; another one's order stays that one's.
                 let owner = owner_of(&stop);
                 let by = by.filter(|a| matches!(a, Actor::User { uid, .. } if *uid == stop.uid)).unwrap_or(&owner);

@@ -62,7 +62,7 @@ impl Head {
             // The pid 1 of each guest's tree is grid's.
             processes: held.map(|l| l.processes.saturating_sub(guests.len() as u32)),
             guests,
-            enforced: inner.enforced.get(&boost.id).cloned(),
+            enforced: inner.state.enforced(&boost.id).cloned(),
             boost: boost.clone(),
         }
     }
@@ -79,7 +79,7 @@ impl Head {
 
     pub(crate) fn auto_view(&self) -> AutoView {
         let metrics = self.inner.borrow().state.metrics.clone();
-        AutoView { mode: self.auto_mode(), would_have_moved: metrics.observed, moved: metrics.offloaded }
+        AutoView { mode: self.auto_mode(), would_have_moved: metrics.observed, moved: metrics.offloaded_by_itself }
     }
 
     /// What this reader sees of everything.

@@ -1,4 +1,5 @@
 //! The kernel and CRIU: procfs, PSI, cgroups, namespaces, NVML. The only home of `unsafe`.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic where the reader has gone
 
 pub mod access;
 pub mod ballast;
@@ -8,15 +9,19 @@ pub mod criu;
 pub mod descriptors;
 pub mod frames;
 pub mod gpu;
+pub mod inplace;
 pub mod node;
+pub mod packets;
 pub mod peer;
 pub mod pidfd;
 pub mod poll;
 pub mod proc;
 pub mod rights;
+pub mod seccomp;
 pub mod signals;
 pub mod spawn;
 pub mod stop;
+pub mod terminal;
 pub mod tree_init;
 pub mod wait;
 

@@ -48,10 +48,24 @@ pub struct Place<'a> {
     pub cwd: Option<PathBuf>,
     /// Lead a new session.
     pub new_session: bool,
+    /// Belong to a session of this terminal instead, which a process that stays leads.
+    pub session: Option<Keeper<'a>>,
     /// Descriptors that the program inherits, each under the number it is given.
     pub inherit: Vec<(BorrowedFd<'a>, RawFd)>,
     /// Standard input, output and error; none = `/dev/null`.
     pub stdio: [Option<BorrowedFd<'a>>; 3],
+}
+
+/// A process that leads the session of a terminal and stays, so that the session outlives the program that is started in
+/// it: the kernel hangs up the session of a leader that ends.
+#[derive(Clone, Debug)]
+pub struct Keeper<'a> {
+    /// The terminal.
+    pub slave: BorrowedFd<'a>,
+    /// What the leader runs.
+    pub argv: Vec<String>,
+    /// `cgroup.procs` files of the leader's groups.
+    pub cgroup_procs: Vec<PathBuf>,
 }
 
 /// Offsets of a time namespace against this one, seconds and nanoseconds.
@@ -92,6 +106,9 @@ struct Prepared {
     procs: Vec<CString>,
     clocks: Option<CString>,
     cwd: Option<CString>,
+    keeper: Vec<CString>,
+    /// Opened before other mounts are joined, to be written to behind that.
+    keeper_procs: Vec<OwnedFd>,
     null: OwnedFd,
     report: OwnedFd,
 }
@@ -124,6 +141,7 @@ pub fn spawn(argv: &[String], env: &[(String, String)], place: &Place<'_>) -> io
     let (report_rx, report_tx) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let (report_tx, null) =
         (high(report_tx)?, high(std::fs::File::options().read(true).write(true).open("/dev/null")?)?);
+    let group = |path: &PathBuf| high(std::fs::File::options().write(true).open(path)?);
     let c = |s: &str| CString::new(s).map_err(|_| io::Error::other("a NUL byte in an argument"));
     let prepared = Prepared {
         argv: argv.iter().map(|a| c(a)).collect::<io::Result<_>>()?,
@@ -131,6 +149,8 @@ pub fn spawn(argv: &[String], env: &[(String, String)], place: &Place<'_>) -> io
         procs: place.cgroup_procs.iter().map(|p| c(&p.to_string_lossy())).collect::<io::Result<_>>()?,
         clocks: place.clocks.map(|clocks| c(&clocks.text())).transpose()?,
         cwd: place.cwd.as_ref().map(|cwd| c(&cwd.to_string_lossy())).transpose()?,
+        keeper: place.session.iter().flat_map(|k| &k.argv).map(|a| c(a)).collect::<io::Result<_>>()?,
+        keeper_procs: place.session.iter().flat_map(|k| &k.cgroup_procs).map(group).collect::<io::Result<_>>()?,
         null,
         report: report_tx,
     };
@@ -150,6 +170,8 @@ pub fn spawn(argv: &[String], env: &[(String, String)], place: &Place<'_>) -> io
     }
 }
 
+/// So many descriptors are given at most, standard ones included.
+const MOST: usize = 64;
 /// Numbers from here on are out of the way of those that a program is given.
 const AWAY: RawFd = 500;
 
@@ -255,6 +277,9 @@ fn child_steps(place: &Place<'_>, prepared: &Prepared) -> Result<Never, i32> {
         // SAFETY: plain system call.
         check(unsafe { libc::setsid() }.into())?;
     }
+    if let Some(keeper) = &place.session {
+        in_session(keeper, prepared)?;
+    }
     descriptors(place, prepared)?;
     if let Some(cwd) = &prepared.cwd {
         // SAFETY: plain system call on a prepared string.
@@ -264,7 +289,34 @@ fn child_steps(place: &Place<'_>, prepared: &Prepared) -> Result<Never, i32> {
         become_owner(owner, &place.groups, place.capabilities)?;
     }
     reset_signals();
-    exec(prepared)
+    exec(&prepared.argv, &prepared.envp)
+}
+
+/// Leads a session of the terminal, and goes on in a child that has it in the foreground. Does not return in the leader.
+fn in_session(keeper: &Keeper<'_>, prepared: &Prepared) -> Result<(), i32> {
+    let slave = keeper.slave.as_raw_fd();
+    // SAFETY: plain system calls on live descriptors, in the single thread of a forked child. Only who is in the
+    // foreground may say who is, unless SIGTTOU is ignored.
+    unsafe {
+        check(libc::setsid().into())?;
+        check(libc::ioctl(slave, libc::TIOCSCTTY, 0).into())?;
+        libc::signal(libc::SIGTTOU, libc::SIG_IGN);
+        if check(libc::fork().into())? == 0 {
+            check(libc::setpgid(0, 0).into())?;
+            check(libc::tcsetpgrp(slave, libc::getpid()).into())?;
+            libc::signal(libc::SIGTTOU, libc::SIG_DFL);
+            return Ok(());
+        }
+        for group in &prepared.keeper_procs {
+            libc::write(group.as_raw_fd(), c"0".as_ptr().cast(), 1);
+        }
+        for fd in 0..3 {
+            libc::dup2(prepared.null.as_raw_fd(), fd);
+        }
+        libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        let _ = exec(&prepared.keeper, &[]);
+        libc::_exit(127)
+    }
 }
 
 /// One write to a file of the kernel's; `0` to a `cgroup.procs` means oneself.
@@ -280,9 +332,12 @@ fn write_word(file: &CStr, word: &CStr) -> Result<(), i32> {
 
 /// Moves the inherited descriptors to their numbers. All others are close-on-exec or closed here.
 fn descriptors(place: &Place<'_>, prepared: &Prepared) -> Result<(), i32> {
+    if place.inherit.len() + place.stdio.len() > MOST {
+        return Err(libc::E2BIG);
+    }
     // First out of the way of every number that is to be given, then to its number.
     let null = prepared.null.as_raw_fd();
-    let mut moved = [0 as RawFd; 16];
+    let mut moved = [0 as RawFd; MOST];
     let stdio = place.stdio.iter().map(|fd| fd.map_or(null, |f| f.as_raw_fd()));
     let wanted = stdio.zip(0..).chain(place.inherit.iter().map(|(fd, n)| (fd.as_raw_fd(), *n)));
     let mut count = 0;
@@ -339,17 +394,17 @@ fn reset_signals() {
     }
 }
 
-fn exec(prepared: &Prepared) -> Result<Never, i32> {
+fn exec(words: &[CString], environment: &[CString]) -> Result<Never, i32> {
     const MAX: usize = 64;
     let mut argv = [std::ptr::null::<libc::c_char>(); MAX];
     let mut envp = [std::ptr::null::<libc::c_char>(); MAX];
-    if prepared.argv.len() >= MAX || prepared.envp.len() >= MAX {
+    if words.len() >= MAX || environment.len() >= MAX {
         return Err(libc::E2BIG);
     }
-    for (slot, text) in argv.iter_mut().zip(&prepared.argv) {
+    for (slot, text) in argv.iter_mut().zip(words) {
         *slot = text.as_ptr();
     }
-    for (slot, text) in envp.iter_mut().zip(&prepared.envp) {
+    for (slot, text) in envp.iter_mut().zip(environment) {
         *slot = text.as_ptr();
     }
     // SAFETY: NUL-terminated arrays of NUL-terminated strings that outlive the call.

@@ -50,19 +50,20 @@ pub fn answer(place: &StopPlace, answer: &StopAnswer) -> io::Result<()> {
     fs::rename(new, path)
 }
 
-/// Calls `changed` from a thread of its own whenever the order that stands is another than before, until it says false.
-/// The first look is compared with `known`.
-pub fn watch(place: StopPlace, known: Option<Stop>, mut changed: impl FnMut() -> bool + Send + 'static) {
+/// Calls `changed` from a thread of its own, with what stands now, whenever that is another order than before, until it
+/// says false. The first look is compared with `known`.
+pub fn watch(place: StopPlace, known: Option<Stop>, mut changed: impl FnMut(Option<Stop>) -> bool + Send + 'static) {
     std::thread::spawn(move || {
         let mut last = known.map(|s| s.mark);
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok();
         loop {
             // Armed before the look: what changes between the two is told.
             inotify.iter().for_each(|i| arm(i, &place));
-            let now = standing(&place).map(|s| s.mark);
-            if now != last {
-                last = now;
-                if !changed() {
+            let now = standing(&place);
+            let mark = now.as_ref().map(|s| s.mark.clone());
+            if mark != last {
+                last = mark;
+                if !changed(now) {
                     return;
                 }
             }
@@ -123,15 +124,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let place = place(dir.path());
         let (tx, rx) = mpsc::channel();
-        watch(place.clone(), None, move || tx.send(()).is_ok());
+        watch(place.clone(), None, move |now| tx.send(now).is_ok());
         let told = |what: &str| rx.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|e| panic!("{what}: {e}"));
         fs::create_dir_all(dir.path().join("control")).unwrap();
         fs::write(&place.files[0], "").unwrap();
-        told("made");
-        assert!(standing(&place).is_some());
+        assert_eq!(told("made"), standing(&place));
         fs::remove_file(&place.files[0]).unwrap();
-        told("removed");
-        assert_eq!(standing(&place), None);
+        assert_eq!(told("removed"), None);
     }
 
     #[test]

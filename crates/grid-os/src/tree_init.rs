@@ -93,6 +93,19 @@ pub fn set_up(guest: bool) -> io::Result<SignalFd> {
     Ok(signals)
 }
 
+/// The body of who leads the session of a tree's terminal: does nothing, for as long as the tree's pid 1 lives.
+///
+/// # Errors
+/// What failed at its start; afterwards it does not return.
+pub fn keep_session() -> io::Result<()> {
+    SigSet::all().thread_block()?;
+    nix::sys::prctl::set_name(c"grid-tree-tty")?;
+    crate::rights::keep_only(&[])?;
+    loop {
+        SigSet::all().wait()?;
+    }
+}
+
 /// On a lender a guest stays who it is: no set-user-id program and no file capability counts on its mounts.
 #[allow(unsafe_code)]
 fn without_set_id() -> io::Result<()> {

@@ -35,3 +35,22 @@ pub mod procs;
 pub mod raw;
 pub mod report;
 pub mod scratch;
+
+/// A line on standard output, as `println!` writes it; that nobody reads it any more is no reason to end: a cluster may
+/// have to be taken down.
+#[macro_export]
+macro_rules! say {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($words)*);
+    }};
+}
+
+/// The same on standard error.
+#[macro_export]
+macro_rules! warn {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($words)*);
+    }};
+}

@@ -4,13 +4,20 @@
 #![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
 
 use grid_testkit::cluster::{Cluster, Guest, LIMIT, undisturbed};
-use grid_types::api::OffloadView;
+use grid_types::api::{BoostView, OffloadView};
 use grid_types::event::{ExitStatus, OffloadPhase};
+use grid_types::fault::{Effect, FaultPoint};
 use grid_types::reason::ReasonCode;
 
 /// Its dump takes long enough to be hit in the middle.
 const LARGE: &str = "--memory 768MiB --steps 6000";
 const SMALL: &str = "--memory 64MiB --steps 6000";
+const NODES: &str = "
+name: crash
+nodes:
+  - {name: head, role: head, resource_sharing: {can_share: false}}
+  - {name: gpu1, role: worker, resource_sharing: {can_share: true, max_share_cpu: 8, max_share_memory_gb: 4}}
+";
 const BOOST: &str = "--cpu 1 --memory 3GiB --duration 3m";
 
 fn ends_right(guest: &Guest, args: &str) {
@@ -61,6 +68,10 @@ fn the_daemon_dies_right_after_the_commit() {
     let id = view.record.id.as_str();
     let away = cluster.wait_phase(id, OffloadPhase::Away);
     assert!(away.record.figures.is_some(), "{away:?}");
+    // What people moved is not grid's doing, and what the lender's kernel read back is known still.
+    assert_eq!(cluster.status().unwrap().auto.moved, 0);
+    let enforced = cluster.ask::<Vec<BoostView>>(&["boost", "list"]).remove(0).enforced;
+    assert!(enforced.is_some_and(|text| text.contains("reads cpu 1.0")), "{away:?}");
     // The way home is known too.
     cluster.wait("its number there", || cluster.wait_phase(id, OffloadPhase::Away).pid_there.ok_or("none"));
     cluster.bring_home(id);
@@ -181,6 +192,27 @@ fn the_lenders_agent_dies_while_a_process_goes_home() {
     cluster.bring_home(id);
     ends_right(&guest, LARGE);
     ended_with_0(&cluster, id);
+}
+
+/// What the agent that died had measured is told; what it took with it is told as unknown.
+#[test]
+fn a_move_that_ends_after_its_agent_died_has_no_figures_that_nobody_measured() {
+    let Some(cluster) = Cluster::faulty(NODES) else { return };
+    let guest = Guest::reporting(&cluster, "prover", SMALL);
+    cluster.boost("--cpu 1 --memory 1GiB --duration 3m");
+    let armed = cluster.arm("head", FaultPoint::SendGo, Effect::Hang);
+    let mut command = cluster.begin(&["offload", "execute", &guest.pid().to_string()]);
+    cluster.wait("the commit", || armed.is_hit());
+    cluster.kill9(cluster.agent_pid("head"));
+    drop(armed);
+    command.wait().unwrap();
+    let id = cluster.offloads().remove(0).record.id.to_string();
+    let figures = cluster.wait_phase(&id, OffloadPhase::Away).record.figures.unwrap();
+    assert!(figures.bytes.is_some_and(|b| b.0 > 64 << 20) && figures.processes == 1, "{figures:?}");
+    assert_eq!((figures.downtime, figures.total, figures.dumped_as_owner), (None, None, Some(true)));
+    let said = cluster.grid(&["offload", "show", &id]).out;
+    assert!(said.contains("in 1 process, silent for -, - in all, dumped as its owner"), "{said}");
+    ends_right(&guest, SMALL);
 }
 
 /// The copy at home is frozen or about to be, the other is being restored: the commit may or may not come first. Either

@@ -7,6 +7,7 @@
 use grid_testkit::cluster::{Cluster, Guest};
 use grid_testkit::images::{Image, Message};
 use grid_testkit::procs;
+use grid_types::api::ExplainReply;
 use grid_types::event::OffloadPhase;
 use grid_types::fault::{Effect, FaultPoint};
 use grid_types::reason::ReasonCode;
@@ -293,6 +294,14 @@ fn a_file_that_its_owner_may_not_open_is_refused_before_anything_is_frozen() {
     assert_eq!(error.code, Some(ReasonCode::Gate), "{error:?}");
     assert!(error.message.contains(&format!("holds fd 1: {held_text}, which uid 65534 may not open")), "{error:?}");
     assert!(armed.is_hit().is_err(), "it was never held");
+    // Whoever asks beforehand is told the same.
+    let pid = guest.pid().to_string();
+    let (code, would) = cluster.refused(&["offload", "execute", &pid, "--dry-run"]);
+    assert_eq!((code, would.code), (4, Some(ReasonCode::Gate)), "{would:?}");
+    let explained: ExplainReply = cluster.ask(&["explain", &pid]);
+    let cannot = explained.verdict.cannot.unwrap();
+    assert!(cannot.iter().any(|r| r.code == ReasonCode::Gate && r.detail.contains(&held_text)), "{cannot:?}");
+    assert!(explained.plan.steps.is_empty());
     guest.goes_on();
     drop(armed);
     std::os::unix::fs::chown(&held, Some(65534), Some(65534)).unwrap();

@@ -43,7 +43,7 @@ fn hop(cluster: &Cluster, words: [&str; 3], phase: OffloadPhase) -> (OffloadView
     let view: OffloadView = cluster.ask(&words);
     assert_eq!(view.record.phase, phase, "{view:?}");
     let figures = view.record.figures.clone().unwrap();
-    (view, figures.downtime.0)
+    (view, figures.downtime.unwrap().0)
 }
 
 #[test]

@@ -26,7 +26,8 @@ fn a_prover_ends_at_the_destination_with_the_digest_of_an_undisturbed_run() {
     let boost = cluster.boost("--cpu 1 --memory 1GiB --duration 2m");
     let moved = cluster.move_out(guest.pid());
     let figures = moved.record.figures.unwrap();
-    assert!(figures.bytes.0 >= 64 << 20 && figures.downtime.0 > 0 && figures.processes == 1, "{figures:?}");
+    let (bytes, downtime) = (figures.bytes.unwrap().0, figures.downtime.unwrap().0);
+    assert!(bytes >= 64 << 20 && downtime > 0 && figures.processes == 1, "{figures:?}");
     guest.process.wait_gone(LIMIT).unwrap();
 
     let last = guest.wait_done();

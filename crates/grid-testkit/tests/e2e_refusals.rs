@@ -145,6 +145,17 @@ fn a_process_that_is_gone_or_not_yours_or_roots_is_refused() {
     let said = cluster.grid_as_user(&["offload", "execute", &pid.to_string(), "--dry-run"]);
     assert_eq!(said.code, 0, "{said:?}");
 
+    // It is far too small and new to be chosen; who has an obstacle is told all the same, as `explain` tells it.
+    let locked =
+        Guest::python(&cluster, "import fcntl, time\nf = open('lock', 'w')\nfcntl.flock(f, 2)\ntime.sleep(300)");
+    cluster.wait("the scan to list it", || {
+        let explained = cluster.grid(&["explain", &locked.pid().to_string()]).out;
+        let said = cluster.grid(&["offload", "scan", "--code", "E-LOCK"]).out;
+        let line = format!("\n  {} ", locked.pid());
+        let both = explained.contains("E-LOCK") && said.contains(&line);
+        if both { Ok(()) } else { Err(format!("{explained}\n{said}")) }
+    });
+
     // Another ordinary user's process.
     let mut other = Command::new("sleep");
     other.arg("300").uid(1).gid(1).current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

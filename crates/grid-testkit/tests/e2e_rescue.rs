@@ -54,7 +54,8 @@ fn before_the_commit(mut cluster: Cluster, words: &[&str]) {
     let (code, would) = rescue(&cluster, &["--dry-run"]);
     assert!(code == 0 && would.len() == 1 && is_held(guest.pid()), "a dry run changes nothing: {would:?}");
     let (code, did) = rescue(&cluster, &[]);
-    assert_eq!((code, did[0].0.as_str(), did[0].1.as_str()), (0, "head", "thawed"), "{did:?}");
+    // Its CRIU ended with the agent, before anything was frozen: it runs, and that is what is said of it.
+    assert_eq!((code, did[0].0.as_str(), did[0].1.as_str()), (0, "head", "put_back"), "{did:?}");
     assert!(did[0].2.contains("not committed"), "{did:?}");
     assert!(!is_held(guest.pid()), "back in its own group");
     guest.goes_on();
@@ -68,7 +69,7 @@ fn before_the_commit(mut cluster: Cluster, words: &[&str]) {
 }
 
 #[test]
-fn what_was_not_committed_is_thawed_without_any_agent() {
+fn what_was_not_committed_runs_on_without_any_agent() {
     let Some(cluster) = Cluster::start(1) else { return };
     before_the_commit(cluster, &["--local", "1"]);
 }
@@ -77,6 +78,25 @@ fn what_was_not_committed_is_thawed_without_any_agent() {
 fn what_v2_holds_is_found_and_thawed_as_well() {
     let Some(cluster) = Cluster::frozen_by_v2(1) else { return };
     before_the_commit(cluster, &["--local", "1"]);
+}
+
+#[test]
+fn what_was_frozen_and_not_committed_is_thawed() {
+    let Some(mut cluster) = Cluster::faulty(CONFIG) else { return };
+    let guest = Guest::reporting(&cluster, "prover", PROGRAM);
+    cluster.boost(BOOST);
+    let armed = cluster.arm("head", FaultPoint::PersistFrozen, Effect::Hang);
+    let mut command = cluster.begin(&["offload", "execute", &guest.pid().to_string()]);
+    cluster.wait("the freeze", || armed.is_hit());
+    cluster.kill_everything();
+    drop(armed);
+    command.wait().unwrap();
+    let (code, did) = rescue(&cluster, &[]);
+    let home = did.iter().find(|c| c.0 == "head").unwrap();
+    assert!(code == 0 && home.1 == "thawed" && home.2.contains("not committed"), "{did:?}");
+    guest.goes_on();
+    ends_right(&guest, PROGRAM);
+    cluster.up_again(&["--config", &config(&cluster)]);
 }
 
 /// Killed when `Committed` is written and `Go` is about to be said.
@@ -140,11 +160,11 @@ fn with_an_unreadable_ledger_nothing_is_thawed_unasked() {
     }
     std::fs::write(dir.join("ledger.db"), "not a database, but long enough to be read as one").unwrap();
     let (code, held) = rescue(&cluster, &[]);
-    assert_eq!((code, held[0].1.as_str()), (HELD, "held"), "{held:?}");
+    assert_eq!((code, held[0].1.as_str()), (HELD, "runs"), "{held:?}");
     assert!(held[0].2.contains("cannot be read") && is_held(guest.pid()), "{held:?}");
     let attempt = format!("{}.1", view.record.id);
     let (code, did) = rescue(&cluster, &["--accept-repeat", &attempt]);
-    assert_eq!((code, did[0].1.as_str()), (0, "thawed"), "{did:?}");
+    assert_eq!((code, did[0].1.as_str()), (0, "put_back"), "{did:?}");
     guest.goes_on();
     std::fs::remove_file(dir.join("ledger.db")).unwrap();
     cluster.up_again(&["--local", "1"]);

@@ -20,6 +20,11 @@ fn down_refuses_while_something_is_away_and_recalls_it_first_if_asked() {
     let said = cluster.grid(&["down"]);
     assert_eq!(said.code, 12, "{said:?}");
     assert!(said.err.contains(&guest.pid().to_string()) && said.err.contains("--recall-first"), "{said:?}");
+    let would = cluster.grid(&["down", "--dry-run"]);
+    assert_eq!((would.code, would.err), (said.code, said.err), "a dry run is refused as the act is");
+    let would = cluster.grid(&["down", "--recall-first", "--dry-run"]);
+    assert!(would.code == 0 && would.out.contains("would come home first"), "{would:?}");
+    assert_eq!(cluster.grid(&["up", "--local", "1", "--dry-run"]).code, 12, "it is up");
     guest.goes_on();
     let still = cluster.status().unwrap();
     assert_eq!(still.away.first().map(|o| &o.record.id), Some(&moved.record.id));
@@ -37,6 +42,10 @@ fn a_detached_cluster_that_is_told_to_end_brings_everything_home() {
     assert_eq!(cluster.grid(&["down"]).code, 0);
     let said = cluster.grid(&["up", "--local", "1", "--detach"]);
     assert!(said.code == 0 && said.out.contains("grid down"), "{said:?}");
+    assert_eq!(cluster.grid(&["down"]).code, 0);
+    // `grid up --detach | head -0`: nobody reads, and all the same it comes up.
+    let said = cluster.grid_unread(&["up", "--local", "1", "--detach"]);
+    assert!(said.code == 0 && said.err.is_empty() && cluster.status().is_ok(), "{said:?}");
     let said = cluster.grid(&["up", "--local", "1", "--detach"]);
     assert_eq!(said.code, 12, "one at a time: {said:?}");
     let guest = Guest::reporting(&cluster, "prover", PROVER);

@@ -130,6 +130,38 @@ fn agents_heed_the_file_without_the_daemon() {
 }
 
 #[test]
+fn an_order_by_hand_is_in_the_journal_however_short_it_stood() {
+    // The daemon's own look at the file comes far too late.
+    let text = own_programs(CONFIG, "{mode: 'off', check_interval_seconds: 3600}");
+    let Some(cluster) = Cluster::configured(&text) else { return };
+    let file = cluster.state().join("control/stop");
+    for _ in 0..3 {
+        std::fs::write(&file, "").unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::fs::remove_file(&file).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(cluster.grid(&["stop"]).code, 0);
+    assert_eq!(cluster.grid(&["stop", "--lift"]).code, 0);
+    let orders = || -> Vec<_> {
+        let all = cluster.events();
+        let word = |r: &EventRecord| match r.event {
+            Event::Stopped { .. } => Some(("stopped", by(r).0)),
+            Event::StopLifted {} => Some(("lifted", by(r).0)),
+            _ => None,
+        };
+        all.iter().filter_map(word).collect()
+    };
+    let by_hand = [("stopped", Some(0)), ("lifted", None)].repeat(3);
+    let want = [by_hand, vec![("stopped", Some(0)), ("lifted", Some(0))]].concat();
+    cluster
+        .wait("the orders to be recorded", || if orders() == want { Ok(()) } else { Err(format!("{:?}", orders())) });
+    // Nothing comes after them: each is told once.
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert_eq!(orders(), want);
+}
+
+#[test]
 fn root_and_the_group_may_stop_and_nobody_else() {
     let Some(cluster) = cluster("off") else { return };
     for words in [&["stop"][..], &["stop", "--lift"]] {

@@ -265,7 +265,7 @@ pub struct AutoView {
     pub mode: AutoMode,
     /// What it would have moved since the daemon's journal began.
     pub would_have_moved: u64,
-    /// What it moved.
+    /// What it moved by itself; what people moved does not count.
     pub moved: u64,
 }
 

@@ -99,22 +99,21 @@ pub enum ExitStatus {
     Signal(i32),
 }
 
-/// Figures of one move, measured.
+/// Figures of one move: measured, or absent. What an agent that was started again in between did not see is not known.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MoveFigures {
     /// Freeze to thaw, on the source's clock from the freeze to the arrival of `Started`.
-    pub downtime: Millis,
+    pub downtime: Option<Millis>,
     /// Part of the downtime in which the source dumped: memory crossed, the rest of the images followed.
-    #[serde(default)]
-    pub dump: Millis,
+    pub dump: Option<Millis>,
     /// From the request to `Started`.
-    pub total: Millis,
+    pub total: Option<Millis>,
     /// Bytes of memory that crossed.
-    pub bytes: Bytes,
+    pub bytes: Option<Bytes>,
     /// Processes moved.
     pub processes: u32,
     /// The dump ran as the owner (`true`) or as root.
-    pub dumped_as_owner: bool,
+    pub dumped_as_owner: Option<bool>,
 }
 
 /// What can happen. Every variant is a fact that has happened, never an intention, except `LeaseGranted`, which is

@@ -326,6 +326,9 @@ pub struct TreeFacts {
     /// Processes outside the tree that live in a session which the root leads.
     #[serde(default)]
     pub session_outsiders: Vec<i32>,
+    /// What a lender's gate would refuse, as far as it can be known here; none where nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreseen: Option<String>,
 }
 
 /// Something that a tree shares with a process outside it.

@@ -107,6 +107,8 @@ pub struct Terms {
     pub limits: BTreeMap<String, Option<u64>>,
     /// Paths that no guest holds open.
     pub closed: Vec<String>,
+    /// The terminal that was made for it: its device.
+    pub terminal: Option<(u32, u32)>,
     /// It is a guest here, not at home.
     pub guest: bool,
 }

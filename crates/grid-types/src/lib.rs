@@ -16,6 +16,7 @@ pub mod plan;
 pub mod policy;
 pub mod reason;
 pub mod stop;
+pub mod streams;
 pub mod units;
 pub mod wire;
 

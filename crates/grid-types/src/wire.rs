@@ -9,11 +9,12 @@ use crate::handover::{DestinationState, SourceState, ToDestination, ToSource};
 use crate::ids::{AttemptId, LeaseId, NodeName, OffloadId, ProcId};
 use crate::policy::{AtEnd, Detector};
 use crate::reason::Reason;
+use crate::streams::{ShadowId, ShadowTerms};
 use crate::units::{Bytes, Millis, Resources};
 use serde::{Deserialize, Serialize};
 
 /// Raised when a frame changes its meaning; both ends must speak the same.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 /// No frame is longer.
 pub const MAX_FRAME: usize = 64 << 20;
 
@@ -36,6 +37,19 @@ pub enum Hello {
     Daemon {
         /// [`PROTOCOL`].
         protocol: u32,
+    },
+    /// The streams between a shadow and its tree follow; what comes after this frame is not framed.
+    Streams {
+        /// [`PROTOCOL`].
+        protocol: u32,
+        /// The node's secret.
+        token: String,
+        /// The attempt that brought the tree to that node.
+        attempt: AttemptId,
+        /// The tree's shadow.
+        shadow: ShadowId,
+        /// Of the tree's far end.
+        generation: u64,
     },
     /// The memory of one attempt follows; what comes after this frame is not framed.
     Data {
@@ -121,6 +135,28 @@ pub enum Body {
     Up {
         /// The message.
         message: ToSource,
+    },
+    /// About a shadow and its tree, between the agent of its home and the one where the tree lives.
+    Shadow {
+        /// The attempt that brought the tree to where it lives.
+        attempt: AttemptId,
+        /// What.
+        word: ShadowWord,
+    },
+}
+
+/// What agents say of shadows. Each may be said again, and is answered again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "word", rename_all = "snake_case")]
+pub enum ShadowWord {
+    /// From home: the shadow has ended. Where the tree's root lives, it is to end too.
+    Ended,
+    /// From home: does the tree still live there?
+    Ask,
+    /// To home: nothing of the tree is here any more that could speak to the shadow itself.
+    TreeGone {
+        /// How its root ended, where that is known.
+        status: Option<ExitStatus>,
     },
 }
 
@@ -332,6 +368,9 @@ pub struct Stage {
     pub processes: u32,
     /// The tree's session leader is not in the tree.
     pub shell_job: bool,
+    /// What stays at home for it; none where nothing does.
+    #[serde(default)]
+    pub shadow: Option<ShadowTerms>,
 }
 
 /// What the frozen tree consists of, sent behind its memory: the gate holds what was restored against it.
@@ -343,6 +382,9 @@ pub struct Manifest {
     pub threads: u32,
     /// Their executables.
     pub executables: Vec<String>,
+    /// Where its streams stand, as the far end that leaves wrote it (JSON); none where it leaves home.
+    #[serde(default)]
+    pub streams: Option<String>,
 }
 
 /// How a move went.

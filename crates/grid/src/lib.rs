@@ -1,4 +1,5 @@
 //! What `grid` types and shows: the user-facing commands. The daemons start in `main.rs`.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic where the reader has gone
 
 pub mod cli;
 pub mod criu_path;

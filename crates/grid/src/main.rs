@@ -1,14 +1,17 @@
 //! The `grid` program: user commands, and the daemons as hidden subcommands.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic where the reader has gone
 
 use grid_cli::cli::{self, Cli, Command, DaemonCommand, DaemonRunArgs, DownArgs, UpArgs};
 use grid_cli::criu_path;
 use grid_cli::up::{self, LocalSize, Plan, UpError};
+use grid_types::api::Status;
 use grid_types::exit::FaultClass;
 use grid_types::facts::Gpus;
 use serde::de::DeserializeOwned;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 fn main() -> ExitCode {
     // A shadow is this program under another's number: nothing else of it runs.
@@ -22,6 +25,7 @@ fn main() -> ExitCode {
         Command::TreeInit { dir, guest } => {
             grid_shadow::pid1::run(&grid_os::tree_init::TreeDir(dir.clone()), *guest).map_err(|e| internal(&e))
         }
+        Command::TreeSession => grid_os::tree_init::keep_session().map_err(|e| internal(&e)),
         Command::NodeInit(args) => node_init(&args.args),
         Command::Agent(args) => agent(&args.config),
         Command::Daemon(args) => {
@@ -48,9 +52,9 @@ fn internal(e: &dyn std::fmt::Display) -> UpError {
 }
 
 fn fail(e: &UpError) -> ExitCode {
-    eprintln!("error: {}", e.message);
+    cli::message(&format!("error: {}", e.message));
     if let Some(hint) = &e.hint {
-        eprintln!("  do: {hint}");
+        cli::message(&format!("  do: {hint}"));
     }
     ExitCode::from(e.class.code())
 }
@@ -117,67 +121,51 @@ fn up_command(args: &UpArgs, state: &Path) -> Result<(), UpError> {
     }
     let elsewhere: Vec<String> = plan.nodes_elsewhere();
     if !elsewhere.is_empty() && !args.detach {
-        eprintln!(
+        cli::message(&format!(
             "note: {} made on this machine: other machines are not reached yet (the ssh engine comes later)",
             elsewhere.join(", ")
-        );
+        ));
     }
     if args.dry_run {
-        print!("{}", up::would_start(&plan));
+        cli::text(&up::would_start(&plan)?);
         return Ok(());
     }
     if args.detach {
         return detach(args, state);
     }
     block_on(up::up(plan, |plan, took, status| {
-        let names: Vec<&str> = plan.config.nodes.iter().map(|n| n.name.as_str()).collect();
-        println!(
-            "cluster   {} in {:.1} s: {} workers in namespaces of their own, one kernel, this machine's own RAM and disk",
-            names.join(", "),
-            took.as_secs_f64(),
-            plan.nodes.len(),
-        );
-        for node in status.nodes.iter().filter(|n| !n.head) {
-            match (&node.lendable, &node.why) {
-                (Some(amount), _) => println!("lends     {} {amount}", node.node),
-                (None, why) => println!("lends     {} nothing: {}", node.node, why.as_deref().unwrap_or("unknown")),
-            }
-        }
-        println!("autopilot {}", format!("{:?}", status.auto.mode).to_lowercase());
-        println!("Next: grid offload scan   (in another terminal; Ctrl-C here brings everything home and ends it)");
+        cli::text(&is_up(plan, took, status));
     }))?
+}
+
+/// What `grid up` says of a cluster that answers.
+fn is_up(plan: &Plan, took: Duration, status: &Status) -> String {
+    let names: Vec<&str> = plan.config.nodes.iter().map(|n| n.name.as_str()).collect();
+    let mut out = format!(
+        "cluster   {} in {:.1} s: {} workers in namespaces of their own, one kernel, this machine's own RAM and disk\n",
+        names.join(", "),
+        took.as_secs_f64(),
+        plan.nodes.len(),
+    );
+    for node in status.nodes.iter().filter(|n| !n.head) {
+        out += &match (&node.lendable, &node.why) {
+            (Some(amount), _) => format!("lends     {} {amount}\n", node.node),
+            (None, why) => format!("lends     {} nothing: {}\n", node.node, why.as_deref().unwrap_or("unknown")),
+        };
+    }
+    out += &format!("autopilot {}\n", format!("{:?}", status.auto.mode).to_lowercase());
+    out + "Next: grid offload scan   (in another terminal; Ctrl-C here brings everything home and ends it)\n"
 }
 
 fn config_file(file: &Path) -> Result<grid_types::policy::Config, UpError> {
     let name = file.display().to_string();
-    trusted(file)?;
+    cli::trusted(file)
+        .map_err(|(message, hint)| UpError { hint, ..UpError { class: FaultClass::Config, ..internal(&message) } })?;
     let text = std::fs::read_to_string(file)
         .map_err(|e| UpError { class: FaultClass::Config, ..internal(&format!("{name}: {e}")) })?;
     grid_core::config::parse(&text)
         .map(|parsed| parsed.config)
         .map_err(|e| UpError { class: FaultClass::Config, ..internal(&e.at(&name)) })
-}
-
-/// The file names commands and says who may do what: it is of root's, or of whoever asks, and nobody else's to write.
-fn trusted(file: &Path) -> Result<(), UpError> {
-    use std::os::unix::fs::MetadataExt;
-    let config =
-        |what: String| UpError { class: FaultClass::Config, ..internal(&format!("{}: {what}", file.display())) };
-    let meta = std::fs::metadata(file).map_err(|e| config(e.to_string()))?;
-    let asks = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
-    if !meta.is_file() {
-        return Err(config("it is no plain file".into()));
-    }
-    let own = meta.uid() == 0 || meta.uid() == nix::unistd::geteuid().as_raw() || Some(meta.uid()) == asks;
-    let hint = |fix: &str| Some(format!("{fix} {}", file.display()));
-    match (own, meta.mode() & 0o002) {
-        (true, 0) => Ok(()),
-        (true, _) => Err(UpError { hint: hint("chmod o-w"), ..config("anybody may write it".into()) }),
-        (false, _) => Err(UpError {
-            hint: hint("look at it, and then: chown root"),
-            ..config(format!("it belongs to uid {}, neither root nor you", meta.uid()))
-        }),
-    }
 }
 
 fn local_size(args: &UpArgs) -> Result<LocalSize, UpError> {
@@ -204,25 +192,25 @@ fn detach(args: &UpArgs, state: &Path) -> Result<(), UpError> {
 
 fn down_command(args: &DownArgs, state: &Path) -> Result<(), UpError> {
     if args.dry_run {
-        print!("{}", block_on(up::would_stop(state, args.recall_first, args.yes))??);
+        cli::text(&block_on(up::would_stop(state, args.recall_first, args.yes))??);
         return Ok(());
     }
     for line in block_on(up::down(state, args.recall_first, args.yes))?? {
-        println!("{line}");
+        cli::text(&line);
     }
     let held = up::still_held(state);
     if held > 0 {
         return Err(UpError {
             class: FaultClass::InDoubt,
-            message: format!("the cluster is down, and {held} copies stay held frozen, with their control groups"),
+            message: format!("the cluster is down, and {held} copies stay behind, with their control groups"),
             hint: Some("grid rescue says which, why, and what to do".into()),
         });
     }
-    match up::living_on(state) {
-        0 => println!("The cluster is down: no process, namespace, mount or control group of it is left."),
-        n => println!(
+    cli::text(&match up::living_on(state) {
+        0 => "The cluster is down: no process, namespace, mount or control group of it is left.".to_owned(),
+        n => format!(
             "The cluster is down. {n} that came home live on, each in namespaces of its own; the next grid up finds them."
         ),
-    }
+    });
     Ok(())
 }

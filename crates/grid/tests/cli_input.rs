@@ -122,6 +122,14 @@ fn a_configuration_that_others_may_write_is_refused() {
     let err = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(8), "{err}");
     assert!(err.contains("anybody may write it") && err.contains("chmod o-w"), "{err}");
+    // The check says it before.
+    let checked = refused(&["config", "check", name], 8);
+    assert!(checked.contains("anybody may write it") && checked.contains("chmod o-w"), "{checked}");
+    if nix::unistd::geteuid().is_root() {
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        std::os::unix::fs::chown(&file, Some(65534), None).unwrap();
+        assert!(refused(&["config", "check", name], 8).contains("belongs to uid 65534"));
+    }
 }
 
 #[test]
@@ -159,18 +167,24 @@ fn errors_are_json_on_stdout_where_json_was_asked_for() {
 
 #[test]
 fn a_reader_that_goes_away_is_no_panic() {
-    for args in [&["--help"][..], &["completions", "bash"], &["doctor"], &["-o", "json", "status"]] {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_grid"))
-            .args(args)
-            .env("GRID_STATE", "/nonexistent/grid")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        drop(child.stdout.take());
-        let out = child.wait_with_output().unwrap();
-        assert!(!String::from_utf8_lossy(&out.stderr).contains("panicked"), "{args:?}");
-        assert!(out.status.code().is_some_and(|c| c != 101), "{args:?}");
+    let commands = ["--help", "completions bash", "doctor", "-o json status", "up --local 2 --dry-run", "up --local 0"];
+    for words in commands.into_iter().chain(["down --dry-run", "agent --config /nonexistent", "status"]) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_grid"));
+        command.args(words.split(' ')).env("GRID_STATE", "/nonexistent/grid").env("GRID_CRIU", "/nonexistent/criu");
+        // Nobody reads one of the two, and then nobody reads either: a pipe without a reader.
+        for (closed, open) in [(1, 2), (2, 1)] {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            let (mut heard, to) = std::io::pipe().unwrap();
+            let (out, err) = if closed == 1 { (writer, to) } else { (to, writer) };
+            let mut child = command.stdout(out).stderr(err).spawn().unwrap();
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            let mut said = String::new();
+            std::io::Read::read_to_string(&mut heard, &mut said).unwrap();
+            let code = child.wait().unwrap().code();
+            assert!(!said.contains("panicked"), "{words}, {open} open: {said}");
+            assert!(code.is_some_and(|c| c != 101), "{words}, {closed} closed: {code:?}");
+        }
     }
 }
 
@@ -204,6 +218,36 @@ fn doctor_says_what_is_missing() {
     assert_eq!(criu["state"], "missing");
     assert!(criu["found"].as_str().unwrap().contains("/nonexistent/criu"));
     assert!(criu["get"].as_str().unwrap().contains("install-criu"));
+}
+
+#[test]
+fn doctor_tells_an_ordinary_user_what_it_cannot_see_and_not_that_it_is_missing() {
+    use std::os::unix::process::CommandExt;
+    if !nix::unistd::geteuid().is_root() {
+        return eprintln!("SKIPPED: needs root to become somebody else");
+    }
+    let place = tempfile::tempdir().unwrap();
+    let program = place.path().join("grid");
+    // By another process: a descriptor open for writing, inherited by another test's child, would make it "busy".
+    assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_grid")).arg(&program).status().unwrap().success());
+    std::fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let states = |uid: u32| -> std::collections::BTreeMap<String, String> {
+        let mut command = Command::new(&program);
+        command.args(["-o", "json", "doctor"]).current_dir(place.path()).env("GRID_STATE", "/var/lib/grid");
+        let out = command.env_remove("GRID_CRIU").env("PATH", "/usr/bin:/bin").uid(uid).gid(uid).output().unwrap();
+        let reply: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        let all = reply["ok"]["checks"].as_array().unwrap().clone();
+        let text = |v: &serde_json::Value| v.as_str().unwrap().to_owned();
+        all.iter().map(|c| (text(&c["name"]), text(&c["state"]))).collect()
+    };
+    let (roots, users) = (states(0), states(65534));
+    for (name, state) in &users {
+        assert!(state != "missing" || roots[name] == "missing", "{name} is missing for a user and {}", roots[name]);
+    }
+    for name in ["root", "CAP_SYS_ADMIN", "state directory"] {
+        assert_eq!(users[name], "unseen", "{name}");
+    }
+    assert!(!roots.values().any(|state| state == "unseen"), "{roots:?}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::link::tracing_line;
 use crate::tree::{InitProcess, wait_gone};
 use grid_core::handover::{DestinationInput, DestinationReport};
 use grid_types::AttemptId;
+use grid_types::event::ExitStatus;
 use grid_types::handover::DestinationState;
 use grid_types::wire::{Notice, TreeHolding};
 use std::time::Duration;
@@ -51,6 +52,11 @@ impl Agent {
             _ => DestinationInput::StagedCopyDied,
         };
         self.step_destination(attempt, input);
+    }
+
+    /// How the root of a tree that is over here ended.
+    pub(crate) fn ended_with(&self, attempt: &AttemptId) -> Option<ExitStatus> {
+        self.ledger.destination::<Record>(attempt).ok()??.detail.exit
     }
 
     /// A machine of this agent let a tree go that had come here: it left for good.

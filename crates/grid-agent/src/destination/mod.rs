@@ -24,6 +24,7 @@ use grid_os::pidfd::PidFd;
 use grid_types::event::ExitStatus;
 use grid_types::handover::{DestinationState, ToDestination};
 use grid_types::reason::{Reason, ReasonCode};
+use grid_types::streams::Stream;
 use grid_types::wire::{Body, Party, Stage};
 use grid_types::{AttemptId, Bytes, LeaseId, NodeName, ProcId};
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,9 @@ pub(crate) struct Record {
     /// The root's number in the tree's own PID namespace, and here.
     pub(crate) root: Option<Root>,
     exit: Option<ExitStatus>,
+    /// Its streams, under the names that they have here.
+    #[serde(default)]
+    pub(crate) streams: Vec<Stream>,
     /// It left again by a later attempt.
     pub(crate) left: bool,
 }
@@ -74,12 +78,14 @@ pub(crate) struct Incoming {
     place: TreePlace,
     stream: Option<TcpStream>,
     staging: bool,
+    /// Its streams are being kept joined with its shadow.
+    pub(crate) joined: bool,
     armed: u64,
     last_word: Instant,
 }
 
 /// What a staging thread brings back.
-pub(crate) type StageOutcome = Result<(InitProcess, Root), String>;
+pub(crate) type StageOutcome = Result<(InitProcess, Root, Vec<Stream>), String>;
 
 impl Incoming {
     /// Its root lives, in this lease.
@@ -122,13 +128,15 @@ impl Agent {
     fn incoming_of(&self, attempt: &AttemptId, from: NodeName, stage: Stage) -> Incoming {
         let place = self.tree_place(attempt, stage.lease.as_ref());
         let boot_id = self.boot_id.clone();
-        let record = Record { stage, from, boot_id, init: None, root: None, exit: None, left: false };
+        let streams = Vec::new();
+        let record = Record { stage, from, boot_id, init: None, root: None, exit: None, streams, left: false };
         Incoming {
             machine: Destination::new(attempt.clone()),
             record,
             place,
             stream: None,
             staging: false,
+            joined: false,
             armed: 0,
             last_word: Instant::now(),
         }
@@ -237,7 +245,8 @@ impl Agent {
         incoming.staging = false;
         incoming.stream = None;
         match outcome {
-            Ok((init, root)) => {
+            Ok((init, root, streams)) => {
+                incoming.record.streams = streams;
                 incoming.record.init = Some(init);
                 incoming.record.root = Some(root);
                 let wanted = incoming.machine.state == DestinationState::Empty;
@@ -322,7 +331,10 @@ impl Agent {
                 let to = Party::Agent(incoming.record.from.clone());
                 self.say(to, Body::Up { message });
             }
-            DestinationAction::Thaw => incoming.place.group.set_frozen(false).map_err(|e| e.to_string())?,
+            DestinationAction::Thaw => {
+                incoming.place.group.set_frozen(false).map_err(|e| e.to_string())?;
+                self.join_streams(attempt);
+            }
             DestinationAction::Refreeze => incoming.place.group.set_frozen(true).map_err(|e| e.to_string())?,
             DestinationAction::Discard => self.discard(attempt),
             DestinationAction::DeliverSignals(signals) => {

@@ -48,6 +48,9 @@ impl Agent {
             }
             self.incoming.insert(row.attempt.clone(), incoming);
             self.do_destination(&row.attempt, actions);
+            if alive && row.state == DestinationState::Running {
+                self.join_streams(&row.attempt);
+            }
         }
         Ok(())
     }
@@ -113,9 +116,10 @@ fn nothing(from: NodeName, boot_id: &str) -> Record {
         admitted: Bytes(0),
         processes: 0,
         shell_job: false,
+        shadow: None,
     };
     let boot_id = boot_id.to_owned();
-    Record { stage, from, boot_id, init: None, root: None, exit: None, left: false }
+    Record { stage, from, boot_id, init: None, root: None, exit: None, streams: Vec::new(), left: false }
 }
 
 /// After a restart nothing is decided before CRIU, which is never signalled, has ended by itself.

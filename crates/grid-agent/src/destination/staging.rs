@@ -5,10 +5,11 @@ use crate::data::{DataStream, receive_manifest};
 use crate::faults::{Faults, Steps};
 use crate::gate::{Gate, Own};
 use crate::link::tracing_line;
+use crate::streams::{Ends, keep_snapshot};
 use crate::tree::{InitProcess, TREE_NAMESPACES, TreePlace, start_ticks, wait_gone};
 use grid_os::cgroup::Controller;
 use grid_os::criu::{Arena, Criu, CriuError, ReceivedPages, RestoreJob, Where, receive_images, receive_pages};
-use grid_os::spawn::Owner;
+use grid_os::spawn::{Keeper, Owner};
 use grid_types::fault::FaultPoint;
 use grid_types::wire::{Manifest, Stage};
 use std::net::TcpStream;
@@ -40,11 +41,17 @@ impl Staging {
     fn stage(&mut self) -> StageOutcome {
         let place = self.place.clone();
         let mut steps = Steps::new(&self.faults);
-        let make =
-            || place.make(&self.program, self.stage.lease.is_some()).map_err(|e| format!("the tree's namespaces: {e}"));
+        let owner = Owner { uid: self.stage.uid, gid: self.stage.gid };
+        let ends = self.stage.shadow.as_ref().map(|terms| Ends::make(&place, terms, owner)).transpose();
+        let mut ends = ends.map_err(|e| format!("the ends of its streams: {e}"))?;
+        let make = || {
+            let made = place.make(&self.program, self.stage.lease.is_some(), ends.as_ref());
+            made.map_err(|e| format!("the tree's namespaces: {e}"))
+        };
         // The lifeline is held until the root's file is written.
         let (init, _lifeline) = steps.run(FaultPoint::MakeTree, make)?;
-        let outcome = self.receive_and_restore(init, &mut steps);
+        ends.iter_mut().for_each(Ends::given_to_init);
+        let outcome = self.receive_and_restore(init, ends.as_ref(), &mut steps);
         if outcome.is_err()
             && let Some(fd) = init.open()
         {
@@ -53,14 +60,22 @@ impl Staging {
             wait_gone(&fd);
         }
         tracing_line(&format!("staged {} of {}: {}", self.stage.title, self.stage.offload, steps.text()));
-        outcome.map(|root| (init, root))
+        outcome.map(|root| (init, root, ends.map_or_else(Vec::new, |ends| ends.here)))
     }
 
-    fn receive_and_restore(&mut self, init: InitProcess, steps: &mut Steps) -> Result<Root, String> {
-        let gate = Gate::before(&self.place, &self.stage, &self.own, init)?;
+    fn receive_and_restore(
+        &mut self,
+        init: InitProcess,
+        ends: Option<&Ends>,
+        steps: &mut Steps,
+    ) -> Result<Root, String> {
+        let gate = Gate::before(&self.place, &self.stage, &self.own, init, ends.and_then(Ends::terminal_device))?;
         let (pages, manifest) = self.receive(steps)?;
         steps.run(FaultPoint::InspectImages, || gate.inspect_images(&manifest))?;
-        let inside = steps.run(FaultPoint::StartRestore, || self.restore(init, &pages))?;
+        if let Some(snapshot) = &manifest.streams {
+            keep_snapshot(&self.place, snapshot)?;
+        }
+        let inside = steps.run(FaultPoint::StartRestore, || self.restore(init, ends, &pages))?;
         drop(pages);
         self.place.drop_images();
         let root = steps.run(FaultPoint::FindRoot, || self.find_root(inside))?;
@@ -88,13 +103,19 @@ impl Staging {
         Ok((pages, manifest))
     }
 
-    fn restore(&self, init: InitProcess, pages: &ReceivedPages) -> Result<i32, String> {
+    fn restore(&self, init: InitProcess, ends: Option<&Ends>, pages: &ReceivedPages) -> Result<i32, String> {
         let init_fd = init.open().ok_or("the tree's pid 1 ended")?;
         let job = RestoreJob {
             images: &self.place.images,
             owner: Owner { uid: self.stage.uid, gid: self.stage.gid },
             groups: &self.stage.groups,
             shell_job: self.stage.shell_job,
+            given: ends.map_or_else(Vec::new, Ends::given_to_tree),
+            terminal: ends.and_then(Ends::terminal).map(|slave| Keeper {
+                slave,
+                argv: vec![self.program.to_string_lossy().into_owned(), "tree-session".to_owned()],
+                cgroup_procs: self.place.init_group.procs_files(),
+            }),
             place: Where {
                 cgroup_procs: self.place.group.procs_files(),
                 join: Some((init_fd.as_fd(), TREE_NAMESPACES)),
@@ -104,7 +125,10 @@ impl Staging {
             self.faults.at(FaultPoint::FreezeStaged)?;
             hold_staged(&self.place)
         };
-        self.criu.restore(&job, pages, &mut hold).map_err(|e| e.to_string())
+        let restored = self.criu.restore(&job, pages, &mut hold).map_err(|e| e.to_string())?;
+        // CRIU may have set its settings as they were at home.
+        ends.map_or(Ok(()), Ends::renew_terminal).map_err(|e| format!("its terminal: {e}"))?;
+        Ok(restored)
     }
 
     /// The root's number here, from the numbers that each restored process has in its namespaces.

@@ -9,7 +9,7 @@ mod find;
 
 use crate::lock;
 use find::{Cluster, Home, Node, Staged};
-use grid_core::handover::{HomeFacts, Rescue, Row, StagedFacts, Why, rescue_home, rescue_staged};
+use grid_core::handover::{HomeCopy, HomeFacts, Rescue, Row, StagedFacts, TreeCopy, Why, rescue_home, rescue_staged};
 use grid_os::cgroup::Hierarchies;
 use grid_types::handover::SourceState;
 use grid_types::{AttemptId, NodeName};
@@ -40,19 +40,23 @@ pub enum Side {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fate {
-    /// It runs again.
+    /// It was frozen and runs again.
     Thawed,
+    /// Nothing had frozen it: it ran on, and is back in its own groups.
+    PutBack,
+    /// Nothing holds it, it runs, and it was left as it is: whether it is the only one cannot be proved.
+    Runs,
     /// A staged copy that never ran was ended.
     Ended,
     /// Left to a program that runs.
     Left,
     /// Stays held.
     Held,
-    /// It should have been let go, and that failed: it is held as before.
+    /// It should have been let go, and that failed: it is as it was.
     Failed,
 }
 
-/// One copy that was held.
+/// One copy that was held, or was about to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rescued {
     /// On which node.
@@ -148,7 +152,8 @@ fn rescue_one_home(node: &mut Node, home: &Home, runs_elsewhere: bool, ask: &Res
     if let (Rescue::Thaw { persist: true, .. }, Ok(())) = (decision, &done) {
         node.aborted(&home.attempt);
     }
-    told(decision, done, &node.name, &home.attempt, Side::Home, home.title(), &home.pids)
+    let copy = Rescued::found(node, &home.attempt, Side::Home, home.title(), &home.pids);
+    told(decision, done, home.copy == HomeCopy::Runs, copy)
 }
 
 fn rescue_one_staged(node: &Node, staged: &Staged, source: Row<SourceState>, ask: &RescueAsk) -> Option<Rescued> {
@@ -165,32 +170,41 @@ fn rescue_one_staged(node: &Node, staged: &Staged, source: Row<SourceState>, ask
         Rescue::End(_) if !ask.dry_run => act::end_staged(node, staged),
         _ => Ok(()),
     };
-    told(decision, done, &node.name, &staged.attempt, Side::Staged, staged.title(), &staged.pids)
+    let copy = Rescued::found(node, &staged.attempt, Side::Staged, staged.title(), &staged.pids);
+    told(decision, done, staged.copy == TreeCopy::Runs, copy)
 }
 
-fn told(
-    decision: Rescue,
-    done: Result<(), String>,
-    node: &NodeName,
-    attempt: &AttemptId,
-    side: Side,
-    title: String,
-    pids: &[i32],
-) -> Option<Rescued> {
+impl Rescued {
+    /// One about which nothing is decided yet.
+    fn found(node: &Node, attempt: &AttemptId, side: Side, title: String, pids: &[i32]) -> Self {
+        let (node, attempt, pids) = (node.name.clone(), attempt.clone(), pids.to_vec());
+        Self { node, attempt, side, title, pids, fate: Fate::Left, why: String::new(), todo: None }
+    }
+}
+
+/// What is said of a copy. `runs`: it did when it was found.
+fn told(decision: Rescue, done: Result<(), String>, runs: bool, copy: Rescued) -> Option<Rescued> {
     let (fate, why) = match decision {
         Rescue::Nothing => return None,
         Rescue::Leave(why) => (Fate::Left, why),
+        Rescue::Thaw { why, .. } if runs => (Fate::PutBack, why),
         Rescue::Thaw { why, .. } => (Fate::Thawed, why),
         Rescue::End(why) => (Fate::Ended, why),
+        Rescue::Hold(why) if runs => (Fate::Runs, why),
         Rescue::Hold(why) => (Fate::Held, why),
     };
-    let todo = (fate == Fate::Held).then(|| what_to_do(why, attempt, side));
-    let (fate, why, todo) = match done {
-        Ok(()) => (fate, why.to_string(), todo),
-        Err(e) => (Fate::Failed, e, Some("it is held as before; mend that, then: grid rescue".to_owned())),
-    };
-    let (node, attempt) = (node.clone(), attempt.clone());
-    Some(Rescued { node, attempt, side, title, pids: pids.to_vec(), fate, why, todo })
+    if let Err(why) = done {
+        let now = if runs { "it runs as before" } else { "it is held as before" };
+        return Some(Rescued {
+            fate: Fate::Failed,
+            why,
+            todo: Some(format!("{now}; mend that, then: grid rescue")),
+            ..copy
+        });
+    }
+    let stays = matches!(fate, Fate::Held | Fate::Runs);
+    let todo = stays.then(|| what_to_do(why, &copy.attempt, copy.side));
+    Some(Rescued { fate, why: why.to_string(), todo, ..copy })
 }
 
 fn what_to_do(why: Why, attempt: &AttemptId, side: Side) -> String {

@@ -16,7 +16,7 @@ use grid_types::stop::StopPlace;
 use grid_types::wire::Stage;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 pub(super) fn prepare_images(place: &TreePlace, stage: &Stage) -> Result<(), String> {
@@ -42,6 +42,8 @@ pub(super) struct Dump {
     pub(super) inside: Option<i32>,
     pub(super) stream: TcpStream,
     pub(super) as_owner: bool,
+    /// Where the far end of its streams is spoken to, where it has one here.
+    pub(super) far: Option<PathBuf>,
 }
 
 impl Dump {
@@ -59,7 +61,8 @@ impl Dump {
 
     fn dump(&mut self, steps: &mut Steps) -> Result<(), String> {
         steps.run(FaultPoint::StartDump, || self.freeze_and_read())?;
-        let manifest = manifest(&self.hold);
+        let streams = self.far.as_deref().map(crate::streams::pause).transpose()?;
+        let manifest = manifest(&self.hold, streams);
         let sent = || data::send_manifest(&mut self.stream, &manifest).map_err(|e| format!("the page stream: {e}"));
         steps.run(FaultPoint::SendManifest, sent)?;
         steps.run(FaultPoint::SendImages, || {

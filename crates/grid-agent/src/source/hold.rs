@@ -6,9 +6,10 @@ use grid_core::handover::HomeCopy;
 use grid_os::cgroup::{Controller, Group};
 use grid_types::Bytes;
 use grid_types::facts::TreeFacts;
+use grid_types::streams::ShadowTerms;
 use grid_types::wire::{Manifest, MoveOrder, Stage};
 
-pub(super) fn stage_of(order: &MoveOrder, tree: &TreeFacts) -> Stage {
+pub(super) fn stage_of(order: &MoveOrder, tree: &TreeFacts, shadow: Option<ShadowTerms>) -> Stage {
     let root = &tree.root;
     let session_inside = tree.all().any(|p| p.stat.id.pid == root.stat.sid);
     Stage {
@@ -23,6 +24,7 @@ pub(super) fn stage_of(order: &MoveOrder, tree: &TreeFacts) -> Stage {
         admitted: order.admitted,
         processes: tree.all().count() as u32,
         shell_job: !session_inside,
+        shadow,
     }
 }
 
@@ -39,14 +41,14 @@ fn groups(pid: i32) -> Vec<u32> {
 
 /// What the held tree consists of now that it is frozen. Its executables are read from the kernel, as the other side
 /// will read them.
-pub(super) fn manifest(hold: &Group) -> Manifest {
+pub(super) fn manifest(hold: &Group, streams: Option<String>) -> Manifest {
     let alive: Vec<i32> = hold.pids().into_iter().filter(|pid| !crate::tree::has_ended(*pid)).collect();
     let threads = alive.iter().map(|pid| crate::tree::threads(*pid)).sum();
     let exes: Vec<Option<String>> = alive.into_iter().map(crate::tree::executable).collect();
     let mut executables: Vec<String> = exes.iter().flatten().cloned().collect();
     executables.sort_unstable();
     executables.dedup();
-    Manifest { processes: exes.len() as u32, threads, executables }
+    Manifest { processes: exes.len() as u32, threads, executables, streams }
 }
 
 /// Signals that wait in a frozen process, for itself or for its leader thread.

@@ -17,17 +17,21 @@ use crate::agent::{Agent, Input};
 use crate::data::Dial;
 use crate::faults;
 use crate::link::tracing_line;
+use crate::streams;
 use grid_core::handover::{GoneProof, Source, SourceAction, SourceInput};
 use grid_os::cgroup::{Controller, Group};
+use grid_shadow::control::ToFar;
 use grid_types::event::{MoveFigures, Resolution};
 use grid_types::facts::TreeFacts;
 use grid_types::fault::FaultPoint;
 use grid_types::handover::{SourceState, ToDestination, ToSource};
 use grid_types::reason::{Reason, ReasonCode};
+use grid_types::streams::ShadowTerms;
 use grid_types::wire::{Answer, Body, MoveOrder, MoveReport, Party, Stage};
-use grid_types::{AttemptId, Bytes, Millis, NodeName};
+use grid_types::{AttemptId, Bytes, Millis, NodeName, OffloadId};
 use serde::{Deserialize, Serialize};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// A destination that is not ready to receive within this is given up; nothing is frozen yet.
@@ -45,6 +49,9 @@ pub(crate) struct Record {
     pub(crate) hold: String,
     pub(crate) stage: Stage,
     signals: Vec<i32>,
+    /// What is measured of the move so far.
+    #[serde(default)]
+    figures: MoveFigures,
     report: Option<MoveReport>,
 }
 
@@ -65,7 +72,6 @@ pub(crate) struct Outgoing {
     dumping: bool,
     begun: Instant,
     frozen_at: Option<Instant>,
-    figures: MoveFigures,
     armed: u64,
     /// A person, or an order to stop, undid it: the reason that is reported.
     undone_by: Option<Reason>,
@@ -83,16 +89,15 @@ pub(crate) struct DumpOutcome {
 impl Outgoing {
     fn new(machine: Source, record: Record, hold: Group) -> Self {
         let now = Instant::now();
-        let figures = MoveFigures { processes: record.stage.processes, ..MoveFigures::default() };
+        let figures = MoveFigures { processes: record.stage.processes, ..record.figures };
         Self {
             machine,
-            record,
+            record: Record { figures, ..record },
             hold,
             stream: None,
             dumping: false,
             begun: now,
             frozen_at: None,
-            figures,
             armed: 0,
             undone_by: None,
             last_word: now,
@@ -134,6 +139,7 @@ impl Agent {
         }
         let tree = self.preflight(&order)?;
         let attempt = order.attempt.clone();
+        let shadow = self.shadow_terms(&attempt, &tree)?;
         let root = tree.root.stat.id.pid;
         let came_by = self.incoming.iter().find(|(_, i)| i.living_root() == Some(root)).map(|(a, _)| a.clone());
         let hold = self.hold_group(&attempt, root, came_by.as_ref());
@@ -143,8 +149,9 @@ impl Agent {
             members: self.members(&tree),
             came_by,
             hold: hold.path().to_owned(),
-            stage: stage_of(&order, &tree),
+            stage: stage_of(&order, &tree, shadow),
             signals: Vec::new(),
+            figures: MoveFigures::default(),
             report: None,
             order,
         };
@@ -207,6 +214,7 @@ impl Agent {
     /// The stream to the destination is there: the tree is taken into its hold, and a thread dumps it.
     pub(crate) fn start_dump(&mut self, attempt: &AttemptId, stream: TcpStream) {
         let place = self.tree_place(attempt, None);
+        let far = self.far_of(attempt);
         let Some(outgoing) = self.sources.get_mut(attempt) else { return };
         if outgoing.machine.state != SourceState::Running || outgoing.dumping {
             return;
@@ -230,7 +238,7 @@ impl Agent {
         let inside = came_by.and_then(|a| self.incoming.get(&a)).and_then(|i| i.tree().1).map(|r| r.inside);
         let (criu, faults) = (self.criu.clone(), self.faults.clone());
         let stop = self.cfg.stop.clone();
-        let work = Dump { criu, faults, stop, place, hold, stage, root, inside, stream, as_owner: true };
+        let work = Dump { criu, faults, stop, place, hold, stage, root, inside, stream, as_owner: true, far };
         let (inputs, id) = (self.inputs.clone(), attempt.clone());
         std::thread::spawn(move || {
             let outcome = work.run();
@@ -245,9 +253,9 @@ impl Agent {
         outgoing.dumping = false;
         outgoing.stream = None;
         outgoing.frozen_at = Some(outcome.frozen_at);
-        outgoing.figures.bytes = Bytes(outcome.bytes);
-        outgoing.figures.dumped_as_owner = outcome.as_owner;
-        outgoing.figures.dump = Millis(outcome.frozen_at.elapsed().as_millis() as u64);
+        outgoing.record.figures.bytes = Some(Bytes(outcome.bytes));
+        outgoing.record.figures.dumped_as_owner = Some(outcome.as_owner);
+        outgoing.record.figures.dump = Some(Millis(outcome.frozen_at.elapsed().as_millis() as u64));
         let _ = place.sweep();
         let spent = outcome.frozen_at.elapsed();
         let left = Duration::from_millis(outgoing.record.order.max_frozen.0).saturating_sub(spent);
@@ -307,10 +315,11 @@ impl Agent {
         if outgoing.machine.state != SourceState::Committed {
             return;
         }
+        // Of a move that an agent before this one began, neither was seen.
         if let Some(at) = outgoing.frozen_at {
-            outgoing.figures.downtime = Millis(at.elapsed().as_millis() as u64);
+            outgoing.record.figures.downtime = Some(Millis(at.elapsed().as_millis() as u64));
+            outgoing.record.figures.total = Some(Millis(outgoing.begun.elapsed().as_millis() as u64));
         }
-        outgoing.figures.total = Millis(outgoing.begun.elapsed().as_millis() as u64);
         let pending = outgoing.record.members.iter().flat_map(|m| pending_signals(m.pid)).collect::<Vec<_>>();
         if !pending.is_empty() {
             self.step_source(attempt, SourceInput::SignalsPending(pending));
@@ -372,18 +381,13 @@ impl Agent {
                     let _ = stream.shutdown(std::net::Shutdown::Both);
                 }
             }
-            SourceAction::Thaw => thaw_home(outgoing)?,
-            SourceAction::DiscardCopy => {
-                if outgoing.hold.exists() {
-                    outgoing.hold.kill(Duration::from_secs(5)).map_err(|e| e.to_string())?;
-                }
-                if !outgoing.holds_where_it_lives() {
-                    outgoing.hold.remove().map_err(|e| e.to_string())?;
-                }
-                if let Some(earlier) = outgoing.record.came_by.clone() {
-                    self.tree_left(&earlier);
+            SourceAction::Thaw => {
+                thaw_home(outgoing)?;
+                if let Some(control) = self.far_of(attempt) {
+                    streams::tell(&control, &ToFar::Resume);
                 }
             }
+            SourceAction::DiscardCopy { lives_on } => self.discard_copy(attempt, lives_on)?,
             SourceAction::Report(report) => {
                 if let Some(notice) = self.report_source(attempt, report).filter(|_| !lost) {
                     self.notice(notice);
@@ -391,6 +395,63 @@ impl Agent {
             }
         }
         Ok(())
+    }
+}
+
+impl Agent {
+    /// The copy here goes for good. Where the tree lives on and leaves home, its root becomes the shadow.
+    fn discard_copy(&mut self, attempt: &AttemptId, lives_on: bool) -> Result<(), String> {
+        let Some(outgoing) = self.sources.get(attempt) else { return Ok(()) };
+        let (hold, record, here) = (outgoing.hold.clone(), outgoing.record.clone(), outgoing.holds_where_it_lives());
+        if hold.exists() {
+            let stays = lives_on && self.leave_shadow(&Leaving::of(&record, &hold));
+            if !stays {
+                hold.kill(Duration::from_secs(5)).map_err(|e| e.to_string())?;
+            }
+        }
+        if !here {
+            hold.remove().map_err(|e| e.to_string())?;
+        }
+        if let Some(earlier) = record.came_by {
+            self.tree_left(&earlier);
+        }
+        Ok(())
+    }
+
+    /// Where the far end of the tree's streams is spoken to, of a tree that lives here.
+    fn far_of(&self, attempt: &AttemptId) -> Option<PathBuf> {
+        let came_by = self.sources.get(attempt)?.record.came_by.as_ref()?;
+        let incoming = self.incoming.get(came_by).filter(|i| i.record.stage.shadow.is_some())?;
+        Some(streams::control_path(incoming.tree().0))
+    }
+}
+
+/// A tree that leaves home, as its shadow has to know it.
+pub(crate) struct Leaving<'a> {
+    pub(crate) attempt: &'a AttemptId,
+    pub(crate) offload: &'a OffloadId,
+    pub(crate) node: &'a NodeName,
+    pub(crate) title: &'a str,
+    pub(crate) shadow: Option<&'a ShadowTerms>,
+    pub(crate) root: i32,
+    pub(crate) start_ticks: u64,
+    pub(crate) hold: &'a Group,
+    pub(crate) record: &'a Record,
+}
+
+impl<'a> Leaving<'a> {
+    fn of(record: &'a Record, hold: &'a Group) -> Self {
+        Self {
+            attempt: &record.order.attempt,
+            offload: &record.order.offload,
+            node: &record.order.destination,
+            title: &record.stage.title,
+            shadow: record.stage.shadow.as_ref(),
+            root: record.members[0].pid,
+            start_ticks: record.members[0].start_ticks,
+            hold,
+            record,
+        }
     }
 }
 

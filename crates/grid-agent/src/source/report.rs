@@ -15,6 +15,7 @@ use grid_os::cgroup::Controller;
 use grid_types::event::Resolution;
 use grid_types::handover::{SourceState, ToSource};
 use grid_types::reason::{Reason, ReasonCode};
+use grid_types::streams::ShadowTerms;
 use grid_types::wire::{AttemptHolding, MoveReport, Notice, Stage};
 use grid_types::{AttemptId, NodeName};
 use std::collections::BTreeSet;
@@ -32,7 +33,7 @@ impl Agent {
         let outgoing = self.sources.get_mut(attempt)?;
         let failed = |code, detail: String| MoveReport::Failed { reason: Reason::new(code, detail) };
         let report = match report {
-            SourceReport::Moved => MoveReport::Moved { figures: outgoing.figures.clone() },
+            SourceReport::Moved => MoveReport::Moved { figures: outgoing.record.figures.clone() },
             SourceReport::Failed { detail } => match outgoing.undone_by.clone() {
                 Some(reason) => MoveReport::Failed { reason },
                 None => failed(code_of(&detail), detail),
@@ -66,6 +67,15 @@ impl Agent {
             let same = |a: &Stage, b: &Stage| (&a.offload, a.uid, a.gid) == (&b.offload, b.uid, b.gid);
             left.order.destination == *node && same(&left.stage, stage)
         })
+    }
+
+    /// What stays here for a tree that this attempt took to that node.
+    pub(crate) fn source_terms(&self, attempt: &AttemptId, to: &NodeName) -> Option<ShadowTerms> {
+        let record = match self.sources.get(attempt) {
+            Some(outgoing) => outgoing.record.clone(),
+            None => self.ledger.source::<Record>(attempt).ok()??.detail,
+        };
+        record.stage.shadow.filter(|_| record.order.destination == *to)
     }
 
     pub(crate) fn source_rows(&self) -> Result<Vec<SourceRow>, AgentError> {
@@ -152,6 +162,7 @@ impl Agent {
             }
             self.step_source(&attempt, SourceInput::LinkUp);
         }
+        self.ask_for_trees(node);
         for attempt in self.destinations_from(node) {
             let input = if rebooted { DestinationInput::SourceRebooted } else { DestinationInput::LinkUp };
             self.step_destination(&attempt, input);

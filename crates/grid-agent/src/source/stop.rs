@@ -53,7 +53,7 @@ impl Agent {
         self.stop_changed();
         let (place, inputs) = (self.cfg.stop.clone(), self.inputs.clone());
         let known = grid_os::stop::standing(&place);
-        grid_os::stop::watch(place, known, move || inputs.send(Input::StopChanged).is_ok());
+        grid_os::stop::watch(place, known, move |_| inputs.send(Input::StopChanged).is_ok());
     }
 
     pub(crate) fn stop_changed(&mut self) {

@@ -21,6 +21,8 @@ pub struct Metrics {
     pub observed: u64,
     /// Moves that reached their destination.
     pub offloaded: u64,
+    /// Those of them that a rule chose, and no person.
+    pub offloaded_by_itself: u64,
     /// Moves that failed, by reason.
     pub failed: BTreeMap<ReasonCode, u64>,
     /// Processes that plans left where they were, by their first reason.
@@ -62,6 +64,7 @@ impl Metrics {
         plain("scanned_total", "Processes that plans of boosts and of pressure considered.", self.scanned);
         plain("observed_total", "Moves that were only shown.", self.observed);
         plain("offloaded_total", "Moves that reached their destination.", self.offloaded);
+        plain("offloaded_by_itself_total", "Moves that a rule chose, and no person.", self.offloaded_by_itself);
         plain("recalled_total", "Processes that came home.", self.recalled);
         plain("ended_away_total", "Processes that ended away.", self.ended_away);
         plain("in_doubt_total", "Moves in doubt.", self.in_doubt);
@@ -104,10 +107,11 @@ impl Metrics {
     }
 
     pub(crate) fn moved(&mut self, figures: &MoveFigures) {
-        self.bytes.0 = self.bytes.0.saturating_add(figures.bytes.0);
-        self.downtime.0 = self.downtime.0.saturating_add(figures.downtime.0);
-        self.downtime_longest = self.downtime_longest.max(figures.downtime);
-        self.move_time.0 = self.move_time.0.saturating_add(figures.total.0);
+        let downtime = figures.downtime.unwrap_or_default();
+        self.bytes.0 = self.bytes.0.saturating_add(figures.bytes.unwrap_or_default().0);
+        self.downtime.0 = self.downtime.0.saturating_add(downtime.0);
+        self.downtime_longest = self.downtime_longest.max(downtime);
+        self.move_time.0 = self.move_time.0.saturating_add(figures.total.unwrap_or_default().0);
     }
 
     pub(crate) fn hook(&mut self, outcome: &HookOutcome, took: Millis) {

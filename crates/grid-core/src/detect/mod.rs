@@ -17,10 +17,12 @@ mod movable;
 mod names;
 mod rules;
 mod score;
+mod streams;
 mod title;
 mod worth;
 
 pub use first_pass::{FirstPass, below, first_pass};
+pub use streams::streams;
 pub use title::{masked, title};
 
 use grid_types::facts::{Namespaces, TreeFacts};

@@ -1,15 +1,15 @@
 //! Can it move: every obstacle in the tree's real state. None of them is a matter of policy.
 
-use super::{DetectContext, worth};
+use super::{DetectContext, streams};
 use grid_types::facts::{FdFacts, FdKind, Namespaces, ProcDeep, ProcFacts, TreeFacts, UNNAMED_FILE_LIMIT};
 use grid_types::reason::{Reason, ReasonCode};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// `O_DIRECT`, which on a pipe means packet mode. The value is that of x86; on arm64 it is another.
 #[cfg(not(any(target_arch = "aarch64", target_arch = "arm")))]
-const O_DIRECT: u32 = 0o40_000;
+pub(super) const O_DIRECT: u32 = 0o40_000;
 #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
-const O_DIRECT: u32 = 0o200_000;
+pub(super) const O_DIRECT: u32 = 0o200_000;
 
 /// Collects reasons in the order found, each once.
 struct Obstacles<'a> {
@@ -21,7 +21,6 @@ struct Obstacles<'a> {
 /// Every reason why the tree cannot be moved; empty where it can.
 pub(super) fn reasons(tree: &TreeFacts, ctx: &DetectContext) -> Vec<Reason> {
     let mut o = Obstacles { tree, ctx, found: Vec::new() };
-    o.parent();
     for p in tree.all() {
         match &p.deep {
             // A child that has ended and was not waited for goes along with its exit status.
@@ -36,6 +35,7 @@ pub(super) fn reasons(tree: &TreeFacts, ctx: &DetectContext) -> Vec<Reason> {
     o.sessions();
     o.connections();
     o.shared();
+    o.gate();
     o.found
 }
 
@@ -54,16 +54,11 @@ impl Obstacles<'_> {
         }
     }
 
-    fn parent(&mut self) {
-        let root = &self.tree.root;
-        if let Some(parent) = &self.tree.living_parent {
-            let detail =
-                format!("its parent {} ({}) lives and would see it end", parent.id, parent.comm.escape_debug());
-            self.push(Reason::new(ReasonCode::Parent, detail));
-        } else if root.stat.ppid == 0 && root.stat.id.pid != 1 {
-            self.push(Reason::new(ReasonCode::Parent, "its parent lives outside this PID namespace"));
-        } else if let Some(unit) = root.deep.as_ref().and_then(worth::service_unit) {
-            self.push(Reason::new(ReasonCode::Parent, format!("systemd runs it as {unit} and would see it end")));
+    /// What the lender's gate would refuse; rights that are named already are not said twice.
+    fn gate(&mut self) {
+        let named = self.found.iter().any(|r| r.code == ReasonCode::Root);
+        if let Some(what) = self.tree.foreseen.as_ref().filter(|_| !named) {
+            self.push(Reason::new(ReasonCode::Gate, what));
         }
     }
 
@@ -71,21 +66,23 @@ impl Obstacles<'_> {
         self.state(p, deep);
         self.rights(p, deep);
         self.namespaces(p, deep);
-        let mut terminals: BTreeSet<&str> = deep.tty.as_deref().filter(|_| p.stat.tty_nr != 0).into_iter().collect();
-        for fd in &deep.fds {
-            if let FdKind::Tty { path } = &fd.kind {
-                // `/dev/tty` is another name for the terminal that is known already.
-                if path != "/dev/tty" || terminals.is_empty() {
-                    terminals.insert(path);
-                }
-            } else {
-                self.descriptor(p, fd);
-            }
-        }
-        terminals.iter().for_each(|t| self.add(p, ReasonCode::Tty, format!("holds terminal {t}")));
+        self.terminals(p, deep);
+        deep.fds.iter().filter(|fd| !matches!(fd.kind, FdKind::Tty { .. })).for_each(|fd| self.descriptor(p, fd));
         self.memory(p, deep);
         self.places(p, deep);
         deep.unreadable.iter().for_each(|what| self.add(p, ReasonCode::Unknown, what));
+    }
+
+    /// The one terminal that the root holds goes along, unless a member leads its session: that one is its shell.
+    fn terminals(&mut self, p: &ProcFacts, deep: &ProcDeep) {
+        let carried = streams::terminal(self.tree);
+        let others = deep.fds.iter().filter_map(|fd| match &fd.kind {
+            FdKind::Tty { path } if Some(path.as_str()) != carried => Some(path.as_str()),
+            _ => None,
+        });
+        let led = deep.tty.as_deref().filter(|_| p.stat.tty_nr != 0 && p.stat.sid == p.stat.id.pid);
+        let terminals: BTreeSet<&str> = others.chain(led).collect();
+        terminals.iter().for_each(|t| self.add(p, ReasonCode::Tty, format!("holds terminal {t}")));
     }
 
     fn state(&mut self, p: &ProcFacts, deep: &ProcDeep) {
@@ -255,6 +252,9 @@ impl Obstacles<'_> {
         let mut named: HashSet<u64> = HashSet::new();
         for s in &self.tree.shared_with {
             let (what, outside) = (&s.what, s.outside);
+            if streams::carried(self.tree, what) {
+                continue;
+            }
             let code = match what {
                 w if w.starts_with("socket:[") => ReasonCode::Unix,
                 w if w.starts_with("shm ") => ReasonCode::Shm,

@@ -32,6 +32,14 @@ fn what_the_gate_would_refuse_is_refused_before() {
     assert_eq!(with(|d| d.cap_prm = 0x2000), ["E-ROOT has capabilities (2000)"]);
     let gone = with(|d| d.exe = Some("/usr/bin/solver (deleted)".into()));
     assert_eq!(gone, ["E-FILE its executable, /usr/bin/solver, was removed or replaced since it started"]);
+    // What only the agent can see, it has looked for.
+    let seen = reasons(|t| t.foreseen = Some("holds fd 1: /root/out, which uid 1000 may not open".into()));
+    assert_eq!(seen, ["E-GATE holds fd 1: /root/out, which uid 1000 may not open"]);
+    let twice = reasons(|t| {
+        t.foreseen = Some("has capabilities".into());
+        t.root.deep.as_mut().unwrap().cap_prm = 0x2000;
+    });
+    assert_eq!(twice, ["E-ROOT has capabilities (2000)"]);
 }
 
 #[test]

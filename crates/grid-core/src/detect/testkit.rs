@@ -67,6 +67,7 @@ pub(super) fn tree(root: ProcFacts) -> TreeFacts {
         living_parent: None,
         shared_with: Vec::new(),
         session_outsiders: Vec::new(),
+        foreseen: None,
     }
 }
 

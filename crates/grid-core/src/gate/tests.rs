@@ -33,6 +33,7 @@ fn terms() -> Terms {
         ],
         limits: map(&[("Max open files", Some(10)), ("Max cpu time", None)]),
         closed: vec!["/run/grid".into()],
+        terminal: Some((136, 5)),
         guest: true,
     }
 }
@@ -60,6 +61,7 @@ fn guest() -> Guest {
             OpenFile { mount: Some(1), ..open("fd 1", "/home/x") },
             OpenFile { mount: Some(4), ..open("fd 2", "/proc/5/stat") },
             OpenFile { device: Some((1, 3)), ..open("fd 0", "/dev/null") },
+            OpenFile { device: Some((136, 5)), ..open("fd 6", "/dev/pts/5") },
             open("fd 3", "pipe:[4]"),
             open("fd 4", "anon_inode:[eventfd]"),
             open("fd 5", "/memfd:x (deleted)"),

@@ -281,17 +281,17 @@ impl Source {
 
     fn finish_release(&mut self) -> Vec<SourceAction> {
         let mut actions = vec![self.send_released()];
-        actions.extend(self.discard());
+        actions.extend(self.discard(true));
         actions.push(SourceAction::Report(SourceReport::Moved));
         actions
     }
 
-    fn discard(&mut self) -> Option<SourceAction> {
+    fn discard(&mut self, lives_on: bool) -> Option<SourceAction> {
         let alive = self.home.is_alive();
         if alive {
             self.home = HomeCopy::Gone;
         }
-        alive.then_some(SourceAction::DiscardCopy)
+        alive.then_some(SourceAction::DiscardCopy { lives_on })
     }
 
     /// After the commit: the destination's copy is gone and may have run. With a copy at home that is a doubt.
@@ -325,7 +325,7 @@ impl Source {
     fn drop_copy(&mut self) -> Vec<SourceAction> {
         self.state = SourceState::Released;
         let mut actions = vec![SourceAction::Persist(SourceState::Released)];
-        actions.extend(self.discard());
+        actions.extend(self.discard(false));
         actions.push(SourceAction::Report(SourceReport::Resolved(Resolution::Drop)));
         actions
     }

@@ -57,8 +57,11 @@ pub enum SourceAction {
     CloseStream,
     /// Lets the copy at home run. Does nothing where it is not frozen.
     Thaw,
-    /// Lets the frozen copy go: killed while frozen, it never runs again.
-    DiscardCopy,
+    /// Lets the frozen copy go: it never runs again. It is killed, or replaced in place by its shadow.
+    DiscardCopy {
+        /// The tree runs at the destination: what stands in for it here may stay.
+        lives_on: bool,
+    },
     /// Tells the head.
     Report(SourceReport),
 }

@@ -102,6 +102,7 @@ impl State {
         ended.sort();
         for (_, id) in ended.iter().take(ended.len().saturating_sub(most)) {
             self.boosts.remove(id);
+            self.enforced.remove(id);
         }
         let mut settled: Vec<_> =
             self.offloads.values().filter(|o| !o.phase.is_guest()).map(|o| (o.since, o.id.clone())).collect();

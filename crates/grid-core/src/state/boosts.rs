@@ -10,8 +10,9 @@ impl State {
     pub(super) fn boost_event(&mut self, rec: &EventRecord) -> Result<(), ApplyError> {
         match &rec.event {
             Event::LeaseGranted { boost } => self.granted(boost),
-            Event::BoostActivated { boost, .. } => {
+            Event::BoostActivated { boost, enforced } => {
                 self.step(boost, BoostEvent::Activated)?;
+                self.enforced.insert(boost.clone(), enforced.clone());
                 self.metrics.activations += 1;
                 Ok(())
             }
@@ -45,6 +46,11 @@ impl State {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What the lender's kernel read back of a boost's limits; none before it was active.
+    pub fn enforced(&self, boost: &BoostId) -> Option<&String> {
+        self.enforced.get(boost)
     }
 
     fn granted(&mut self, boost: &Boost) -> Result<(), ApplyError> {

@@ -57,6 +57,8 @@ pub struct State {
     pub stopped: Option<Stop>,
     /// Processes that their owners keep where they are.
     pub kept: BTreeMap<ProcId, Keep>,
+    /// What the lender's kernel read back of each boost's limits, when it became active.
+    enforced: BTreeMap<BoostId, String>,
     /// Who asked for the last move of each offload.
     causes: BTreeMap<OffloadId, Actor>,
     /// Guests whose recall failed since the end of their boost began: not tried again by itself.
@@ -85,6 +87,7 @@ impl State {
             starts: 0,
             stopped: None,
             kept: BTreeMap::new(),
+            enforced: BTreeMap::new(),
             causes: BTreeMap::new(),
             recall_failed: BTreeSet::new(),
             history: usize::try_from(history).unwrap_or(usize::MAX).max(1),

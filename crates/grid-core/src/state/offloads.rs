@@ -11,7 +11,7 @@
 
 use super::{ApplyError, State};
 use grid_types::boost::BoostState;
-use grid_types::event::{Direction, Event, EventRecord, OffloadPhase as P, OffloadRecord, Resolution};
+use grid_types::event::{Actor, Direction, Event, EventRecord, OffloadPhase as P, OffloadRecord, Resolution};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::{AttemptId, BoostId, NodeName, OffloadId, Resources};
 
@@ -91,6 +91,8 @@ impl State {
             Event::OffloadMoved { figures, .. } => {
                 o.figures = Some(figures.clone());
                 self.metrics.offloaded += 1;
+                let by_itself = matches!(self.causes.get(&o.id), Some(Actor::Rule { .. }));
+                self.metrics.offloaded_by_itself += u64::from(by_itself);
                 self.metrics.moved(figures);
                 self.cooldowns.moved(&o.process, rec.boot_at);
             }

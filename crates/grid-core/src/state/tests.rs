@@ -42,7 +42,7 @@ fn activated(id: &str) -> Event {
     Event::BoostActivated { boost: id.into(), enforced: "cpu 2.0".into() }
 }
 
-fn started(id: &str, attempt: &str, pid: i32, needed: Resources) -> Event {
+pub(super) fn started(id: &str, attempt: &str, pid: i32, needed: Resources) -> Event {
     Event::OffloadStarted {
         offload: id.into(),
         attempt: attempt.into(),
@@ -57,8 +57,8 @@ fn started(id: &str, attempt: &str, pid: i32, needed: Resources) -> Event {
     }
 }
 
-fn moved(id: &str, attempt: &str) -> Event {
-    let figures = MoveFigures { downtime: Millis(100), bytes: Bytes(10), ..MoveFigures::default() };
+pub(super) fn moved(id: &str, attempt: &str) -> Event {
+    let figures = MoveFigures { downtime: Some(Millis(100)), bytes: Some(Bytes(10)), ..MoveFigures::default() };
     Event::OffloadMoved { offload: id.into(), attempt: attempt.into(), figures }
 }
 
@@ -67,7 +67,7 @@ fn why() -> Reason {
 }
 
 /// An active boost b-1 of 2 CPUs and 1,000 MiB on gpu1.
-fn with_boost() -> State {
+pub(super) fn with_boost() -> State {
     let mut s = State::default();
     push(&mut s, granted("b-1", "gpu1", res(2_000, 1_000, 0))).unwrap();
     push(&mut s, activated("b-1")).unwrap();

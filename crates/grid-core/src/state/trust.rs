@@ -77,8 +77,9 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{push, push_by};
+    use super::super::tests::{moved, push, push_by, started, with_boost};
     use super::*;
+    use crate::lease::fixtures::res;
     use grid_types::event::KeepEnd;
     use grid_types::plan::Trigger as T;
     use grid_types::stop::Stop;
@@ -114,6 +115,24 @@ mod tests {
         let dropped = Event::KeepDropped { process, why: KeepEnd::Dropped };
         push(&mut s, dropped.clone()).unwrap();
         assert!(push(&mut s, dropped).is_err() && s.kept.is_empty());
+    }
+
+    #[test]
+    fn what_grid_moved_by_itself_is_counted_apart_from_what_people_moved() {
+        let mut s = with_boost();
+        let rule = Actor::Rule { name: "auto-offload".into() };
+        let person = Actor::User { uid: 1000, name: None, tty: None };
+        for (id, pid, by) in [("o-1", 1, &rule), ("o-2", 2, &person)] {
+            push_by(&mut s, by, started(id, id, pid, res(100, 100, 0))).unwrap();
+            push(&mut s, moved(id, id)).unwrap();
+        }
+        assert_eq!((s.metrics.offloaded, s.metrics.offloaded_by_itself), (2, 1));
+    }
+
+    #[test]
+    fn what_the_lenders_kernel_read_back_outlives_the_daemon() {
+        assert_eq!(with_boost().enforced(&"b-1".into()).map(String::as_str), Some("cpu 2.0"));
+        assert_eq!(State::default().enforced(&"b-1".into()), None);
     }
 
     #[test]

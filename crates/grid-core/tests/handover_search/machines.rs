@@ -315,7 +315,7 @@ fn source_do(action: &SourceAction) -> SourceDo {
         SourceAction::Send(message) => SourceDo::Send(Down::of(message).bit(index(message.attempt()))),
         SourceAction::CloseStream => SourceDo::CloseStream,
         SourceAction::Thaw => SourceDo::Thaw,
-        SourceAction::DiscardCopy => SourceDo::DiscardCopy,
+        SourceAction::DiscardCopy { .. } => SourceDo::DiscardCopy,
         SourceAction::Report(report) => SourceDo::Report(match report {
             SourceReport::Moved => told::MOVED,
             SourceReport::Failed { .. } => told::FAILED,

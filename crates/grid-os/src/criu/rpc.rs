@@ -23,6 +23,15 @@ pub(crate) struct PageServer {
     pub(crate) fd: Option<i32>,
 }
 
+/// A descriptor that CRIU has is used in place of what the images call by this name.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct InheritFd {
+    #[prost(string, required, tag = "1")]
+    pub(crate) key: String,
+    #[prost(int32, required, tag = "2")]
+    pub(crate) fd: i32,
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Opts {
     #[prost(int32, required, tag = "1")]
@@ -45,6 +54,8 @@ pub(crate) struct Opts {
     pub(crate) notify_scripts: Option<bool>,
     #[prost(bool, optional, tag = "18")]
     pub(crate) link_remap: Option<bool>,
+    #[prost(message, repeated, tag = "27")]
+    pub(crate) inherit_fd: Vec<InheritFd>,
     #[prost(int32, optional, tag = "34")]
     pub(crate) manage_cgroups_mode: Option<i32>,
     #[prost(uint32, optional, tag = "35")]

@@ -1,10 +1,10 @@
 //! One dump or restore from start to end.
 
-use super::rpc::{CGROUPS_IGNORE, Channel, NETWORK_LOCK_SKIP, Opts, PageServer, Req, Resp, kind};
+use super::rpc::{CGROUPS_IGNORE, Channel, InheritFd, NETWORK_LOCK_SKIP, Opts, PageServer, Req, Resp, kind};
 use super::timens;
 use super::uffd::{self, SOCKET};
-use super::{CriuError, ReceivedPages, origin};
-use crate::spawn::{DUMP_CAPS, Owner, Place, RESTORE_CAPS, Spawned, spawn};
+use super::{CriuError, ReceivedPages, corrected, origin};
+use crate::spawn::{DUMP_CAPS, Keeper, Owner, Place, RESTORE_CAPS, Spawned, spawn};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 /// Number under which CRIU finds its RPC socket, and the page stream.
 const RPC_FD: i32 = 3;
 const PAGES_FD: i32 = 4;
+/// The first of the descriptors that restored processes get in place of their own.
+const FIRST_GIVEN: i32 = 5;
 /// CRIU's working directory within the images: its log and the socket of the lazy pages.
 const WORK: &str = "work";
 
@@ -64,6 +66,11 @@ pub struct RestoreJob<'a> {
     pub groups: &'a [u32],
     /// As it was dumped.
     pub shell_job: bool,
+    /// What restored processes get in place of what the images call by these names (`pipe:[4711]`). The owner must be
+    /// able to open each anew by its number.
+    pub given: Vec<(String, BorrowedFd<'a>)>,
+    /// The terminal that is the tree's from now on, and who leads its session.
+    pub terminal: Option<Keeper<'a>>,
     /// Where.
     pub place: Where<'a>,
 }
@@ -90,7 +97,7 @@ impl Criu {
         &self,
         words: &[&str],
         job: &Where<'_>,
-        pages: Option<BorrowedFd<'_>>,
+        more: &[(BorrowedFd<'_>, i32)],
         place: Place<'_>,
     ) -> Result<(Channel, Spawned), CriuError> {
         let (ours, theirs) = Channel::pair().map_err(CriuError::Start)?;
@@ -98,9 +105,9 @@ impl Criu {
         argv.extend(words.iter().map(|word| (*word).to_owned()));
         argv.extend(["swrk".to_owned(), RPC_FD.to_string()]);
         let mut inherit = vec![(theirs.as_fd(), RPC_FD)];
-        inherit.extend(pages.map(|p| (p, PAGES_FD)));
-        let place =
-            Place { cgroup_procs: job.cgroup_procs.clone(), join: job.join, new_session: true, inherit, ..place };
+        inherit.extend(more);
+        let new_session = place.session.is_none();
+        let place = Place { cgroup_procs: job.cgroup_procs.clone(), join: job.join, new_session, inherit, ..place };
         let env = [("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())];
         let started = spawn(&argv, &env, &place).map_err(CriuError::Start)?;
         Ok((ours, started))
@@ -115,7 +122,7 @@ impl Criu {
     pub fn dump(&self, job: &DumpJob<'_>, hold: &mut dyn FnMut() -> Result<(), String>) -> Result<(), CriuError> {
         let place = Place { become_owner: job.owner, capabilities: DUMP_CAPS, ..Place::default() };
         let words: &[&str] = if job.owner.is_some() { &["--unprivileged"] } else { &[] };
-        let (channel, started) = self.start(words, &job.place, Some(job.pages), place)?;
+        let (channel, started) = self.start(words, &job.place, &[(job.pages, PAGES_FD)], place)?;
         let opts = Opts {
             pid: Some(job.pid),
             leave_running: Some(true),
@@ -151,6 +158,9 @@ impl Criu {
         let io = |e| CriuError::Images(job.images.to_owned(), e);
         let clocks = timens::clocks(job.images).map_err(io)?;
         readable(job.images).map_err(io)?;
+        if job.terminal.is_some() {
+            own_terminals(job.images, job.owner).map_err(io)?;
+        }
         let work = job.images.join(WORK);
         let (uid, gid) = (Some(job.owner.uid), Some(job.owner.gid));
         fs::create_dir(&work).and_then(|()| chown(&work, uid, gid)).map_err(io)?;
@@ -164,17 +174,23 @@ impl Criu {
             clocks,
             killable: true,
             cwd: Some(job.images.to_owned()),
+            session: job.terminal.clone(),
+            stdio: [job.terminal.as_ref().map(|t| t.slave); 3],
             ..Place::default()
         };
         std::thread::scope(|scope| {
             let mut filler = Some(scope.spawn(move || uffd::fill_all(&listener, pages)));
             let mut filled = Ok(());
             let words = ["--unprivileged", "--work-dir", WORK];
-            let result = self.start(&words, &job.place, None, place).and_then(|(channel, _)| {
+            let given: Vec<(BorrowedFd<'_>, i32)> = job.given.iter().map(|g| g.1).zip(FIRST_GIVEN..).collect();
+            let names = job.given.iter().map(|g| g.0.clone()).zip(FIRST_GIVEN..);
+            let inherit_fd: Vec<InheritFd> = names.map(|(key, fd)| InheritFd { key, fd }).collect();
+            let result = self.start(&words, &job.place, &given, place).and_then(|(channel, _)| {
                 let opts = Opts {
                     lazy_pages: Some(true),
                     shell_job: Some(job.shell_job),
                     unprivileged: Some(true),
+                    inherit_fd,
                     ..common(Path::new("."), "restore.log")
                 };
                 converse(&channel, kind::RESTORE, opts, &mut |script| {
@@ -233,6 +249,14 @@ fn readable(images: &Path) -> io::Result<()> {
         fs::set_permissions(entry?.path(), fs::Permissions::from_mode(0o644))?;
     }
     fs::set_permissions(images, fs::Permissions::from_mode(0o755))
+}
+
+/// The terminal in the images is the owner's.
+fn own_terminals(images: &Path, owner: Owner) -> io::Result<()> {
+    let path = images.join("tty-info.img");
+    let image = fs::read(&path)?;
+    let owned = corrected::owned_terminals(&image, owner.uid, owner.gid);
+    fs::write(&path, owned.ok_or_else(|| io::Error::other("tty-info.img is not what CRIU writes"))?)
 }
 
 /// A restore that failed before it connected leaves the filler waiting in `accept`: connect and leave.

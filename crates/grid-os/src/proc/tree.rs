@@ -54,6 +54,7 @@ impl ProcRoot {
             root: root_facts,
             descendants: members,
             shared_with: Vec::new(),
+            foreseen: None,
         };
         if !wanted.is_empty() {
             let silent = self.find_holders(sample, &inside, &wanted, &mut tree.shared_with);

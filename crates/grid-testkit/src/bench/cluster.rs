@@ -36,7 +36,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if let Err(e) = self.local.down() {
-            eprintln!("{e}");
+            crate::warn!("{e}");
         }
     }
 }

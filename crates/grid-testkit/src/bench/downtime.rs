@@ -29,10 +29,13 @@ struct Move {
 pub(super) fn run(memory: &[String]) -> Result<(), String> {
     let memory = if memory.is_empty() { vec!["64MiB".to_owned(), "1GiB".to_owned()] } else { memory.to_vec() };
     let runs: usize = std::env::var("RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(3).max(1);
-    println!("== downtime: the longest gap that the moved program saw (median of {runs}, ms)");
-    println!(
+    crate::say!("== downtime: the longest gap that the moved program saw (median of {runs}, ms)");
+    crate::say!(
         "{:<8} {:>9} {:>9} {:>7}   stages of the median move (room is before the freeze)",
-        "memory", "by grid", "by hand", "ratio"
+        "memory",
+        "by grid",
+        "by hand",
+        "ratio"
     );
     let mut rows = Vec::new();
     for memory in &memory {
@@ -43,20 +46,20 @@ pub(super) fn run(memory: &[String]) -> Result<(), String> {
         moves.sort_by(|a, b| a.gap.total_cmp(&b.gap));
         let grid = quantile(&moves.iter().map(|m| m.gap).collect::<Vec<_>>(), 0.5);
         let median = &moves[(moves.len() - 1) / 2];
-        println!(
+        crate::say!(
             "{memory:<8} {grid:>9.0} {hand:>9.0} {:>7.2}   grid: {}; of it frozen {:.0} by the head's clock",
             grid / hand,
             median.stages,
             median.frozen
         );
-        println!("{:<8} {:>9} {:>9} {:>7}   hand: {hand_stages}", "", "", "", "");
+        crate::say!("{:<8} {:>9} {:>9} {:>7}   hand: {hand_stages}", "", "", "", "");
         rows.push((memory, moves));
     }
-    println!("\n== extra memory on the head while it moves (the most of {runs}, looked at every 5 ms)");
-    println!("{:<8} {:>22} {:>16}", "memory", "resident, agent + CRIU", "files in /run");
+    crate::say!("\n== extra memory on the head while it moves (the most of {runs}, looked at every 5 ms)");
+    crate::say!("{:<8} {:>22} {:>16}", "memory", "resident, agent + CRIU", "files in /run");
     for (memory, moves) in rows {
         let most = |of: fn(&Extra) -> u64| Bytes(moves.iter().map(|m| of(&m.extra)).max().unwrap_or(0));
-        println!("{memory:<8} {:>22} {:>16}", most(|e| e.rss), most(|e| e.files));
+        crate::say!("{memory:<8} {:>22} {:>16}", most(|e| e.rss), most(|e| e.files));
     }
     Ok(())
 }
@@ -113,8 +116,8 @@ fn by_grid(cluster: &Cluster, memory: &str) -> Result<Move, String> {
     local.say(&["boost", "release", boost.id.as_str()])?;
     Ok(Move {
         gap: last.gap.ns as f64 / 1e6,
-        frozen: figures.downtime.0 as f64,
-        stages: format!("dump {}, {stages}", figures.dump),
+        frozen: figures.downtime.ok_or("its freeze was not measured")?.0 as f64,
+        stages: format!("dump {}, {stages}", figures.dump.unwrap_or_default()),
         extra,
     })
 }

@@ -25,13 +25,13 @@ pub(super) fn run(span: Duration) -> Result<(), String> {
     let (start, before) = (Instant::now(), used(&pids));
     std::thread::sleep(span);
     let (passed, after) = (start.elapsed().as_nanos() as f64, used(&pids));
-    println!("== idle for {} s", span.as_secs());
-    println!("{:<14} {:>12} {:>9} {:>9} {:>9}", "", "% of a core", "RSS", "PSS", "anonymous");
+    crate::say!("== idle for {} s", span.as_secs());
+    crate::say!("{:<14} {:>12} {:>9} {:>9} {:>9}", "", "% of a core", "RSS", "PSS", "anonymous");
     for (i, (who, _)) in WHO.iter().enumerate() {
         let pid = pids[i].clone()?;
         let percent = (after[i] - before[i]) as f64 * 100.0 / passed;
         let known = |field| cost::rollup(pid, field).map_or("-".to_owned(), |b| Bytes(b).to_string());
-        println!(
+        crate::say!(
             "{who:<14} {percent:>12.3} {:>9} {:>9} {:>9}",
             Bytes(cost::rss(pid)),
             known("Pss"),

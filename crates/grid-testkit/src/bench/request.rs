@@ -16,11 +16,11 @@ pub(super) fn run(times: usize) -> Result<(), String> {
         took.push(reply.took.0 as f64);
         cluster.local.say(&["boost", "release", reply.boost.boost.id.as_str()])?;
     }
-    println!("== boost request to active, written down, {times} requests (ms)");
-    println!("{:<38} {:>8} {:>8} {:>8}", "", "median", "p95", "worst");
+    crate::say!("== boost request to active, written down, {times} requests (ms)");
+    crate::say!("{:<38} {:>8} {:>8} {:>8}", "", "median", "p95", "worst");
     for (what, values) in [("the daemon's `took` (whole ms)", took), ("the whole command `grid boost request`", wall)] {
         let [median, p95, worst] = [0.5, 0.95, 1.0].map(|part| quantile(&values, part));
-        println!("{what:<38} {median:>8.1} {p95:>8.1} {worst:>8.1}");
+        crate::say!("{what:<38} {median:>8.1} {p95:>8.1} {worst:>8.1}");
     }
     Ok(())
 }

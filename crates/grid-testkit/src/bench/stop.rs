@@ -39,15 +39,15 @@ pub(super) fn run(memory: &str, times: usize) -> Result<(), String> {
         program.push(by_program);
     }
     let times = program.len();
-    println!("== `grid stop` with {memory} in mid-dump until nothing uncommitted is frozen, {times} times (ms)");
-    println!("{:<44} {:>8} {:>8}", "", "median", "worst");
+    crate::say!("== `grid stop` with {memory} in mid-dump until nothing uncommitted is frozen, {times} times (ms)");
+    crate::say!("{:<44} {:>8} {:>8}", "", "median", "worst");
     let rows = [
         ("file made to all thawed, by the agents", agents),
         ("the command's own wait for them", command),
         ("command started to the program's next step", program),
     ];
     for (what, values) in rows {
-        println!("{what:<44} {:>8.1} {:>8.1}", quantile(&values, 0.5), quantile(&values, 1.0));
+        crate::say!("{what:<44} {:>8.1} {:>8.1}", quantile(&values, 0.5), quantile(&values, 1.0));
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ fn run(words: &[String]) -> Result<(), String> {
         write("README.md", &table::in_readme(&readme, &list)?)?;
     }
     let wrong = outcomes.iter().filter(|o| o.seen.is_err()).count();
-    println!("{} programs, {wrong} not as the list says", outcomes.len());
+    grid_testkit::say!("{} programs, {wrong} not as the list says", outcomes.len());
     if wrong == 0 { Ok(()) } else { Err(format!("{wrong} programs were not as tests/coverage.toml says")) }
 }
 

@@ -198,6 +198,14 @@ impl Cluster {
         self.run(Command::new("timeout").args([COMMAND_SECONDS, "setpriv"]).args(ids).arg(copy), words)
     }
 
+    /// `grid WORDS` into a pipe that nobody reads.
+    pub fn grid_unread(&self, words: &[&str]) -> Said {
+        let (reader, writer) = io::pipe().unwrap_or_else(|e| panic!("a pipe: {e}"));
+        drop(reader);
+        let mut command = Command::new("timeout");
+        self.run(command.arg(COMMAND_SECONDS).arg(&self.grid).stdout(writer).stderr(Stdio::piped()), words)
+    }
+
     fn run(&self, command: &mut Command, words: &[&str]) -> Said {
         command.arg("--state").arg(&self.state).args(words).env("GRID_CRIU", criu::path()).stdin(Stdio::null());
         let out = command.output().unwrap_or_else(|e| panic!("grid {words:?}: {e}"));

@@ -251,5 +251,5 @@ fn identity(pid: i32) -> (Option<u64>, String) {
 }
 
 fn downtime(view: &OffloadView) -> u64 {
-    view.record.figures.as_ref().map_or(0, |f| f.downtime.0)
+    view.record.figures.as_ref().and_then(|f| f.downtime).map_or(0, |d| d.0)
 }

@@ -24,7 +24,7 @@ pub fn run_all<'p>(programs: impl IntoIterator<Item = &'p Program>) -> Option<Ve
     let one = |program: &'p Program| {
         let begun = Instant::now();
         let seen = run(&cluster, &kit, program);
-        println!("{:6.1} s  {:<34} {}", begun.elapsed().as_secs_f64(), program.name, said(&seen));
+        crate::say!("{:6.1} s  {:<34} {}", begun.elapsed().as_secs_f64(), program.name, said(&seen));
         Outcome { program, seen }
     };
     Some(programs.into_iter().map(one).collect())

@@ -22,7 +22,7 @@ pub fn run() -> u8 {
     match told(start) {
         Ok(()) => 0,
         Err(why) => {
-            println!("FAILED after {} s: {why}", start.elapsed().as_secs());
+            crate::say!("FAILED after {} s: {why}", start.elapsed().as_secs());
             1
         }
     }
@@ -43,7 +43,7 @@ fn told(start: Instant) -> Result<(), String> {
         Ok(()) => {
             let grid = place.shown(place.local.program());
             place.remove();
-            println!(
+            crate::say!(
                 "OK in {} s.  Next: sudo {grid} up --local 2, then sudo {grid} offload scan",
                 start.elapsed().as_secs()
             );

@@ -129,10 +129,10 @@ impl Place {
                 }
             };
             ending.interrupted.store(true, Ordering::SeqCst);
-            eprintln!("\n{signal}: taking everything down");
+            crate::warn!("\n{signal}: taking everything down");
             ending.take_down();
             let _ = fs::remove_dir_all(&dir);
-            eprintln!("STOPPED by {signal}: the demo's programs and cluster are ended");
+            crate::warn!("STOPPED by {signal}: the demo's programs and cluster are ended");
             std::process::exit(128 + signal as i32);
         });
         Ok(())
@@ -180,7 +180,7 @@ impl Ending {
             }
         }
         if let Err(e) = self.local.down() {
-            eprintln!("taking the cluster down: {e}");
+            crate::warn!("taking the cluster down: {e}");
         }
     }
 }
@@ -192,7 +192,7 @@ fn others_may_enter(dir: &Path) -> bool {
 
 fn elsewhere(root: &Path) -> PathBuf {
     let dir = Path::new("/var/tmp").join(format!("grid-demo-{}", std::process::id()));
-    println!(
+    crate::say!(
         "uid {NOBODY}, as which the demo's programs run, cannot enter {}: this demo lives in {}",
         root.display(),
         dir.display()

@@ -36,7 +36,7 @@ struct Lease {
 
 /// All steps, in order.
 pub(super) fn run(place: &Place) -> Result<(), String> {
-    println!(
+    crate::say!(
         "Changes outside this folder: none that stay (while it runs: control groups, namespaces, two network links)"
     );
     let mut trace = cluster(place)?;
@@ -59,7 +59,7 @@ fn cluster(place: &Place) -> Result<Trace, String> {
     place.local.say(&["config", "check", &file])?;
     let said = place.local.say(&["up", "--config", &file, "--detach"])?;
     let first = said.lines().next().unwrap_or_default();
-    println!("1 cluster   {}", first.trim_start_matches("cluster").trim_start());
+    crate::say!("1 cluster   {}", first.trim_start_matches("cluster").trim_start());
     let nodes: Vec<NodeView> = place.local.ask(&["node", "list"])?;
     let seen: Vec<(&str, &str)> = nodes.iter().map(|n| (n.node.as_str(), n.state.as_str())).collect();
     expect("the nodes", &vec![("head", "ready"), ("gpu1", "ready"), ("gpu2", "ready")], &seen)?;
@@ -72,33 +72,33 @@ fn start(place: &Place) -> Result<Work, String> {
     let shell = Shell::start(place)?;
     // Older than the configuration's min_age.
     std::thread::sleep(Duration::from_millis(1300));
-    println!("2 programs  started by a shell as uid {NOBODY}, not by grid");
+    crate::say!("2 programs  started by a shell as uid {NOBODY}, not by grid");
     let count = grouped(prover.line()?.count);
-    println!("              {:<6} {:<9} {:>8}, at count {count}", prover.pid, "prover", Bytes(prover.memory()));
+    crate::say!("              {:<6} {:<9} {:>8}, at count {count}", prover.pid, "prover", Bytes(prover.memory()));
     let (processes, threads) = python.family();
-    println!(
+    crate::say!(
         "              {:<6} {:<9} {:>8}, {processes} processes, {threads} threads",
         python.pid,
         "python3",
         Bytes(python.memory())
     );
-    println!("              {:<6} {:<9} interactive, in a terminal", shell.pid, "bash");
+    crate::say!("              {:<6} {:<9} interactive, in a terminal", shell.pid, "bash");
     Ok(Work { prover, python, shell })
 }
 
 fn boost(place: &Place) -> Result<Lease, String> {
     let after = place.local.newest_event()?;
-    println!("3 boost     $ grid {REQUEST}");
+    crate::say!("3 boost     $ grid {REQUEST}");
     let words: Vec<&str> = REQUEST.split(' ').collect();
     let said = place.local.say(&words)?;
     for line in said.lines().filter(|l| !l.trim_start().starts_with("at end")) {
-        println!("            {line}");
+        crate::say!("            {line}");
     }
     let boosts: Vec<BoostView> = place.local.ask(&["boost", "list"])?;
     let [view] = boosts.as_slice() else { return Err(format!("expected one boost, saw {}", boosts.len())) };
     let group = format!("{}/{}/{}", place.local.names()?.cgroup, view.boost.lender, view.boost.id);
     let (limits, files) = kernel::limits(&group)?;
-    println!("            the kernel: {group} has cpu {}, memory {} ({files})", limits.cpu, limits.memory);
+    crate::say!("            the kernel: {group} has cpu {}, memory {} ({files})", limits.cpu, limits.memory);
     expect("the lease's limits", &ASKED, &limits)?;
     Ok(Lease { view: view.clone(), group, after })
 }
@@ -125,10 +125,10 @@ fn moved(place: &Place, work: &Work, lease: &Lease) -> Result<Vec<Moved>, String
     }
     let mut label = "4 moved";
     for one in &moves {
-        println!("{label:<11} {}", one.line);
+        crate::say!("{label:<11} {}", one.line);
         label = "";
     }
-    println!("            stayed: {}", shell_stays(place, &work.shell)?);
+    crate::say!("            stayed: {}", shell_stays(place, &work.shell)?);
     Ok(moves)
 }
 
@@ -167,8 +167,8 @@ fn arrived(program: &Program, view: &OffloadView, lease: &Lease) -> Result<Moved
         "{:<6} {:<9} {:>8}   silent for {silent:>8}   {counts} on {lender}{}",
         program.pid,
         program.name,
-        figures.bytes,
-        if figures.dumped_as_owner { "" } else { ", dumped by root" },
+        figures.bytes.map_or("-".to_owned(), |b| b.to_string()),
+        if figures.dumped_as_owner == Some(false) { ", dumped by root" } else { "" },
     );
     Ok(Moved { view: view.clone(), line })
 }
@@ -209,8 +209,11 @@ fn compared(place: &Place, extra: Extra) -> Result<(), String> {
         return Err(format!("moved by hand: {}{}", text.trim(), String::from_utf8_lossy(&out.stderr).trim()));
     };
     let gap: u64 = gap.parse().map_err(|_| format!("moved by hand: {text}"))?;
-    println!("            by hand the same prover: {} ms (dump {dump}, copy {copy}, restore {restore})", grouped(gap));
-    println!(
+    crate::say!(
+        "            by hand the same prover: {} ms (dump {dump}, copy {copy}, restore {restore})",
+        grouped(gap)
+    );
+    crate::say!(
         "            extra memory on head while moving: {} resident in agent and CRIU, {} in files of /run",
         Bytes(extra.rss),
         Bytes(extra.files)
@@ -236,11 +239,11 @@ fn finished(place: &Place, work: &Work, moves: &[Moved]) -> Result<(), String> {
         expect(&format!("the exit of {}", view.record.title), &Some(ExitStatus::Code(0)), &view.record.exit)?;
         codes.push("0");
     }
-    println!(
+    crate::say!(
         "5 finished  digest {} = digest of an unmoved run; python3 found its threads, child and memory right",
         &want[..want.len().min(8)]
     );
-    println!("            exit codes {} (grid offload show)", codes.join(" "));
+    crate::say!("            exit codes {} (grid offload show)", codes.join(" "));
     Ok(())
 }
 
@@ -260,7 +263,7 @@ fn returned(place: &Place, work: &Work, lease: &Lease, trace: &Trace) -> Result<
     place.take_down();
     let left = trace.left(&before);
     let [processes, namespaces, mounts, groups, links] = left.counts;
-    println!(
+    crate::say!(
         "6 returned  lent {lent}, back {back}; left: {processes} processes, {namespaces} of {} namespaces, \
          {mounts} mounts, {groups} cgroups, {links} links",
         trace.namespaces()

@@ -54,7 +54,11 @@ async fn dispatch(cli: &Cli, client: &Client) -> Result<Printed, Failure> {
         Command::Stop(args) => trust::stop(&cli.global.state, client, args).await,
         Command::Rescue(args) => rescue::rescue(&cli.global.state, args, format),
         Command::Up(_) | Command::Down(_) => Err(elsewhere()),
-        Command::Agent(_) | Command::Daemon(_) | Command::NodeInit(_) | Command::TreeInit { .. } => Err(elsewhere()),
+        Command::Agent(_)
+        | Command::Daemon(_)
+        | Command::NodeInit(_)
+        | Command::TreeInit { .. }
+        | Command::TreeSession => Err(elsewhere()),
     }
 }
 

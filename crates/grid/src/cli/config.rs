@@ -28,9 +28,43 @@ fn read(file: &Path) -> Result<Parsed, Failure> {
     })
 }
 
-/// `grid config check`.
+/// The file names commands and says who may do what: it is of root's, or of whoever asks, and nobody else's to write.
+///
+/// # Errors
+/// What is wrong with it, and what to do.
+pub fn trusted(file: &Path) -> Result<(), (String, Option<String>)> {
+    use std::os::unix::fs::MetadataExt;
+    let wrong = |what: &str, fix: Option<&str>| {
+        let name = file.display();
+        Err((format!("{name}: {what}"), fix.map(|fix| format!("{fix} {name}"))))
+    };
+    let meta = match std::fs::metadata(file) {
+        Ok(meta) => meta,
+        Err(e) => return wrong(&e.to_string(), None),
+    };
+    let asks = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
+    let own = meta.uid() == 0 || meta.uid() == nix::unistd::geteuid().as_raw() || Some(meta.uid()) == asks;
+    match (meta.is_file(), own, meta.mode() & 0o002) {
+        (false, ..) => wrong("it is no plain file", None),
+        (_, true, 0) => Ok(()),
+        (_, true, _) => wrong("anybody may write it", Some("chmod o-w")),
+        (_, false, _) => {
+            let what = format!("it belongs to uid {}, neither root nor you", meta.uid());
+            wrong(&what, Some("look at it, and then: chown root"))
+        }
+    }
+}
+
+/// `grid config check`: what it passes, `grid up` takes.
 pub(super) fn check(file: &Path) -> Result<Printed, Failure> {
     let all = config::explain(&read(file)?);
+    trusted(file).map_err(|(message, hint)| {
+        let failure = Failure::new(FaultClass::Config, message);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    })?;
     Printed::local(&all, explained(&all, &file.display().to_string()), "ok".to_owned())
 }
 

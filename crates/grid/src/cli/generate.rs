@@ -2,6 +2,7 @@
 
 use super::Cli;
 use super::failure::Failure;
+use super::may;
 use super::output::Printed;
 use clap::CommandFactory;
 use grid_types::exit::FaultClass;
@@ -18,13 +19,14 @@ pub(super) fn completions(shell: clap_complete::Shell) -> Printed {
 
 /// `grid man`.
 pub(super) fn man(dir: &Path, dry_run: bool) -> Result<Printed, Failure> {
-    if dry_run {
-        let human = format!("The man pages would be written into {}. Nothing was changed.\n", dir.display());
-        return Printed::local(&serde_json::json!({ "directory": dir }), human, dir.display().to_string());
-    }
     let failed = |e: std::io::Error| {
         Failure::new(FaultClass::Environment, format!("cannot write man pages to {}: {e}", dir.display()))
     };
+    if dry_run {
+        may::make_and_write_in(dir).map_err(failed)?;
+        let human = format!("The man pages would be written into {}. Nothing was changed.\n", dir.display());
+        return Printed::local(&serde_json::json!({ "directory": dir }), human, dir.display().to_string());
+    }
     std::fs::create_dir_all(dir).map_err(failed)?;
     clap_mangen::generate_to(visible(), dir).map_err(failed)?;
     let count = std::fs::read_dir(dir).map_err(failed)?.count();

@@ -1,6 +1,7 @@
 //! `grid init`: a commented configuration from what is found on this machine. Never overwrites a file.
 
 use super::failure::Failure;
+use super::may;
 use super::output::Printed;
 use grid_core::config::{InitFacts, SshHost, init_template};
 use grid_os::gpu::GpuReader;
@@ -26,17 +27,17 @@ pub(super) fn init(file: &Path, dry_run: bool) -> Result<Printed, Failure> {
         return Printed::local(&Written { file: None, text: text.clone() }, text.clone(), text);
     }
     let name = file.display().to_string();
-    if dry_run {
-        let there = if file.exists() { "exists: it would be refused" } else { "would be written" };
-        let human = format!("{name} {there}. Nothing was changed. The text:\n{text}");
-        return Printed::local(&Written { file: None, text }, human, name);
-    }
-    write_new(file, &text).map_err(|e| match e.kind() {
+    let written = if dry_run { may::make(file) } else { write_new(file, &text) };
+    written.map_err(|e| match e.kind() {
         ErrorKind::AlreadyExists => Failure::new(FaultClass::Refused, format!("{name} exists. Nothing was written."))
             .hint("choose another: grid init --output-file FILE"),
         ErrorKind::PermissionDenied => Failure::new(FaultClass::Permission, format!("cannot write {name}: {e}")),
         _ => Failure::new(FaultClass::Environment, format!("cannot write {name}: {e}")),
     })?;
+    if dry_run {
+        let human = format!("{name} would be written. Nothing was changed. The text:\n{text}");
+        return Printed::local(&Written { file: None, text }, human, name);
+    }
     let human = format!(
         "{name} written: this machine is the head, automatic offloading observes only.\nRead it, name workers, then: grid config check {name}\n"
     );

@@ -19,6 +19,7 @@ mod failure;
 mod generate;
 mod init;
 mod internal;
+mod may;
 mod offload;
 mod output;
 pub mod render;
@@ -32,9 +33,10 @@ pub use args::{
 };
 pub use client::{Answer, Client};
 pub use commands::run;
+pub use config::trusted;
 pub use failure::Failure;
 pub use internal::{AgentArgs, DaemonArgs, DaemonCommand, DaemonRunArgs, DownArgs, NodeInitArgs, UpArgs};
-pub use output::{Format, Printed, Progress, data, message};
+pub use output::{Format, Printed, Progress, data, message, text};
 
 use clap::{Args, Parser, Subcommand};
 use grid_types::exit::FaultClass;
@@ -193,6 +195,9 @@ sudo grid rescue --accept-repeat o-19.1")]
     /// First process of an embedded worker
     #[command(hide = true)]
     NodeInit(NodeInitArgs),
+    /// Leader of the session of a moved tree's terminal
+    #[command(hide = true)]
+    TreeSession,
     /// First process of a moved tree
     #[command(hide = true)]
     TreeInit {

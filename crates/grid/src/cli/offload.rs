@@ -38,7 +38,9 @@ pub(super) async fn run(client: &Client, command: &OffloadCommand, format: Forma
 
 async fn scan(client: &Client, all: bool, code: Option<&str>) -> Result<Printed, Failure> {
     let code = code.map(reason_code).transpose()?;
-    let answer: Answer<ScanReply> = client.get("/v1/scan").await?;
+    // Who has an obstacle shows only from close by, also of what grid would not choose.
+    let path = if code.is_some() { "/v1/scan?closer" } else { "/v1/scan" };
+    let answer: Answer<ScanReply> = client.get(path).await?;
     let now = grid_os::clock::boot_ms();
     let human = |s: &ScanReply| match code {
         Some(code) => render::scan_code(s, code),

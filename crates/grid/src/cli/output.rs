@@ -52,7 +52,7 @@ impl Printed {
 }
 
 /// Writes what people read to stdout, with a line's end. False where the reader has gone; the rest is then for nobody.
-pub(super) fn text(text: &str) -> bool {
+pub fn text(text: &str) -> bool {
     data(&harmless(text))
 }
 

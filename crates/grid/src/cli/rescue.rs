@@ -40,7 +40,7 @@ pub(super) fn rescue(state: &Path, args: &RescueArgs, format: super::Format) -> 
     let class = |fate| found.copies.iter().any(|c| c.fate == fate);
     let wrong = match () {
         () if class(Fate::Failed) => FaultClass::Internal,
-        () if class(Fate::Held) => FaultClass::InDoubt,
+        () if class(Fate::Held) || class(Fate::Runs) => FaultClass::InDoubt,
         () => return Ok(printed),
     };
     printed.print(format);

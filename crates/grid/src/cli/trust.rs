@@ -1,19 +1,20 @@
 //! `grid stop` and `grid keep`.
 //!
 //! To stop is to make a file, so that it works without a daemon: the folder's rights say who may. Agents heed the file
-//! and answer beside it; the daemon is told last, so that the journal knows who it was.
+//! and answer beside it; the daemon is told, so that the journal knows who it was.
 
 use super::args::{KeepArgs, StopArgs};
 use super::client::{Answer, Client};
 use super::commands::{lines, printed};
 use super::failure::Failure;
+use super::may;
 use super::output::Printed;
 use super::render::{self, Clock};
 use grid_types::api::{KeepAsk, KeepView, Status, StopNoted};
 use grid_types::event::OffloadPhase;
 use grid_types::exit::FaultClass;
 use grid_types::reason::ReasonCode;
-use grid_types::stop::{StopPlace, StopView};
+use grid_types::stop::{Stop, StopPlace, StopView};
 use grid_types::{Millis, NodeName};
 use serde::Serialize;
 use std::io::ErrorKind;
@@ -55,10 +56,14 @@ pub(super) async fn stop(state: &Path, client: &Client, args: &StopArgs) -> Resu
 async fn stop_now(state: &Path, place: &StopPlace, client: &Client) -> Result<Printed, Failure> {
     let begun = Instant::now();
     let new = make(place)?;
-    let expected = expected(state, client).await;
-    let (view, silent) = await_answers(place, &expected, begun).await?;
-    let waited = new.then(|| Millis(begun.elapsed().as_millis() as u64));
-    let recorded = tell(client).await.is_ok();
+    let heeded = async {
+        let expected = expected(state, client).await;
+        let (view, silent) = await_answers(place, &expected, begun).await?;
+        Ok::<_, Failure>((view, silent, new.then(|| Millis(begun.elapsed().as_millis() as u64))))
+    };
+    // At once: who it was is known from this alone, and the daemon records by itself that it happened.
+    let (told, heeded) = tokio::join!(tell(client), heeded);
+    let ((view, silent, waited), recorded) = (heeded?, told.is_ok());
     let stopped = Stopped { view, silent, waited, recorded };
     let printed = Printed::local(&stopped, render::stopped(&stopped, Clock::now()), "stopped".to_owned())?;
     Ok(printed)
@@ -143,10 +148,7 @@ async fn lift(place: &StopPlace, client: &Client) -> Result<Printed, Failure> {
         Err(e) if e.kind() == ErrorKind::NotFound => false,
         Err(e) => return Err(refused(&e, own.parent().unwrap_or(&own))),
     };
-    if let Some(other) = grid_os::stop::standing(place) {
-        let what = format!("every grid of this machine is stopped by {}", other.file.display());
-        return Err(Failure::new(FaultClass::Refused, what).hint(format!("root lifts it: rm {}", other.file.display())));
-    }
+    elsewhere(grid_os::stop::standing(place))?;
     let recorded = tell(client).await.is_ok();
     let human = match (was, recorded) {
         (false, _) => "grid was not stopped. Nothing was changed.\n",
@@ -160,7 +162,29 @@ async fn lift(place: &StopPlace, client: &Client) -> Result<Printed, Failure> {
     )
 }
 
+/// An order that is not this cluster's own is not lifted here.
+fn elsewhere(other: Option<Stop>) -> Result<(), Failure> {
+    let Some(other) = other else { return Ok(()) };
+    let what = format!("every grid of this machine is stopped by {}", other.file.display());
+    Err(Failure::new(FaultClass::Refused, what).hint(format!("root lifts it: rm {}", other.file.display())))
+}
+
+/// Refuses what [`make`] and [`lift`] would refuse, and changes nothing.
+fn may_stop(place: &StopPlace, lift: bool) -> Result<(), Failure> {
+    let file = place.own();
+    let Some(dir) = file.parent() else { return Err(Failure::usage("a state directory is needed")) };
+    // To make what is there, or remove what is not, changes nothing: anybody may.
+    let changes = file.symlink_metadata().is_ok() == lift;
+    let is_made = !dir.exists() && !lift && nix::unistd::geteuid().is_root() && dir.parent().is_some_and(Path::exists);
+    if changes && !is_made {
+        may::write_in(dir).map_err(|e| refused(&e, dir))?;
+    }
+    let others = StopPlace { files: place.files.iter().skip(1).cloned().collect(), ..place.clone() };
+    if lift { elsewhere(grid_os::stop::standing(&others)) } else { Ok(()) }
+}
+
 async fn would_stop(place: &StopPlace, client: &Client, lift: bool) -> Result<Printed, Failure> {
+    may_stop(place, lift)?;
     let standing = grid_os::stop::standing(place);
     let asked = tokio::time::timeout(DAEMON_WITHIN, client.get::<Status>("/v1/status")).await;
     let away = asked.ok().and_then(Result::ok).map(|s| s.ok.away);

@@ -107,15 +107,26 @@ fn running_uids() -> BTreeSet<u32> {
 /// away could give away more than a journal.
 pub(super) fn hand_over(dir: &Path, account: Account) -> Result<(), UpError> {
     let what = dir.display().to_string();
+    let files = can_hand_over(dir, account)?;
+    if !dir.exists() {
+        std::fs::create_dir(dir).map_err(failed(&what))?;
+    }
+    for (name, file) in files {
+        fchown(&file, Some(account.uid), Some(account.gid)).map_err(failed(&name))?;
+    }
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).map_err(failed(&what))?;
+    std::os::unix::fs::lchown(dir, Some(account.uid), Some(account.gid)).map_err(failed(&what))
+}
+
+/// The files that would be the account's, or why they may not. Changes nothing.
+pub(super) fn can_hand_over(dir: &Path, account: Account) -> Result<Vec<(String, std::fs::File)>, UpError> {
+    let what = dir.display().to_string();
     let before = match std::fs::symlink_metadata(dir) {
         Ok(found) if found.is_dir() => found.uid(),
         Ok(_) => {
             return Err(UpError::new(FaultClass::State, format!("{what} is not a directory; nothing was changed")));
         }
-        Err(_) => {
-            std::fs::create_dir(dir).map_err(failed(&what))?;
-            0
-        }
+        Err(_) => return Ok(Vec::new()),
     };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(failed(&what))? {
@@ -132,11 +143,7 @@ pub(super) fn hand_over(dir: &Path, account: Account) -> Result<(), UpError> {
             false => return Err(not_ours(&name, "it is no plain file with one name")),
         }
     }
-    for (name, file) in files {
-        fchown(&file, Some(account.uid), Some(account.gid)).map_err(failed(&name))?;
-    }
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).map_err(failed(&what))?;
-    std::os::unix::fs::lchown(dir, Some(account.uid), Some(account.gid)).map_err(failed(&what))
+    Ok(files)
 }
 
 fn not_ours(name: &str, why: &str) -> UpError {

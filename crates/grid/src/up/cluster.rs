@@ -5,7 +5,7 @@ use super::plan::Plan;
 use super::supervise::Kept;
 use super::worker::{Node, make_again, make_node};
 use super::written::{make_state, write_configs, write_private};
-use super::{UpError, account, down, failed, held, tell};
+use super::{Account, UpError, account, down, failed, held, tell};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
 use grid_os::criu::Criu;
 use grid_types::api::{NodeView, Status};
@@ -29,8 +29,7 @@ pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration, &Status)) ->
         return take_over(Plan { program: plan.program, ..orphan }, &root, ready).await;
     }
     plan.avoid(&taken_blocks());
-    let named = plan.config.policy.users.daemon.clone();
-    let account = account::choose(named.as_deref(), plan.tag(), &plan.head_dir())?;
+    let account = account_of(&plan)?;
     plan.daemon = Some(account);
     make_state(&plan, account)?;
     record_criu(&mut plan)?;
@@ -52,6 +51,11 @@ pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration, &Status)) ->
     };
     remove(&plan, &nodes, &root);
     outcome
+}
+
+/// As whom the daemon of a new cluster runs.
+pub(super) fn account_of(plan: &Plan) -> Result<Account, UpError> {
+    account::choose(plan.config.policy.users.daemon.as_deref(), plan.tag(), &plan.head_dir())
 }
 
 /// Workers that live on are kept as they are, others made again; the head's agent and daemon are started anew, and recover
@@ -91,7 +95,8 @@ pub(crate) fn left_over(plan: &Plan, root: &Group) -> Vec<i32> {
     own.into_iter().chain(nodes).collect()
 }
 
-fn check(plan: &Plan) -> Result<(), UpError> {
+/// Whether it may be started here and now, by whoever asks.
+pub(super) fn check(plan: &Plan) -> Result<(), UpError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(UpError::new(
             FaultClass::Environment,

@@ -1,6 +1,7 @@
 //! `grid up --detach`: the supervisor in a session of its own; the caller waits for its first line.
 
 use super::{UpError, failed};
+use crate::cli;
 use grid_types::exit::FaultClass;
 use std::io::{BufRead, BufReader, Read, Seek};
 use std::os::unix::process::CommandExt;
@@ -25,10 +26,10 @@ pub fn detached(argv: &[String]) -> Result<(), UpError> {
     for line in lines.by_ref().map_while(Result::ok) {
         seen += 1;
         if line.starts_with("Next:") {
-            println!("Next: grid offload scan; grid down ends it");
+            cli::text("Next: grid offload scan; grid down ends it");
             return Ok(());
         }
-        println!("{line}");
+        cli::text(&line);
     }
     let status = child.wait().map_err(failed("waiting for the supervisor"))?;
     let mut said = String::new();

@@ -39,53 +39,68 @@ pub(crate) async fn status(plan: &Plan) -> Result<Status, String> {
     Client::new(plan.socket()).get("/v1/status").await.map(|a| a.ok).map_err(|e| e.to_string())
 }
 
-/// Ends the cluster of this state. Refused while something is away, unless it is recalled first or given up.
-pub async fn down(state: &Path, recall_first: bool, give_up: bool) -> Result<Vec<String>, UpError> {
+/// What there is to end: its supervisor, or what one that was killed left.
+pub(super) struct ToEnd {
+    pid: Option<i32>,
+    leftovers: Option<(Plan, Group)>,
+}
+
+/// Looks for the cluster of this state, where whoever asks may end it.
+pub(super) fn found(state: &Path) -> Result<ToEnd, UpError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(UpError::new(FaultClass::Permission, "only root ends the cluster. Nothing was changed.")
             .hint("sudo grid down"));
     }
-    let pid = supervisor(state);
-    let leftovers = orphans(state);
-    if pid.is_none() && leftovers.is_none() {
+    let found = ToEnd { pid: supervisor(state), leftovers: orphans(state) };
+    if found.pid.is_none() && found.leftovers.is_none() {
         let what = format!("no cluster of {} is up. Nothing was changed.", state.display());
         return Err(UpError::new(FaultClass::NotFound, what));
     }
+    Ok(found)
+}
+
+/// What would end with the cluster: refused, unless somebody said that it may.
+pub(super) fn to_end(
+    known: Result<Vec<OffloadView>, String>,
+    may: bool,
+    found: &ToEnd,
+) -> Result<Vec<OffloadView>, UpError> {
+    let left = known.map_err(|e| {
+        let what = format!("it cannot be told what is still away: {e}. Nothing was changed.");
+        let hint = match found.pid {
+            None => "grid up takes the cluster over, with what lives in it; grid down --yes ends both",
+            Some(_) => "grid down --yes ends it and what lives in it",
+        };
+        UpError::new(FaultClass::Unreachable, what).hint(hint)
+    })?;
+    if left.is_empty() || may {
+        return Ok(left);
+    }
+    let list = left.iter().map(|o| format!("{} {} on {}", o.record.process.pid, o.record.title, o.record.destination));
+    let what =
+        format!("still away: {}. Stopping would end them; nothing was changed.", list.collect::<Vec<_>>().join(", "));
+    Err(UpError::new(FaultClass::Conflict, what).hint("grid down --recall-first, or grid down --yes to end them"))
+}
+
+/// Ends the cluster of this state. Refused while something is away, unless it is recalled first or given up.
+pub async fn down(state: &Path, recall_first: bool, give_up: bool) -> Result<Vec<String>, UpError> {
+    let found = found(state)?;
     let client = Client::new(state.join("head.sock"));
     let mut said = Vec::new();
     if recall_first {
         said = recall_all(&client).await;
     }
-    let left = match try_away(&client).await {
-        Err(e) if !give_up => {
-            let what = format!("it cannot be told what is still away: {e}. Nothing was changed.");
-            let hint = match pid {
-                None => "grid up takes the cluster over, with what lives in it; grid down --yes ends both",
-                Some(_) => "grid down --yes ends it and what lives in it",
-            };
-            return Err(UpError::new(FaultClass::Unreachable, what).hint(hint));
-        }
-        known => known.unwrap_or_default(),
-    };
-    if !left.is_empty() && !give_up {
-        let list =
-            left.iter().map(|o| format!("{} {} on {}", o.record.process.pid, o.record.title, o.record.destination));
-        let what = format!(
-            "still away: {}. Stopping would end them; nothing was changed.",
-            list.collect::<Vec<_>>().join(", ")
-        );
-        return Err(
-            UpError::new(FaultClass::Conflict, what).hint("grid down --recall-first, or grid down --yes to end them")
-        );
-    }
+    let known = try_away(&client).await;
+    let known = if give_up { Ok(known.unwrap_or_default()) } else { known };
+    let left = to_end(known, give_up, &found)?;
     said.extend(
         left.iter().map(|o| format!("{} {} ends with {}", o.record.process.pid, o.record.title, o.record.destination)),
     );
-    if let Some((plan, root)) = leftovers {
+    if let Some((plan, root)) = found.leftovers {
         cluster::remove(&plan, &[], &root);
         return Ok(said);
     }
-    let Some(pid) = pid else { return Ok(said) };
+    let Some(pid) = found.pid else { return Ok(said) };
     let mode = if give_up { FORCE } else { RECALL };
     std::fs::write(state.join("down"), mode).map_err(super::failed("telling the supervisor"))?;
     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGTERM);
@@ -135,7 +150,7 @@ pub(super) fn orphans(state: &Path) -> Option<(Plan, Group)> {
     (!cluster::left_over(&plan, &root).is_empty()).then_some((plan, root))
 }
 
-async fn try_away(client: &Client) -> Result<Vec<OffloadView>, String> {
+pub(super) async fn try_away(client: &Client) -> Result<Vec<OffloadView>, String> {
     let status: Result<Answer<Status>, _> = client.get("/v1/status").await;
     status.map(|s| s.ok.away).map_err(|e| e.to_string())
 }

@@ -1,70 +1,46 @@
-//! What `grid up` and `grid down` would do, and do not.
+//! What `grid up` and `grid down` would do, and do not. What the act would refuse is refused, by the same code.
 
-use super::{Plan, UpError, down};
+use super::{Plan, UpError, account, cluster, down};
 use crate::cli::Client;
-use grid_types::api::Status;
-use grid_types::exit::FaultClass;
 use std::fmt::Write;
 use std::path::Path;
 
 /// The cluster that would be made.
-pub fn would_start(plan: &Plan) -> String {
+///
+/// # Errors
+/// Why it would not be.
+pub fn would_start(plan: &Plan) -> Result<String, UpError> {
+    cluster::check(plan)?;
     let mut out = format!("State in {}, control groups {}.\n", plan.state.display(), plan.cgroup);
-    if let Some(pid) = down::supervisor(&plan.state) {
-        let _ = writeln!(out, "It would be refused: a cluster of this state is up already (pid {pid}).");
-    }
-    if !nix::unistd::geteuid().is_root() {
-        out.push_str("It would be refused: it needs root.\n");
-    }
     if let Some((orphan, _)) = down::orphans(&plan.state) {
         let names: Vec<&str> = orphan.nodes.iter().map(|n| n.name.as_str()).collect();
         let _ = writeln!(out, "A cluster that lost its supervisor would be taken over: {}.", names.join(", "));
-        return out + "Nothing was changed.\n";
+        return Ok(out + "Nothing was changed.\n");
     }
+    account::can_hand_over(&plan.head_dir(), cluster::account_of(plan)?)?;
     for node in &plan.nodes {
         let (l, at) = (&node.limits, node.address_node);
         let _ = writeln!(out, "  {}  {l} in all, at {at}, in namespaces of its own", node.name);
     }
-    out + "Nothing was changed.\n"
+    Ok(out + "Nothing was changed.\n")
 }
 
-/// What would end, or come home.
+/// What would end, or come home. That what is away can come home is taken for granted: it is found out by trying.
 ///
 /// # Errors
-/// No cluster is up, or it cannot be told what is away.
+/// Why nothing would end.
 pub async fn would_stop(state: &Path, recall_first: bool, give_up: bool) -> Result<String, UpError> {
-    let pid = down::supervisor(state);
-    let answer: Result<crate::cli::Answer<Status>, _> = Client::new(state.join("head.sock")).get("/v1/status").await;
-    let away = match (answer, pid) {
-        (Ok(status), _) => status.ok.away,
-        (Err(_), None) if down::orphans(state).is_some() => {
-            return Ok(if give_up {
-                "The cluster lost its supervisor and its daemon: it would END, with whatever lives in it.\nNothing was changed.\n"
-            } else {
-                "It would be refused: the cluster lost its supervisor and its daemon, and nobody can tell what lives in it.\n\
-                 grid up takes it over.  Nothing was changed.\n"
-            }
-            .to_owned());
-        }
-        (Err(_), None) => {
-            let what = format!("no cluster of {} is up. Nothing was changed.", state.display());
-            return Err(UpError::new(FaultClass::NotFound, what));
-        }
-        (Err(e), Some(_)) => {
-            let what = format!("it cannot be told what is still away: {e}. Nothing was changed.");
-            return Err(UpError::new(FaultClass::Unreachable, what));
-        }
-    };
+    let found = down::found(state)?;
+    let known = down::try_away(&Client::new(state.join("head.sock"))).await;
+    if known.is_err() && give_up {
+        let out = "Nobody can tell what lives in it: it would END, with whatever does.\nNothing was changed.\n";
+        return Ok(out.to_owned());
+    }
+    let away = down::to_end(known, recall_first || give_up, &found)?;
+    let fate = if recall_first { "would come home first" } else { "would END" };
     let mut out = String::new();
     for o in &away {
-        let (r, fate) = (
-            &o.record,
-            match (recall_first, give_up) {
-                (true, _) => "would come home first",
-                (false, true) => "would END",
-                (false, false) => "is away: it would be refused",
-            },
-        );
+        let r = &o.record;
         let _ = writeln!(out, "  {} {} on {} {fate}", r.process.pid, r.title, r.destination);
     }
     if away.is_empty() {

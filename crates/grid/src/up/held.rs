@@ -10,10 +10,11 @@ pub(super) fn let_go(plan: &Plan) -> BTreeSet<i32> {
         tell(&format!("grid: what is held frozen could not be looked at: {e}; grid rescue"));
         Found::default()
     });
-    let held = |c: &&Rescued| !matches!(c.fate, Fate::Thawed | Fate::Ended);
+    let held = |c: &&Rescued| !matches!(c.fate, Fate::Thawed | Fate::PutBack | Fate::Ended);
     for c in found.copies.iter().filter(held) {
         let todo = c.todo.as_deref().unwrap_or("grid rescue");
-        tell(&format!("grid: {} {} on {} stays held: {}. Do: {todo}", c.attempt, c.title, c.node, c.why));
+        let how = if c.fate == Fate::Runs { "runs, and stays in its group" } else { "stays held" };
+        tell(&format!("grid: {} {} on {} {how}: {}. Do: {todo}", c.attempt, c.title, c.node, c.why));
     }
     found.copies.iter().filter(held).flat_map(|c| c.pids.iter().copied()).collect()
 }

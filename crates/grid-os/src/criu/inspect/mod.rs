@@ -36,6 +36,8 @@ pub struct Announced<'a> {
     pub threads: u32,
     /// Their executables.
     pub executables: &'a [String],
+    /// A terminal comes along.
+    pub terminal: bool,
     /// Hard limits of this agent's own, in the kernel's order: nobody's are higher.
     pub limits: &'a [u64],
     /// Paths that no guest opens, with what is below them.
@@ -56,7 +58,10 @@ const DATA: [&str; 6] = ["ghost-file-", "pipes-data", "fifo-data", "sk-queues", 
 pub fn inspect(dir: &Path, announced: &Announced<'_>) -> Result<(), CriuError> {
     let images = Images::read(dir)?;
     let look = || {
-        let files = files::Files::of(&images)?;
+        if let Some(name) = images.names(names::TERMINALS).next().filter(|_| !announced.terminal) {
+            return Err(format!("{name}, and no terminal was announced"));
+        }
+        let files = files::Files::of(&images, announced.terminal)?;
         tasks::check(&images, &files, announced)?;
         files.check(announced)
     };

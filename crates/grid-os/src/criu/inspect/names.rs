@@ -1,10 +1,13 @@
 //! Which image files a tree may bring, by CRIU's own names (`criu/image-desc.c`) and magic numbers (`magic.h`).
 //!
-//! What is not listed is refused: mounts, networks, cgroups, user namespaces, terminals, devices and whatever a later CRIU
+//! What is not listed is refused: mounts, networks, cgroups, user namespaces, devices and whatever a later CRIU
 //! adds. Pages and their maps are written by the receiver of the stream and do not come by name.
 
 const COMMON: u32 = 0x5456_4319;
 const SERVICE: u32 = 0x5510_5940;
+
+/// Comes only where a terminal is announced.
+pub(super) const TERMINALS: &str = "tty-info";
 
 /// What numbers a name, where it has one.
 #[derive(Clone, Copy, PartialEq)]
@@ -15,7 +18,7 @@ enum Number {
 }
 
 /// Name before the number, number, magic.
-const KINDS: [(&str, Number, u32); 30] = [
+const KINDS: [(&str, Number, u32); 31] = [
     ("inventory", Number::None, 0x5831_3116),
     ("pstree", Number::None, 0x5027_3030),
     ("core-", Number::Decimal, 0x5505_3847),
@@ -41,6 +44,7 @@ const KINDS: [(&str, Number, u32); 30] = [
     ("timerfd", Number::None, 0x5049_3712),
     ("inotify", Number::None, 0x4842_4431),
     ("inotify-wd", Number::None, 0x5456_2009),
+    (TERMINALS, Number::None, 0x5945_3036),
     ("seccomp", Number::None, 0x6441_3049),
     ("timens-", Number::Decimal, 0x4311_4433),
     ("ipcns-shm-", Number::Decimal, 0x4628_3044),

@@ -78,6 +78,7 @@ impl Made {
             processes: 1,
             threads: 1,
             executables: &["/bin/sh".into()],
+            terminal: false,
             limits: &[10],
             closed: &["/run/grid".into()],
             root: self.root.as_fd(),

@@ -5,6 +5,7 @@ use super::{About, Check};
 use crate::criu_path;
 use grid_os::criu::{Criu, CriuError, Origin, pinned_version};
 use grid_types::ReasonCode;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -38,6 +39,10 @@ pub(super) fn checks() -> Vec<Check> {
         Err(CriuError::Writable { path, who }) => {
             vec![PLACE.is(false, format!("{} {} can be changed by {who}", ReasonCode::Writable, path.display()))]
         }
+        // Where this user may not enter, there may be one.
+        Err(e) if std::fs::metadata(&path).is_err_and(|e| e.kind() == ErrorKind::PermissionDenied) => {
+            vec![PROGRAM.is_for_root(false, e.to_string())]
+        }
         Err(e) => vec![PROGRAM.is(false, e.to_string())],
         Ok(criu) => {
             let path = &criu.path;
@@ -62,12 +67,22 @@ fn origin(found: std::io::Result<Origin>) -> [Check; 2] {
 
 fn verdict(path: &Path) -> Check {
     let (well, text) = ask(path, &["check"]);
-    CHECK.is(well, text)
+    CHECK.is_for_root(well, text)
 }
 
 fn feature(path: &Path, about: About, name: &str) -> Check {
     let (well, _) = ask(path, &["check", "--feature", name]);
-    about.is(well, if well { "supported" } else { "not supported here" })
+    let root = nix::unistd::geteuid().is_root();
+    about.is_for_root(
+        well,
+        if well {
+            "supported"
+        } else if root {
+            "not supported here"
+        } else {
+            "-"
+        },
+    )
 }
 
 /// Whether CRIU said yes, and its last line.

@@ -11,7 +11,7 @@ const ROOT: About = About::needed("root", "everything that moves or limits proce
 /// The user's rights.
 pub(super) fn rights() -> Vec<Check> {
     let uid = nix::unistd::geteuid();
-    vec![ROOT.is(uid.is_root(), format!("uid {uid}"))]
+    vec![ROOT.is_for_root(uid.is_root(), format!("uid {uid}"))]
 }
 
 /// What the kernel offers.
@@ -132,5 +132,5 @@ fn state(dir: &Path) -> Check {
     let made = if there == absolute { "" } else { ", made at the first start" };
     let found =
         if well { format!("{}{made}", dir.display()) } else { format!("{} cannot be written", there.display()) };
-    about.is(well, found)
+    about.is_for_root(well, found)
 }

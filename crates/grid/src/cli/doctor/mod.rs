@@ -21,6 +21,8 @@ enum State {
     Note,
     /// It is not there, and moves do not work without it.
     Missing,
+    /// Only root can see whether it is there, or has it.
+    Unseen,
 }
 
 /// One thing that was looked at.
@@ -62,6 +64,17 @@ impl About {
         let get = (!there).then(|| self.get.to_owned());
         Check { name: self.name.to_owned(), state, found: found.into(), enables: self.enables, get }
     }
+    /// The same of what only root has or sees: for anybody else it is no finding that it is not there.
+    fn is_for_root(self, there: bool, found: impl Into<String>) -> Check {
+        let check = self.is(there, found);
+        if there || nix::unistd::geteuid().is_root() { check } else { check.unseen() }
+    }
+}
+
+impl Check {
+    fn unseen(self) -> Self {
+        Self { state: State::Unseen, get: Some("sudo grid doctor".to_owned()), ..self }
+    }
 }
 
 /// Everything that was looked at.
@@ -86,13 +99,22 @@ pub(super) fn doctor(state_dir: &Path, format: Format) -> Result<Printed, Failur
     .concat();
     let missing = checks.iter().filter(|c| c.state == State::Missing).count();
     let found = Examination { checks, missing, running: rights::running(state_dir) };
-    let word = if missing == 0 { "ok" } else { "missing" };
+    let unseen = checks_unseen(&found);
+    let word = match (missing, unseen) {
+        (0, 0) => "ok",
+        (0, _) => "unseen",
+        _ => "missing",
+    };
     let printed = Printed::local(&found, human(&found), word.to_owned())?;
     if missing == 0 {
         return Ok(printed);
     }
     printed.print(format);
     Err(Failure::shown(FaultClass::Environment))
+}
+
+fn checks_unseen(e: &Examination) -> usize {
+    e.checks.iter().filter(|c| c.state == State::Unseen).count()
 }
 
 fn human(e: &Examination) -> String {
@@ -104,20 +126,26 @@ fn human(e: &Examination) -> String {
             State::Ok => "ok",
             State::Note => "note",
             State::Missing => "MISSING",
+            State::Unseen => "-",
         };
         let _ = writeln!(out, "{state:7}  {:name$}  {:found$}  {}", c.name, c.found, c.enables);
-        if let Some(get) = &c.get {
+        // What takes root is said once, at the end.
+        if let Some(get) = c.get.as_ref().filter(|_| c.state != State::Unseen) {
             let _ = writeln!(out, "{:9}{:name$}  get it: {get}", "", "");
         }
     }
     out.push_str(&rights::human(&e.running));
     let notes = e.checks.iter().filter(|c| c.state == State::Note).count();
-    let _ = match e.missing {
-        0 => writeln!(
+    let _ = match (e.missing, checks_unseen(e)) {
+        (0, unseen) if unseen > 0 => writeln!(
+            out,
+            "{unseen} cannot be seen without root; of the rest nothing needed is missing, {notes} to note.  Nothing was changed.  Next: sudo grid doctor"
+        ),
+        (0, _) => writeln!(
             out,
             "Nothing needed is missing, {notes} to note.  Nothing was changed.  Next: sudo grid up --local 2"
         ),
-        n => writeln!(
+        (n, _) => writeln!(
             out,
             "{n} MISSING, {notes} to note.  Nothing was changed; moves do not work before they are there."
         ),
@@ -144,6 +172,14 @@ mod tests {
             vec![needed.is(false, "none"), wanted.is(false, "no /proc/pressure"), wanted.is(true, "some avg10 0.0")];
         let text = human(&Examination { checks, missing: 1, running: Vec::new() });
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn what_only_root_can_see_is_not_said_to_be_missing() {
+        let root = About::needed("root", "everything", "run grid with sudo");
+        let wanted = About::wanted("psi", "pressure before it hurts", "boot with psi=1");
+        let checks = vec![root.is(false, "uid 1000").unseen(), wanted.is(false, "no /proc/pressure")];
+        insta::assert_snapshot!(human(&Examination { checks, missing: 0, running: Vec::new() }));
     }
 
     #[test]

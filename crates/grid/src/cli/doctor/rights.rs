@@ -25,7 +25,8 @@ pub(super) struct Running {
 
 /// The agents' capabilities, as this process holds them.
 pub(super) fn capabilities() -> Vec<Check> {
-    let held = Rights::of(std::process::id() as i32).map(|r| r.permitted);
+    let own = Rights::of(std::process::id() as i32);
+    let (held, bounding) = (own.as_ref().map(|r| r.permitted), own.as_ref().map_or(0, |r| r.bounding));
     let check = |kept: &grid_os::rights::Kept| {
         let (there, found) = match &held {
             Ok(set) if set & kept.capability.bitmask() != 0 => (true, "held"),
@@ -37,13 +38,16 @@ pub(super) fn capabilities() -> Vec<Check> {
             (false, true) => State::Missing,
             (false, false) => State::Note,
         };
-        Check {
+        let check = Check {
             name: kept.capability.to_string(),
             state,
             found: found.to_owned(),
             enables: kept.why,
             get: (!there).then(|| SUDO.to_owned()),
-        }
+        };
+        // What the bounding set still has, root would have.
+        let for_root = !there && !nix::unistd::geteuid().is_root() && bounding & kept.capability.bitmask() != 0;
+        if for_root { check.unseen() } else { check }
     };
     AGENT.iter().map(check).collect()
 }

@@ -2,7 +2,7 @@
 
 use super::boost::end_reason;
 use super::offload::exit;
-use super::{Clock, held, mode, reasons};
+use super::{Clock, held, known, mode, reasons};
 use grid_types::event::{Actor, Event, EventRecord, HookOutcome, KeepEnd, MoveFigures, Resolution};
 use grid_types::plan::PlanOutcome;
 use grid_types::units::UnixMs;
@@ -101,7 +101,7 @@ fn offload_event(e: &Event) -> String {
 }
 
 fn figures(f: &MoveFigures) -> String {
-    format!("{}, silent {}", f.bytes, f.downtime)
+    format!("{}, silent {}", known(f.bytes), known(f.downtime))
 }
 
 fn plan_outcome(o: &PlanOutcome) -> String {

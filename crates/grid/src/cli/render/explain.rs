@@ -1,6 +1,6 @@
 //! `grid explain`.
 
-use super::{about, reasons};
+use super::{REASONS_SHOWN, about, more, reasons};
 use grid_types::api::ExplainReply;
 use grid_types::plan::{PlanStep, Stay, Verdict};
 use grid_types::reason::{Reason, ReasonCode};
@@ -74,7 +74,9 @@ fn each(all: &[Reason]) -> String {
     let width = all.iter().map(|r| r.code.as_str().len()).max().unwrap_or(0);
     let indent = " ".repeat(COLUMN + 1);
     let one = |r: &Reason| format!("{:width$}  {}\n{indent}{:width$}  fix: {}", r.code, r.detail, "", r.code.fix());
-    all.iter().map(one).collect::<Vec<_>>().join(&format!("\n{indent}"))
+    let mut texts: Vec<_> = all.iter().take(REASONS_SHOWN).map(one).collect();
+    texts.extend(more(all));
+    texts.join(&format!("\n{indent}"))
 }
 
 fn fits(e: &ExplainReply) -> String {
@@ -139,6 +141,15 @@ mod tests {
     #[test]
     fn a_refusal() {
         insta::assert_snapshot!(explain(&samples::refused(), "yours"));
+    }
+
+    #[test]
+    fn hundreds_of_reasons_are_counted() {
+        let mut e = samples::refused();
+        let code = |n| if n % 3 == 0 { ReasonCode::File } else { ReasonCode::Pipe };
+        let many = (0..300).map(|n| Reason::new(code(n), format!("pid {n}: fd 1 stays")));
+        e.verdict.cannot = Some(many.collect());
+        insta::assert_snapshot!(explain(&e, "root's"));
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(crate) use trust::stopped;
 pub use trust::{keeps, kept, would_stop};
 
 use grid_types::policy::AutoMode;
-use grid_types::reason::Reason;
+use grid_types::reason::{Reason, ReasonCode};
 use grid_types::units::{BootMs, Bytes, MilliCpu, Millis, Resources, UnixMs};
 
 /// Now, for texts that need it.
@@ -154,9 +154,29 @@ fn ago(span: Millis) -> String {
     }
 }
 
+/// More reasons than these are counted: a tree of many processes can have hundreds.
+const REASONS_SHOWN: usize = 8;
+
 /// `fd 19 is an io_uring [E-URING]; …`.
 fn reasons(all: &[Reason]) -> String {
-    all.iter().map(|r| format!("{} [{}]", r.detail, r.code)).collect::<Vec<_>>().join("; ")
+    let mut texts: Vec<_> = all.iter().take(REASONS_SHOWN).map(|r| format!("{} [{}]", r.detail, r.code)).collect();
+    texts.extend(more(all));
+    texts.join("; ")
+}
+
+/// `and 292 more: 200 E-PIPE, 92 E-FILE`; nothing where all are shown.
+fn more(all: &[Reason]) -> Option<String> {
+    let rest = all.get(REASONS_SHOWN..).filter(|rest| !rest.is_empty())?;
+    let mut counts: Vec<(usize, ReasonCode)> = Vec::new();
+    for reason in rest {
+        match counts.iter_mut().find(|(_, code)| *code == reason.code) {
+            Some((n, _)) => *n += 1,
+            None => counts.push((1, reason.code)),
+        }
+    }
+    counts.sort_by_key(|(n, _)| std::cmp::Reverse(*n));
+    let codes: Vec<_> = counts.iter().map(|(n, code)| format!("{n} {code}")).collect();
+    Some(format!("and {} more: {}", rest.len(), codes.join(", ")))
 }
 
 /// `1 process`, `3 processes`.

@@ -97,9 +97,16 @@ fn moved_word(r: &OffloadRecord) -> String {
 fn figures(r: &OffloadRecord) -> String {
     let Some(f) = &r.figures else { return "nothing was measured".to_owned() };
     let MoveFigures { downtime, total, bytes, processes, .. } = f;
-    let by = if f.dumped_as_owner { "as its owner" } else { "as root" };
-    let processes = count(*processes as usize, "process", "processes");
-    format!("{bytes} in {processes}, silent for {downtime}, {total} in all, dumped {by}")
+    let by = match f.dumped_as_owner {
+        Some(true) => ", dumped as its owner",
+        Some(false) => ", dumped as root",
+        None => "",
+    };
+    let (bytes, silent, total) = (known(*bytes), known(*downtime), known(*total));
+    format!(
+        "{bytes} in {}, silent for {silent}, {total} in all{by}",
+        count(*processes as usize, "process", "processes")
+    )
 }
 
 /// An exit status as a shell's user knows it.
@@ -138,8 +145,8 @@ pub fn would_resolve(v: &OffloadView, decision: Resolution) -> String {
 /// What a recall would do.
 pub fn would_recall(v: &OffloadView) -> String {
     let r = &v.record;
-    let last =
-        r.figures.as_ref().map_or_else(String::new, |f| format!("; its last move was silent for {}", f.downtime));
+    let silent = r.figures.as_ref().and_then(|f| f.downtime);
+    let last = silent.map_or_else(String::new, |silent| format!("; its last move was silent for {silent}"));
     format!(
         "{} {} would come home from {}: needs {}{last}.\nNothing was changed.  Do it: grid offload recall {}\n",
         r.id,
@@ -163,7 +170,7 @@ pub fn offloads(all: &[OffloadView]) -> String {
             OffloadPhase::Ended => exit(r.exit),
             other => phase(other).to_owned(),
         };
-        let silent = known(r.figures.as_ref().map(|f| f.downtime));
+        let silent = known(r.figures.as_ref().and_then(|f| f.downtime));
         table.row([
             r.id.to_string(),
             r.process.to_string(),
@@ -245,6 +252,9 @@ mod tests {
         let all = [
             samples::away(),
             with(OffloadPhase::Home, |r| r.home_pid = Some(5001)),
+            with(OffloadPhase::Away, |r| {
+                r.figures = Some(MoveFigures { processes: 2, ..MoveFigures::default() });
+            }),
             with(OffloadPhase::Failed, |r| r.reasons = reason(ReasonCode::Criu, "CRIU could not dump: no memory")),
             with(OffloadPhase::Away, |r| {
                 r.direction = Direction::Back;

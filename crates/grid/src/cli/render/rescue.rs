@@ -24,6 +24,8 @@ fn one(c: &Rescued, dry_run: bool) -> String {
     let would = if dry_run { "would be " } else { "" };
     let fate = match c.fate {
         Fate::Thawed => format!("{would}thawed"),
+        Fate::PutBack => format!("runs, {would}put back into its own groups"),
+        Fate::Runs => "RUNS, left as it is".to_owned(),
         Fate::Ended => format!("{would}ended"),
         Fate::Left => "left alone".to_owned(),
         Fate::Held => "STAYS HELD".to_owned(),
@@ -48,12 +50,18 @@ fn last(found: &Found, dry_run: bool) -> String {
     if found.copies.is_empty() {
         return "Nothing of grid's is held frozen here. Nothing was changed.\n".to_owned();
     }
-    let held = of(Fate::Held) + of(Fate::Failed);
-    let rest = if held > 0 { format!(" {} still held.", copies(held)) } else { String::new() };
-    match (of(Fate::Thawed) + of(Fate::Ended), dry_run) {
+    let rest = [(Fate::Held, "still held"), (Fate::Runs, "nobody can vouch for"), (Fate::Failed, "not rescued")];
+    let rest = rest.into_iter().filter(|(fate, _)| of(*fate) > 0);
+    let rest: String = rest.map(|(fate, word)| format!(" {} {word}.", copies(of(fate)))).collect();
+    match (of(Fate::Thawed) + of(Fate::PutBack) + of(Fate::Ended), dry_run) {
         (0, _) => format!("Nothing was changed.{rest}\n"),
         (n, true) => format!("Nothing was changed.  Rescue {}: grid rescue\n", copies(n)),
-        (_, false) => format!("{} thawed, {} ended.{rest}\n", copies(of(Fate::Thawed)), copies(of(Fate::Ended))),
+        (_, false) => {
+            let done = [(Fate::Thawed, "thawed"), (Fate::PutBack, "put back"), (Fate::Ended, "ended")];
+            let done = done.into_iter().filter(|(fate, _)| of(*fate) > 0);
+            let done: Vec<String> = done.map(|(fate, word)| format!("{} {word}", copies(of(fate)))).collect();
+            format!("{}.{rest}\n", done.join(", "))
+        }
     }
 }
 
@@ -80,6 +88,8 @@ mod tests {
             copy(Fate::Thawed, Side::Home, "its ledger proves that it was not committed", None),
             copy(Fate::Ended, Side::Staged, "it never ran", None),
             copy(Fate::Held, Side::Home, "it is past its commit", Some("grid up")),
+            copy(Fate::PutBack, Side::Home, "its ledger proves that it was not committed", None),
+            copy(Fate::Runs, Side::Home, "the ledger cannot be read", Some("put the ledger back")),
         ];
         let found = Found { copies, running: vec!["gpu2".into()], unreadable: vec!["gpu1: no such file".into()] };
         insta::assert_snapshot!(rescued(&found, false) + "\n" + &rescued(&found, true));

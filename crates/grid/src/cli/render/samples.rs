@@ -86,12 +86,12 @@ pub(crate) fn boost() -> BoostView {
 
 pub(crate) fn away() -> OffloadView {
     let figures = MoveFigures {
-        dump: Millis(0),
-        downtime: Millis(3_400),
-        total: Millis(4_100),
-        bytes: res(0, 3.2).memory,
+        dump: Some(Millis(0)),
+        downtime: Some(Millis(3_400)),
+        total: Some(Millis(4_100)),
+        bytes: Some(res(0, 3.2).memory),
         processes: 1,
-        dumped_as_owner: true,
+        dumped_as_owner: Some(true),
     };
     OffloadView {
         record: OffloadRecord {

@@ -21,6 +21,9 @@ const WORDS: [(&str, &[ReasonCode]); 8] = [
     ("away already", &[ReasonCode::Away]),
 ];
 
+/// Lines of one code that are shown.
+const LINES_SHOWN: usize = 40;
+
 /// What could move now, what stays and why. `all` names every process that was looked at closely.
 pub fn scan(s: &ScanReply, all: bool, now: BootMs) -> String {
     let mut out = headline(s);
@@ -156,11 +159,14 @@ pub fn scan_code(s: &ScanReply, code: ReasonCode) -> String {
             n => format!("{n} processes stay"),
         }
     );
-    for v in &s.verdicts {
+    let has = |v: &Verdict| {
         let all = v.not_worth.iter().chain(v.cannot.iter().flatten());
-        for r in all.filter(|r| r.code == code) {
-            let _ = writeln!(out, "  {} {}  {}", v.id, v.title, r.detail);
-        }
+        all.filter(|r| r.code == code).map(|r| format!("  {} {}  {}\n", v.id, v.title, r.detail)).collect::<Vec<_>>()
+    };
+    let lines: Vec<String> = s.verdicts.iter().flat_map(has).collect();
+    out.extend(lines.iter().take(LINES_SHOWN).map(String::as_str));
+    if lines.len() > LINES_SHOWN {
+        let _ = writeln!(out, "  and {} more (grid -o json offload scan --code {code})", lines.len() - LINES_SHOWN);
     }
     out + "Nothing was changed.  All about one: grid explain PID\n"
 }

@@ -90,7 +90,7 @@ fn away_table(away: &[OffloadView]) -> String {
             OffloadPhase::Away => r.destination.to_string(),
             other => format!("{}: {}", r.destination, super::phase(other)),
         };
-        let silent = known(r.figures.as_ref().map(|f| f.downtime));
+        let silent = known(r.figures.as_ref().and_then(|f| f.downtime));
         table.row([
             r.id.to_string(),
             r.process.pid.to_string(),

@@ -1,0 +1,209 @@
+//! Shadows of this node's own: what the processes that left from here have become.
+//!
+//! Owns their records, the socket to which they come, and the joining of a shadow with its tree: the agent of the node
+//! where the tree lives dials, and the connection is handed to the shadow. No byte of a stream passes through an agent.
+//! Never decides where a tree runs.
+//!
+//! ```text
+//!  tree's pid 1 ◄── its agent dials ──► this agent ── hands the connection over ──► shadow
+//!  shadow ends ──► `Ended` to the tree's agent, again until `TreeGone` comes back ──► the record goes
+//!  worker lost ──► `Ask` ──► `TreeGone` ──► the shadow is told, and leaves with what is known
+//! ```
+
+mod leave;
+mod words;
+
+use crate::AgentError;
+use crate::agent::{Agent, Input};
+use crate::link::tracing_line;
+use crate::tree::start_ticks;
+use grid_os::packets;
+use grid_os::peer::Peer;
+use grid_os::pidfd::PidFd;
+use grid_shadow::control::{FromShadow, ToShadow, link_shadow, receive, send};
+use grid_types::streams::ShadowId;
+use grid_types::{AttemptId, NodeName, OffloadId};
+use serde::{Deserialize, Serialize};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What is recorded of a shadow, before it is made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) offload: OffloadId,
+    /// Its number here: the one that the process always had.
+    pub(crate) pid: i32,
+    start_ticks: u64,
+    boot_id: String,
+    /// The attempt that brought the tree to where it lives, and that node.
+    attempt: AttemptId,
+    node: NodeName,
+    /// Of the tree's far end there.
+    generation: u64,
+    /// What it stands in for, for people.
+    command: String,
+}
+
+/// A connection for a shadow that has not come yet.
+struct Waiting {
+    generation: u64,
+    end: OwnedFd,
+}
+
+/// A shadow of this node's.
+pub(crate) struct Shadow {
+    pub(crate) record: Record,
+    control: Option<Arc<OwnedFd>>,
+    waiting: Option<Waiting>,
+    /// It has ended, and the tree's agent was told then.
+    told_end: Option<Option<Instant>>,
+}
+
+impl Shadow {
+    fn new(record: Record) -> Self {
+        Self { record, control: None, waiting: None, told_end: None }
+    }
+
+    /// The process with its number is the one that was there.
+    fn lives(&self, boot_id: &str) -> bool {
+        self.record.boot_id == boot_id && start_ticks(self.record.pid) == Some(self.record.start_ticks)
+    }
+}
+
+/// A connection between a tree and its shadow, as it comes from the tree's agent.
+pub(crate) struct StreamLink {
+    pub(crate) attempt: AttemptId,
+    pub(crate) from: NodeName,
+    pub(crate) shadow: ShadowId,
+    pub(crate) generation: u64,
+    pub(crate) end: OwnedFd,
+}
+
+impl Agent {
+    /// Where shadows come: everybody may connect, and only a shadow is heard.
+    pub(crate) fn shadow_socket(&self) -> PathBuf {
+        self.cfg.run_dir.join("shadow.sock")
+    }
+
+    /// Picks up the shadows that the ledger knows, and opens the door to them.
+    pub(crate) fn recover_shadows(&mut self) -> Result<(), AgentError> {
+        if !self.is_hub() {
+            return Ok(());
+        }
+        for (id, record) in self.ledger.shadows::<Record>()? {
+            self.shadows.insert(id.clone(), Shadow::new(record));
+            self.watch_shadow(&id);
+        }
+        let path = self.shadow_socket();
+        let failed = |source| AgentError::Io { action: "listen on", path: path.clone(), source };
+        let listener = packets::listen(&path, 0o666).map_err(failed)?;
+        let inputs = self.inputs.clone();
+        std::thread::spawn(move || {
+            while let Ok(control) = packets::accept(&listener) {
+                let (control, inputs) = (Arc::new(control), inputs.clone());
+                std::thread::spawn(move || hear(&control, &inputs));
+            }
+        });
+        Ok(())
+    }
+
+    /// Turns the end of a shadow into an input; at once where it is not there any more.
+    fn watch_shadow(&self, id: &ShadowId) {
+        let Some(shadow) = self.shadows.get(id) else { return };
+        let fd = PidFd::open(shadow.record.pid).ok().filter(|_| shadow.lives(&self.boot_id));
+        let (inputs, id) = (self.inputs.clone(), id.clone());
+        tokio::spawn(async move {
+            if let Some(fd) = fd {
+                let _ = grid_os::wait::readable(fd.into()).await;
+            }
+            let _ = inputs.send(Input::ShadowEnded { shadow: id });
+        });
+    }
+
+    /// Somebody says on the shadows' socket that it is a shadow: it is believed where the kernel says that it is that
+    /// process.
+    pub(crate) fn shadow_came(&mut self, id: &ShadowId, control: Arc<OwnedFd>) {
+        let peer = Peer::of(&control).ok().and_then(|peer| peer.pid);
+        let Some(shadow) = self.shadows.get_mut(id).filter(|s| peer == Some(s.record.pid)) else {
+            return tracing_line(&format!("{peer:?} came as the shadow {id}, which it is not; ignored"));
+        };
+        shadow.control = Some(control);
+        if let Some(Waiting { generation, end }) = shadow.waiting.take() {
+            self.join(id, generation, end);
+        }
+        self.say_where(id);
+    }
+
+    /// The tree's agent has dialled: the connection goes to the shadow, or waits for it.
+    pub(crate) fn stream_link(&mut self, link: StreamLink) {
+        let StreamLink { attempt, from, shadow: id, generation, end } = link;
+        if !self.carries(&attempt, &from, &id) {
+            return tracing_line(&format!("{from} offers streams of {id}, which is not with it; closed"));
+        }
+        let Some(shadow) = self.shadows.get_mut(&id) else {
+            // The process here is frozen still: it becomes the shadow when it is released. Its agent dials again.
+            return;
+        };
+        if generation < shadow.record.generation {
+            return tracing_line(&format!("{from} offers streams of {id} as they were before; closed"));
+        }
+        if generation > shadow.record.generation {
+            shadow.record = Record { attempt, node: from, generation, ..shadow.record.clone() };
+            if let Err(e) = self.ledger.put_shadow(&id, &shadow.record) {
+                return tracing_line(&e.to_string());
+            }
+        }
+        self.join(&id, generation, end);
+        self.say_where(&id);
+    }
+
+    fn join(&mut self, id: &ShadowId, generation: u64, end: OwnedFd) {
+        let Some(shadow) = self.shadows.get_mut(id) else { return };
+        match &shadow.control {
+            Some(control) if link_shadow(control, generation, end.as_fd()).is_ok() => {}
+            _ => shadow.waiting = Some(Waiting { generation, end }),
+        }
+    }
+
+    /// Its title names the node.
+    fn say_where(&self, id: &ShadowId) {
+        let Some(shadow) = self.shadows.get(id) else { return };
+        let title = title(&shadow.record.command, &shadow.record.node);
+        self.say_to_shadow(id, &ToShadow::Title { text: title });
+    }
+
+    fn say_to_shadow(&self, id: &ShadowId, word: &ToShadow) {
+        if let Some(control) = self.shadows.get(id).and_then(|s| s.control.as_ref()) {
+            // One that does not hear it comes again, and is told then.
+            let _ = send(control, word);
+        }
+    }
+
+    /// The attempt went to that node, or lives here, and carries this shadow.
+    fn carries(&self, attempt: &AttemptId, from: &NodeName, shadow: &ShadowId) -> bool {
+        if *from == self.cfg.node {
+            return true;
+        }
+        let terms = self.source_terms(attempt, from);
+        terms.is_some_and(|terms| terms.shadow == *shadow)
+    }
+}
+
+/// One connection of a shadow's, until it ends.
+fn hear(control: &Arc<OwnedFd>, inputs: &tokio::sync::mpsc::UnboundedSender<Input>) {
+    while let Ok(Some((word, _))) = receive(control, true) {
+        // A connection that breaks is the far end's to replace: its agent dials.
+        let FromShadow::Hello { shadow, .. } = word else { continue };
+        let input = Input::ShadowCame { shadow: AttemptId(shadow), control: control.clone() };
+        if inputs.send(input).is_err() {
+            return;
+        }
+    }
+}
+
+/// How `ps` shows a shadow.
+pub(super) fn title(command: &str, node: &NodeName) -> String {
+    format!("grid-shadow: {command} @{node}")
+}

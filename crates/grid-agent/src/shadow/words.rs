@@ -1,0 +1,106 @@
+//! What agents say to each other about a shadow and its tree: the shadow has ended, the tree is gone.
+
+use super::{Record, Shadow};
+use crate::agent::Agent;
+use crate::link::tracing_line;
+use crate::streams;
+use grid_shadow::control::{ToFar, ToShadow};
+use grid_types::event::ExitStatus;
+use grid_types::streams::ShadowId;
+use grid_types::wire::{Body, Party, ShadowWord};
+use grid_types::{AttemptId, NodeName};
+use std::time::{Duration, Instant};
+
+/// A shadow whose tree was lost leaves with this (docs/exit-codes.md).
+const LOST: i32 = 113;
+/// What is not answered is said again after so long.
+const AGAIN: Duration = Duration::from_secs(1);
+
+impl Agent {
+    /// A shadow of this node's has ended: by the end of its tree, which has told it, or by somebody's SIGKILL.
+    pub(crate) fn shadow_ended(&mut self, id: &ShadowId) {
+        let Some(shadow) = self.shadows.get_mut(id) else { return };
+        shadow.control = None;
+        shadow.waiting = None;
+        shadow.told_end = Some(None);
+        self.tell_end(id);
+    }
+
+    fn tell_end(&mut self, id: &ShadowId) {
+        let Some(shadow) = self.shadows.get_mut(id) else { return };
+        shadow.told_end = Some(Some(Instant::now()));
+        let Record { attempt, node, .. } = shadow.record.clone();
+        self.say_of_shadow(&node, attempt, ShadowWord::Ended);
+    }
+
+    /// Says it to the other agent, which may be this one.
+    fn say_of_shadow(&mut self, node: &NodeName, attempt: AttemptId, word: ShadowWord) {
+        if *node == self.cfg.node {
+            let own = self.cfg.node.clone();
+            self.heed_shadow_word(own, attempt, word);
+        } else {
+            self.say(Party::Agent(node.clone()), Body::Shadow { attempt, word });
+        }
+    }
+
+    pub(crate) fn heed_shadow_word(&mut self, from: NodeName, attempt: AttemptId, word: ShadowWord) {
+        match word {
+            ShadowWord::TreeGone { status } => self.tree_gone(&from, &attempt, status),
+            ShadowWord::Ended | ShadowWord::Ask => {
+                if let Some(incoming) = self.incoming.get(&attempt) {
+                    if word == ShadowWord::Ended {
+                        // Nobody is left who could hear how it ended.
+                        streams::tell(&streams::control_path(incoming.tree().0), &ToFar::Finish);
+                    }
+                    if word == ShadowWord::Ended && incoming.living_root().is_some() {
+                        tracing_line(&format!("attempt {attempt}: its shadow was killed at home, so it ends here"));
+                        incoming.end_tree();
+                    }
+                    // Its end is told when it is seen.
+                    return;
+                }
+                let status = self.ended_with(&attempt);
+                self.say_of_shadow(&from, attempt, ShadowWord::TreeGone { status });
+            }
+        }
+    }
+
+    fn tree_gone(&mut self, from: &NodeName, attempt: &AttemptId, status: Option<ExitStatus>) {
+        let is = |s: &&Shadow| s.record.attempt == *attempt && s.record.node == *from;
+        let Some(id) = self.shadows.iter().find(|(_, s)| is(s)).map(|(id, _)| id.clone()) else { return };
+        if self.shadows.get(&id).is_some_and(|s| s.told_end.is_none()) {
+            return self.say_to_shadow(&id, &lost(from, status));
+        }
+        self.shadows.remove(&id);
+        if let Err(e) = self.ledger.drop_shadow(&id) {
+            tracing_line(&e.to_string());
+        }
+    }
+
+    /// A node is reached again: whatever of it is thought to live there is asked for.
+    pub(crate) fn ask_for_trees(&mut self, node: &NodeName) {
+        let there: Vec<AttemptId> =
+            self.shadows.values().filter(|s| s.record.node == *node).map(|s| s.record.attempt.clone()).collect();
+        for attempt in there {
+            self.say_of_shadow(node, attempt, ShadowWord::Ask);
+        }
+    }
+
+    pub(crate) fn tick_shadows(&mut self) {
+        let due = |s: &Shadow| s.told_end.is_some_and(|told| told.is_none_or(|at| at.elapsed() >= AGAIN));
+        let all: Vec<ShadowId> = self.shadows.iter().filter(|(_, s)| due(s)).map(|(id, _)| id.clone()).collect();
+        for id in all {
+            self.tell_end(&id);
+        }
+    }
+}
+
+/// What a shadow is to say and to leave with where its tree is gone without having told it itself.
+fn lost(node: &NodeName, status: Option<ExitStatus>) -> ToShadow {
+    let (code, how) = match status {
+        Some(ExitStatus::Code(code)) => (code, format!("ended there with exit status {code}")),
+        Some(ExitStatus::Signal(signal)) => (128 + signal, format!("ended there by signal {signal}")),
+        None => (LOST, format!("is lost, and with it how far it came; exit status {LOST}")),
+    };
+    ToShadow::Lost { message: format!("grid: {node} does not answer for this process any more: it {how}"), code }
+}
