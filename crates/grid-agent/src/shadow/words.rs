@@ -47,7 +47,7 @@ impl Agent {
         match word {
             ShadowWord::TreeGone { status } => self.tree_gone(&from, &attempt, status),
             ShadowWord::Ended | ShadowWord::Ask => {
-                if let Some(incoming) = self.incoming.get(&attempt) {
+                if let Some(incoming) = self.incoming.get(&attempt).filter(|i| !i.is_lost()) {
                     if word == ShadowWord::Ended {
                         // Nobody is left who could hear how it ended.
                         streams::tell(&streams::control_path(incoming.tree().0), &ToFar::Finish);
@@ -63,6 +63,14 @@ impl Agent {
                 self.say_of_shadow(&from, attempt, ShadowWord::TreeGone { status });
             }
         }
+    }
+
+    /// A tree that was here is lost: whoever keeps its shadow need not ask.
+    pub(crate) fn say_tree_is_lost(&mut self, attempt: &AttemptId) {
+        let with_shadow = self.incoming.get(attempt).filter(|i| i.record.stage.shadow.is_some());
+        let Some(home) = with_shadow.map(|i| i.record.from().clone()) else { return };
+        let status = self.ended_with(attempt);
+        self.say_of_shadow(&home, attempt.clone(), ShadowWord::TreeGone { status });
     }
 
     fn tree_gone(&mut self, from: &NodeName, attempt: &AttemptId, status: Option<ExitStatus>) {

@@ -11,7 +11,7 @@
 mod connector;
 mod control;
 mod orders;
-mod root;
+pub(crate) mod root;
 mod streams;
 
 use crate::config::{CONTROL_FD, FIRST_STREAM_FD, FarConfig, STREAMS_FILE, check_ids};
@@ -90,7 +90,7 @@ impl Far {
             control: Control::new(control),
             streams,
             connector: Connector::default(),
-            root: Root(dir),
+            root: Root::new(dir),
             active: false,
             paused: false,
             linked: false,
@@ -139,6 +139,8 @@ impl Far {
                 name => self.relay.happened(name, flags),
             }
         }
+        // Remembered, for when nobody can be asked any more.
+        let _ = self.root.pid();
         self.settle();
     }
 
@@ -170,6 +172,11 @@ impl Far {
     /// Home knows how the root ended and has all of its output, or nobody is there to know.
     pub(crate) fn done(&self) -> bool {
         self.finished
+    }
+
+    /// Nobody is at the other end now.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.active && !self.relay.has_link()
     }
 
     fn say_state(&mut self) {
