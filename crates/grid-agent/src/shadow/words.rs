@@ -34,7 +34,7 @@ impl Agent {
     }
 
     /// Says it to the other agent, which may be this one.
-    fn say_of_shadow(&mut self, node: &NodeName, attempt: AttemptId, word: ShadowWord) {
+    pub(super) fn say_of_shadow(&mut self, node: &NodeName, attempt: AttemptId, word: ShadowWord) {
         if *node == self.cfg.node {
             let own = self.cfg.node.clone();
             self.heed_shadow_word(own, attempt, word);
@@ -46,6 +46,7 @@ impl Agent {
     pub(crate) fn heed_shadow_word(&mut self, from: NodeName, attempt: AttemptId, word: ShadowWord) {
         match word {
             ShadowWord::TreeGone { status } => self.tree_gone(&from, &attempt, status),
+            ShadowWord::Stopped => self.shadow_stopped(&attempt),
             ShadowWord::Ended | ShadowWord::Ask => {
                 if let Some(incoming) = self.incoming.get(&attempt).filter(|i| !i.is_lost()) {
                     if word == ShadowWord::Ended {
@@ -95,6 +96,7 @@ impl Agent {
     }
 
     pub(crate) fn tick_shadows(&mut self) {
+        self.look_for_stops();
         let due = |s: &Shadow| s.told_end.is_some_and(|told| told.is_none_or(|at| at.elapsed() >= AGAIN));
         let all: Vec<ShadowId> = self.shadows.iter().filter(|(_, s)| due(s)).map(|(id, _)| id.clone()).collect();
         for id in all {
