@@ -35,6 +35,8 @@ const SHORTEST: Duration = Duration::from_millis(5);
 const LONGEST: Duration = Duration::from_secs(1);
 /// A pause takes less.
 const ASIDE: Duration = Duration::from_millis(300);
+/// A word is heard within this.
+const HEARD_WITHIN: Duration = Duration::from_millis(500);
 /// A far end that is asked to pause answers within this.
 const PAUSE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -191,11 +193,16 @@ pub(crate) fn pause(control: &Path) -> Result<String, String> {
     }
 }
 
-/// Says one word to the far end of a tree; one that is gone needs none.
+/// Says one word to the far end of a tree, and waits until it was heard: who says it and leaves at once is taken for
+/// gone. A far end that is gone needs no word.
 pub(crate) fn tell(control: &Path, word: &ToFar) {
-    if let Ok(socket) = packets::connect(control) {
-        let _ = send(&socket, word);
+    let Ok(socket) = packets::connect(control) else { return };
+    if packets::set_patience(&socket, HEARD_WITHIN).and_then(|()| send(&socket, word)).is_err() {
+        return;
     }
+    // It says how it is to whoever comes, and again when it has heeded a word.
+    let answers = (0..2).take_while(|_| matches!(receive::<FromFar>(&socket, true), Ok(Some(_))));
+    answers.for_each(drop);
 }
 
 /// Keeps for the far end to come where the one before stopped.

@@ -1,9 +1,10 @@
 //! Pid 1 of a moved tree: reaps, writes down how the root ended, and relays the tree's streams where it has any.
 //!
-//! Ends with the last process of the tree once the root has ended and home knows; at once by SIGTERM, or where the agent
-//! died before it named a root.
+//! Ends with the last process of the tree once the root has ended and home knows; at once by SIGTERM, where the agent
+//! died before it named a root, and where the cluster is gone and the shadow at home goes, too.
 
 use crate::far::Far;
+use crate::far::root::Root;
 use crate::relay::Name;
 use grid_os::descriptors::inherited;
 use grid_os::poll::PollSet;
@@ -23,6 +24,7 @@ const QUIET_MS: u32 = 1000;
 
 struct Init<'a> {
     dir: &'a TreeDir,
+    root: Root,
     signals: SignalFd,
     /// None once its other end is gone.
     lifeline: Option<OwnedFd>,
@@ -42,7 +44,8 @@ pub fn run(dir: &TreeDir, guest: bool) -> io::Result<()> {
     // Before rights are given up, and before the agent is told that all is well.
     let (lifeline, far) = (Some(inherited(LIFELINE)?), Far::inherit(dir)?);
     let signals = set_up(guest)?;
-    Init { dir, signals, lifeline, far, root_ended: false, changed: false }.serve()
+    let root = Root::new(dir.clone());
+    Init { dir, root, signals, lifeline, far, root_ended: false, changed: false }.serve()
 }
 
 impl Init<'_> {
@@ -98,7 +101,13 @@ impl Init<'_> {
         if gone {
             self.lifeline = None;
         }
-        told || abandoned
+        told || abandoned || self.is_orphaned()
+    }
+
+    /// Its shadow is gone, and so is the cluster (the tree lived on at home): nobody can join the two again, and whoever
+    /// ends the shadow means the tree.
+    fn is_orphaned(&self) -> bool {
+        self.root.pid().is_some() && self.far.as_ref().is_some_and(Far::is_alone) && !self.dir.0.exists()
     }
 
     /// Takes what became of children. True where nothing is left to wait for.
@@ -111,8 +120,8 @@ impl Init<'_> {
                 Err(_) => {
                     let heard = self.far.as_ref().is_none_or(Far::done);
                     // Without its directory (the cluster is down, the tree lived on at home) nobody waits for the exit
-                    // status.
-                    return (self.root_ended && heard) || !self.dir.0.exists();
+                    // status but a shadow that is there.
+                    return if self.root_ended { heard || self.is_orphaned() } else { !self.dir.0.exists() };
                 }
             }
         }
@@ -120,7 +129,7 @@ impl Init<'_> {
 
     /// Others than the root are CRIU's helpers and orphans of the tree.
     fn take(&mut self, pid: i32, change: Change) {
-        if self.dir.root() != Some(pid) {
+        if self.root.pid() != Some(pid) {
             return;
         }
         if let Change::Ended(status) = change {

@@ -119,6 +119,11 @@ impl Incoming {
         self.record.root.map(|r| r.pid).filter(|_| here)
     }
 
+    /// Nothing of it is here, and how it ended nobody saw.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.machine.state == DestinationState::Lost
+    }
+
     pub(crate) fn tree(&self) -> (&TreePlace, Option<Root>) {
         (&self.place, self.record.root)
     }

@@ -12,6 +12,7 @@
 
 mod leave;
 mod ports;
+mod stops;
 mod words;
 
 pub(crate) use self::ports::Listeners;
@@ -64,11 +65,13 @@ pub(crate) struct Shadow {
     waiting: Option<Waiting>,
     /// It has ended, and the tree's agent was told then.
     told_end: Option<Option<Instant>>,
+    /// It was stopped when it was looked at last.
+    stopped: bool,
 }
 
 impl Shadow {
     fn new(record: Record) -> Self {
-        Self { record, control: None, waiting: None, told_end: None }
+        Self { record, control: None, waiting: None, told_end: None, stopped: false }
     }
 
     /// The process with its number is the one that was there.

@@ -11,7 +11,7 @@
 mod connector;
 mod control;
 mod orders;
-mod root;
+pub(crate) mod root;
 mod streams;
 mod tty;
 
@@ -98,7 +98,7 @@ impl Far {
             control: Control::new(control),
             streams,
             connector: Connector::default(),
-            root: Root(dir),
+            root: Root::new(dir),
             active: false,
             paused: false,
             linked: false,
@@ -154,6 +154,8 @@ impl Far {
                 name => self.relay.happened(name, flags),
             }
         }
+        // Remembered, for when nobody can be asked any more.
+        let _ = self.root.pid();
         self.settle();
     }
 
@@ -185,6 +187,11 @@ impl Far {
     /// Home knows how the root ended and has all of its output, or nobody is there to know.
     pub(crate) fn done(&self) -> bool {
         self.finished
+    }
+
+    /// Nobody is at the other end now.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.active && !self.relay.has_link()
     }
 
     fn say_state(&mut self) {
