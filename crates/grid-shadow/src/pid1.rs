@@ -20,6 +20,8 @@ const SIGNALS: Name = Name::Own(20);
 const WATCHED: Name = Name::Own(21);
 /// Buffers are given back after so long a pause.
 const QUIET_MS: u32 = 1000;
+/// Between two looks at what nobody tells of.
+const LOOK_MS: u32 = 20;
 
 struct Init<'a> {
     dir: &'a TreeDir,
@@ -77,12 +79,12 @@ impl Init<'_> {
         if let Some(lifeline) = &self.lifeline {
             set.add(WATCHED, lifeline, PollFlags::POLLIN);
         }
-        let mut busy = false;
+        let (mut busy, mut looks) = (false, false);
         if let Some(far) = &mut self.far {
-            busy = far.take_moved();
+            (busy, looks) = (far.take_moved(), far.looks());
             far.register(set);
         }
-        set.wait(busy.then_some(QUIET_MS))?;
+        set.wait(if looks { Some(LOOK_MS) } else { busy.then_some(QUIET_MS) })?;
         let happened = (0..).map_while(|at| set.happened(at)).any(|(_, flags)| !flags.is_empty());
         Ok(busy && !happened)
     }
