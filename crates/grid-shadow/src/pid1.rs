@@ -50,8 +50,11 @@ pub fn run(dir: &TreeDir, guest: bool) -> io::Result<()> {
 impl Init<'_> {
     fn serve(&mut self) -> io::Result<()> {
         let mut set = PollSet::default();
+        // Children may have ended before anybody waited.
+        let mut news = true;
         loop {
-            if self.reap() {
+            let done = self.far.as_ref().is_some_and(Far::done);
+            if (std::mem::take(&mut news) || done) && self.reap() {
                 return Ok(());
             }
             if let Some(far) = self.far.as_mut().filter(|_| std::mem::take(&mut self.changed)) {
@@ -59,7 +62,8 @@ impl Init<'_> {
                 far.handle(&set);
             }
             let quiet = self.wait(&mut set)?;
-            if self.is_over(&set) {
+            news = set.happened(0).is_some_and(|(_, flags)| !flags.is_empty());
+            if self.is_over(&set, news) {
                 end_all();
                 return Ok(());
             }
@@ -90,9 +94,9 @@ impl Init<'_> {
     }
 
     /// Takes SIGTERM, and the agent's end where it named no root.
-    fn is_over(&mut self, set: &PollSet<Name>) -> bool {
+    fn is_over(&mut self, set: &PollSet<Name>, signalled: bool) -> bool {
         let mut told = false;
-        while let Ok(Some(info)) = self.signals.read_signal() {
+        while signalled && let Ok(Some(info)) = self.signals.read_signal() {
             told |= info.ssi_signo as i32 == libc::SIGTERM;
         }
         let gone = set.happened(1).is_some_and(|(name, flags)| name == WATCHED && !flags.is_empty());
