@@ -11,7 +11,7 @@ use crate::shadow::StreamLink;
 use crate::tree::TreePlace;
 use grid_os::packets;
 use grid_os::spawn::Owner;
-use grid_os::terminal::stand_in;
+use grid_os::terminal::{external, set_settings, settings, stand_in};
 use grid_shadow::config::{self, CONTROL_FD, FIRST_STREAM_FD, FarConfig, FarStream, STREAMS_FILE};
 use grid_shadow::control::{FromFar, ToFar, activate, link_far, receive, send, unpack};
 use grid_shadow::mux::Snapshot;
@@ -21,6 +21,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{fstat, major, minor};
 use nix::unistd::{Gid, Uid, fchown, pipe2};
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -55,8 +56,9 @@ pub(crate) fn control_path(place: &TreePlace) -> PathBuf {
 }
 
 impl Ends {
-    /// Makes them, and writes down for pid 1 what they are.
-    pub(crate) fn make(place: &TreePlace, terms: &ShadowTerms, owner: Owner) -> io::Result<Self> {
+    /// Makes them, and writes down for pid 1 what they are. On a lender (`away`) the ports on which the tree listens must be
+    /// free; at home they are its shadow's.
+    pub(crate) fn make(place: &TreePlace, terms: &ShadowTerms, owner: Owner, away: bool) -> io::Result<Self> {
         std::fs::create_dir_all(&place.dir.0)?;
         let mut ends = Self {
             control: packets::listen(&control_path(place), 0o600)?,
@@ -67,7 +69,18 @@ impl Ends {
         };
         let (shadow, generation) = (terms.shadow.to_string(), terms.generation);
         let mut config = FarConfig { shadow, generation, streams: Vec::new(), snapshot: None };
-        for (stream, fd) in terms.streams.iter().zip(FIRST_STREAM_FD..) {
+        let mut number = FIRST_STREAM_FD;
+        for stream in &terms.streams {
+            if let StreamKind::Listener { port, v6 } = stream.kind {
+                if away {
+                    free(port, v6)?;
+                }
+                config.streams.push(FarStream { id: stream.id, kind: kind_of(stream.kind), fd: None });
+                ends.here.push(stream.clone());
+                continue;
+            }
+            let fd = number;
+            number += 1;
             let (tree, far) = pair(stream.kind, terms)?;
             // CRIU, as the owner, opens it anew by its number.
             fchown(&tree, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?;
@@ -104,11 +117,28 @@ impl Ends {
         self.terminal.as_ref().map(AsFd::as_fd)
     }
 
+    /// It stands in for the one at home, whatever a restore made of it.
+    pub(crate) fn renew_terminal(&self) -> io::Result<()> {
+        self.terminal.as_ref().map_or(Ok(()), |slave| set_settings(slave, &external(&settings(slave)?, true)?))
+    }
+
     /// Its device.
     pub(crate) fn terminal_device(&self) -> Option<(u32, u32)> {
         let device = fstat(self.terminal.as_ref()?).ok()?.st_rdev;
         Some((major(device) as u32, minor(device) as u32))
     }
+}
+
+/// Nobody listens on this port here.
+fn free(port: u16, v6: bool) -> io::Result<()> {
+    let at = |any: IpAddr| TcpListener::bind((any, port)).map(drop);
+    let tried = if v6 { at(Ipv6Addr::UNSPECIFIED.into()) } else { at(Ipv4Addr::UNSPECIFIED.into()) };
+    let taken = |e: io::Error| match e.kind() {
+        io::ErrorKind::AddrInUse => Err(io::Error::new(e.kind(), format!("port {port} is in use here"))),
+        // Whether it may listen there is its own matter.
+        _ => Ok(()),
+    };
+    tried.or_else(taken)
 }
 
 /// The tree's end, and pid 1's.
@@ -137,7 +167,7 @@ pub(crate) fn kind_of(kind: StreamKind) -> config::StreamKind {
         StreamKind::PipeIn => config::StreamKind::PipeIn { capacity: CAPACITY },
         StreamKind::PipeOut => config::StreamKind::PipeOut { capacity: CAPACITY },
         StreamKind::Tty => config::StreamKind::Tty,
-        StreamKind::Listener { port } => config::StreamKind::Listener { port, v6: false },
+        StreamKind::Listener { port, v6 } => config::StreamKind::Listener { port, v6 },
     }
 }
 

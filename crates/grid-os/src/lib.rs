@@ -17,6 +17,7 @@ pub mod pidfd;
 pub mod poll;
 pub mod proc;
 pub mod rights;
+pub mod seccomp;
 pub mod signals;
 pub mod spawn;
 pub mod stop;

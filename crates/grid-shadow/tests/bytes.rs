@@ -1,4 +1,5 @@
 //! Bytes between a shadow and a tree: all of them, once, in order, whatever happens to the connection and to the far.
+#![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
 
 mod kit;
 
@@ -52,7 +53,7 @@ fn a_reader_that_sleeps_stops_the_writer_and_memory_stays_small() {
     let mut from = home.stdout.take().unwrap();
     from.read_exact(&mut [0; 1000]).unwrap();
     // The pipe at home, the windows, the tree's pipe: then nothing moves.
-    wait_for(|| grid_os::descriptors::unread(&from).unwrap() == PIPE as u64);
+    wait_for(|| grid_os::descriptors::unread(&from).unwrap() > PIPE as u64 / 2);
     let (shadow, init) = (home.pid(), far.init.pid);
     for pid in [shadow, init] {
         assert!(status_kib(pid, "VmHWM:") < 16 << 10, "{} KiB", status_kib(pid, "VmHWM:"));
@@ -74,7 +75,7 @@ fn a_handover_loses_nothing_that_was_left_in_pipes() {
     if skipped() {
         return;
     }
-    // The first tree reads a part and is frozen; the next one goes on where it stopped.
+    // The first tree reads a part and no more, as one that is frozen; the next one goes on where it stopped.
     let part = sh("dd bs=1000 count=700 iflag=fullblock status=none; exec sleep 1000");
     let first = Far::start(1, pipes(PIPE), &part);
     first.activate(None);
@@ -85,8 +86,7 @@ fn a_handover_loses_nothing_that_was_left_in_pipes() {
     let writer = std::thread::spawn(move || produce(into, 20 * MIB));
     // What the tree does not read fills its pipe: this much is to be asked for again.
     wait_for(|| fs_comm(first.root()) == "sleep");
-    wait_for(|| pipe_of(first.root()) == PIPE as u64);
-    grid_os::signals::send(first.root(), nix::libc::SIGSTOP).unwrap();
+    wait_for(|| pipe_of(first.root()) > PIPE as u64 / 2);
     first.pause();
     // It is aborted once, and comes to be the second time.
     assert!(matches!(first.ask(&grid_shadow::control::ToFar::Resume), grid_shadow::control::FromFar::State { .. }));
@@ -124,7 +124,6 @@ fn an_end_and_what_was_not_read_before_it_cross_a_handover() {
     wait_for(|| fs_comm(first.root()) == "sleep" && pipe_of(first.root()) == 8);
     // The end is behind those eight bytes when nobody writes into the pipe any more.
     wait_for(|| !writers(first.init.pid, first.root()));
-    grid_os::signals::send(first.root(), nix::libc::SIGSTOP).unwrap();
     let snapshot = first.pause();
     assert_eq!(snapshot.read[&STDIN].consumed, 10);
     let next = Far::start(2, pipes(PIPE), &cat());
@@ -176,5 +175,5 @@ fn a_tree_that_closes_its_streams_is_seen_at_home() {
     assert_eq!(text, "last\n");
     let mut into = home.stdin.take().unwrap();
     wait_for(|| into.write_all(b"x").is_err_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe));
-    assert_eq!(state(home.pid()), 'S');
+    wait_for(|| state(home.pid()) == 'S');
 }

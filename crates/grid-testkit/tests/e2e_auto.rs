@@ -42,6 +42,7 @@ fn an_activated_boost_is_filled_with_at_most_five_processes() {
     assert!(matches!(said, HookOutcome::Done { .. }), "{said:?}");
     let moved: Vec<OffloadView> = cluster.offloads();
     assert_eq!(moved.len(), 5, "{said:?}");
+    assert_eq!(cluster.status().unwrap().auto.moved, 5, "these it chose by itself");
     assert!(moved.iter().all(|o| o.record.figures.is_some()), "{moved:#?}");
     cluster.wait("five to have left home", || match guests.iter().filter(|g| g.process.runs_here()).count() {
         1 => Ok(()),

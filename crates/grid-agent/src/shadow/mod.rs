@@ -11,8 +11,11 @@
 //! ```
 
 mod leave;
+mod ports;
 mod stops;
 mod words;
+
+pub(crate) use self::ports::Listeners;
 
 use crate::AgentError;
 use crate::agent::{Agent, Input};
@@ -45,6 +48,8 @@ pub(crate) struct Record {
     generation: u64,
     /// What it stands in for, for people.
     command: String,
+    /// Names of the sockets on which it listens.
+    listeners: Vec<String>,
 }
 
 /// A connection for a shadow that has not come yet.

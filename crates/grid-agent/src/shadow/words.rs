@@ -6,13 +6,14 @@ use crate::link::tracing_line;
 use crate::streams;
 use grid_shadow::control::{ToFar, ToShadow};
 use grid_types::event::ExitStatus;
+use grid_types::exit::TREE_LOST;
 use grid_types::streams::ShadowId;
 use grid_types::wire::{Body, Party, ShadowWord};
 use grid_types::{AttemptId, NodeName};
 use std::time::{Duration, Instant};
 
-/// A shadow whose tree was lost leaves with this (docs/exit-codes.md).
-const LOST: i32 = 113;
+/// A shadow whose tree was lost leaves with this.
+const LOST: i32 = TREE_LOST as i32;
 /// What is not answered is said again after so long.
 const AGAIN: Duration = Duration::from_secs(1);
 

@@ -33,6 +33,9 @@ const TIMER: u32 = 12;
 /// Fields of `timerfd_entry`.
 const TICKS: u32 = 5;
 const VALUE_NANOSECONDS: u32 = 8;
+/// Fields of `tty_info_entry`, of CRIU's `tty.proto`.
+const TERMINAL_UID: u32 = 14;
+const TERMINAL_GID: u32 = 15;
 /// `user_x86_regs_mode.COMPAT`: a 32-bit program, whose calls have other numbers.
 const COMPAT: i32 = 2;
 /// `EINTR` as a call returns it.
@@ -123,6 +126,20 @@ pub(super) fn corrected_files(image: &[u8]) -> Option<Vec<u8>> {
     }
     out.extend_from_slice(rest);
     changed.then_some(out)
+}
+
+/// `tty-info.img` with this owner in place of the terminal's at home: the one that the tree gets is the owner's, and CRIU,
+/// as the owner, could give it to nobody else. `None` where it is not understood.
+pub(super) fn owned_terminals(image: &[u8], uid: u32, gid: u32) -> Option<Vec<u8>> {
+    let (magic, mut rest) = image.split_at_checked(HEAD - 4)?;
+    let mut out = magic.to_vec();
+    while let Some((entry, after)) = framed(rest) {
+        let entry = with_numbers(entry, &[(TERMINAL_UID, uid.into()), (TERMINAL_GID, gid.into())])?;
+        out.extend((entry.len() as u32).to_le_bytes());
+        out.extend(entry);
+        rest = after;
+    }
+    rest.is_empty().then_some(out)
 }
 
 fn running_timer(message: &[u8]) -> Option<Vec<u8>> {

@@ -3,7 +3,7 @@
 use super::rpc::{CGROUPS_IGNORE, Channel, InheritFd, NETWORK_LOCK_SKIP, Opts, PageServer, Req, Resp, kind};
 use super::timens;
 use super::uffd::{self, SOCKET};
-use super::{CriuError, ReceivedPages, origin};
+use super::{CriuError, ReceivedPages, corrected, origin};
 use crate::spawn::{DUMP_CAPS, Keeper, Owner, Place, RESTORE_CAPS, Spawned, spawn};
 use std::fs;
 use std::io;
@@ -128,6 +128,8 @@ impl Criu {
             leave_running: Some(true),
             shell_job: Some(job.shell_job),
             ps: Some(PageServer { fd: Some(PAGES_FD) }),
+            // Who has connected and was not accepted yet waits at the shadow, which has the same socket.
+            tcp_skip_in_flight: Some(true),
             unprivileged: job.owner.map(|_| true),
             ghost_limit: Some(grid_types::facts::UNNAMED_FILE_LIMIT.0 as u32),
             ..common(job.images, "dump.log")
@@ -158,6 +160,9 @@ impl Criu {
         let io = |e| CriuError::Images(job.images.to_owned(), e);
         let clocks = timens::clocks(job.images).map_err(io)?;
         readable(job.images).map_err(io)?;
+        if job.terminal.is_some() {
+            own_terminals(job.images, job.owner).map_err(io)?;
+        }
         let work = job.images.join(WORK);
         let (uid, gid) = (Some(job.owner.uid), Some(job.owner.gid));
         fs::create_dir(&work).and_then(|()| chown(&work, uid, gid)).map_err(io)?;
@@ -246,6 +251,14 @@ fn readable(images: &Path) -> io::Result<()> {
         fs::set_permissions(entry?.path(), fs::Permissions::from_mode(0o644))?;
     }
     fs::set_permissions(images, fs::Permissions::from_mode(0o755))
+}
+
+/// The terminal in the images is the owner's.
+fn own_terminals(images: &Path, owner: Owner) -> io::Result<()> {
+    let path = images.join("tty-info.img");
+    let image = fs::read(&path)?;
+    let owned = corrected::owned_terminals(&image, owner.uid, owner.gid);
+    fs::write(&path, owned.ok_or_else(|| io::Error::other("tty-info.img is not what CRIU writes"))?)
 }
 
 /// A restore that failed before it connected leaves the filler waiting in `accept`: connect and leave.

@@ -54,16 +54,22 @@ pub(super) struct Tracees {
     pub(super) swallowed: BTreeSet<i32>,
     /// Job control had stopped the process when it was seized.
     pub(super) stopped: bool,
-    /// It was continued so that it could be seized: it must be stopped anew.
-    stop_anew: bool,
+    /// A SIGCONT that comes out is the one that was sent here.
+    own_continue: bool,
     tids: BTreeSet<i32>,
 }
 
 impl Tracees {
     /// Seizes every thread of a frozen process and has each trap before it runs.
     pub(super) fn seize(pid: i32, note: &mut dyn FnMut(Step)) -> Result<Self, InPlaceError> {
-        let mut tracees =
-            Self { pid, tid: pid, swallowed: BTreeSet::new(), stopped: false, stop_anew: false, tids: BTreeSet::new() };
+        let mut tracees = Self {
+            pid,
+            tid: pid,
+            swallowed: BTreeSet::new(),
+            stopped: false,
+            own_continue: false,
+            tids: BTreeSet::new(),
+        };
         tracees.look_at_job_control();
         loop {
             let new: Vec<i32> = threads(pid)?.into_iter().filter(|tid| !tracees.tids.contains(tid)).collect();
@@ -83,15 +89,15 @@ impl Tracees {
 
     /// A thread that job control stopped and v1's freezer holds cannot be seized: `PTRACE_SEIZE` waits until it has moved
     /// from one stop to the other, which it does only when thawed. A SIGCONT takes the stop from it; the freezer keeps
-    /// holding it. (Under v2 a stopped thread is stopped as ever, and the kernel restores the stop after the exec.)
+    /// holding it. (Under v2 a stopped thread is stopped as ever, and can be seized.) Either way it is stopped anew later.
     fn look_at_job_control(&mut self) {
         let held_by_v1 = |tid| state(self.pid, tid) == Some('D');
         let tids = threads(self.pid).unwrap_or_default();
         let stopped = |tid: &i32| wait_channel(self.pid, *tid) == "do_signal_stop";
         // One is enough: the freezer may have come between the first thread and the last.
         self.stopped = tids.iter().any(|tid| state(self.pid, *tid) == Some('T') || stopped(tid));
-        self.stop_anew = self.stopped;
         if tids.iter().any(|tid| held_by_v1(*tid)) {
+            self.own_continue = !is_pending(self.pid, libc::SIGCONT);
             let _ = kill(Pid::from_raw(self.pid), Signal::SIGCONT);
         }
     }
@@ -116,12 +122,19 @@ impl Tracees {
         let mut left = self.tids.clone();
         while !left.is_empty() {
             let (tid, event) = self.next()?;
-            if let Event::Signal(signal) = event {
-                self.swallowed.insert(signal);
-            }
+            self.swallow(event);
             left.remove(&tid);
         }
         Ok(())
+    }
+
+    /// Takes a signal away, and keeps which.
+    fn swallow(&mut self, event: Event) {
+        match event {
+            Event::Signal(libc::SIGCONT) if self.own_continue => self.own_continue = false,
+            Event::Signal(signal) => drop(self.swallowed.insert(signal)),
+            _ => {}
+        }
     }
 
     /// The next event of any thread. The end of the one that executes, or of the process, is an error.
@@ -155,12 +168,11 @@ impl Tracees {
                 }
                 (tid, Event::Call) if tid == self.tid => return Ok(Event::Call),
                 (tid, event) if tid == self.tid => {
-                    if let Event::Signal(signal) = event {
-                        if !registers::is_at(self.tid, at).map_err(self.control("read the registers of"))? {
-                            return Err(self.control("make a system call in")(Errno::ENOSYS));
-                        }
-                        self.swallowed.insert(signal);
+                    let there = registers::is_at(self.tid, at).map_err(self.control("read the registers of"))?;
+                    if matches!(event, Event::Signal(_)) && !there {
+                        return Err(self.control("make a system call in")(Errno::ENOSYS));
                     }
+                    self.swallow(event);
                     self.resume()?;
                 }
                 // Another thread that ends, as the exec makes it.
@@ -205,7 +217,7 @@ impl Tracees {
 
     /// Lets go of the new program, which runs from here on; one that was stopped is stopped before.
     pub(super) fn let_go(&self) -> Result<(), InPlaceError> {
-        if self.stop_anew {
+        if self.stopped {
             kill(Pid::from_raw(self.pid), Signal::SIGSTOP).map_err(self.control("stop"))?;
         }
         ptrace::detach(Pid::from_raw(self.tid), None).map_err(self.control("let go of"))
@@ -262,6 +274,13 @@ pub(super) fn threads(pid: i32) -> Result<Vec<i32>, InPlaceError> {
 pub(super) fn state(pid: i32, tid: i32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+/// For the process or its first thread.
+fn is_pending(pid: i32, signal: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let pending = |line: &str| u64::from_str_radix(line.split_once("Pnd:")?.1.trim(), 16).ok();
+    status.lines().filter_map(pending).any(|set| set >> (signal - 1) & 1 == 1)
 }
 
 fn wait_channel(pid: i32, tid: i32) -> String {

@@ -3,7 +3,7 @@
 use crate::fixture::{descendants, freezers, program, replace};
 use grid_os::cgroup::{Controller, Hierarchies};
 use nix::fcntl::OFlag;
-use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
+use nix::pty::{PtyMaster, grantpt, posix_openpt, ptsname_r, unlockpt};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -47,19 +47,23 @@ fn a_job_of_a_shell_keeps_its_place_and_the_shell_gets_the_new_status() {
     }
 }
 
-fn job(number: usize, freezer: &Hierarchies) {
-    let dir = tempfile::tempdir().unwrap();
-    let counters = dir.path().join("counters");
-    fs::write(&counters, [0; 4096]).unwrap();
-    // Not `openpty`, whose descriptors every program that another test starts would inherit.
-    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let master = posix_openpt(flags).unwrap();
+/// A terminal's two ends; the second can be opened again and again. Not by `openpty`, whose descriptors every program
+/// that another test starts would inherit.
+fn terminal() -> (PtyMaster, impl Fn() -> Stdio) {
+    let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
     let name = ptsname_r(&master).unwrap();
     let mut open = File::options();
     open.read(true).write(true).custom_flags(libc::O_NOCTTY);
-    let slave = || Stdio::from(open.open(&name).unwrap());
+    (master, move || Stdio::from(open.open(&name).unwrap()))
+}
+
+fn job(number: usize, freezer: &Hierarchies) {
+    let dir = tempfile::tempdir().unwrap();
+    let counters = dir.path().join("counters");
+    fs::write(&counters, [0; 4096]).unwrap();
+    let (master, slave) = terminal();
     let mut shell = Command::new("setsid")
         .args(["--ctty", "--wait", "bash", "-c", SCRIPT, "bash"])
         .args([program().unwrap(), &counters])

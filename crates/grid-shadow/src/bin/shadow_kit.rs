@@ -20,7 +20,7 @@ fn main() -> io::Result<()> {
     };
     let dir = TreeDir(dir.into());
     // A restored tree has nothing of pid 1's either.
-    for fd in (3..TREE_STDIN).filter_map(|n| inherited(n).ok()) {
+    for fd in (3..TREE_STDIN + 3).filter_map(|n| inherited(n).ok()) {
         fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
         let _ = fd.into_raw_fd();
     }

@@ -1,6 +1,6 @@
 //! A tree beside a far and a shadow at home, as two agents would set them up: real processes, and connections that can be
 //! cut.
-#![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "a part of each test, and each uses a part of it")]
 
 use grid_os::spawn::{Place, Spawned, spawn};
 use grid_shadow::config::{FarConfig, FarStream, HomeConfig, HomeStream, SHADOW_ENV, STREAMS_FILE, StreamKind};
@@ -247,6 +247,8 @@ impl Home {
 
     fn hand_out(&self, far: &Far, ours: &TcpStream, theirs: &TcpStream) {
         control::link_far(&far.control, far.generation, theirs.as_fd()).unwrap();
+        let answer = far.answer();
+        assert!(matches!(answer, FromFar::State { linked: true, .. }), "{answer:?}");
         control::link_shadow(&self.agent, far.generation, ours.as_fd()).unwrap();
     }
 

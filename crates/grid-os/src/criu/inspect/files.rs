@@ -77,6 +77,10 @@ impl Files {
     /// On the owner's thread.
     fn check_rights(&self, id: u32, file: &RegFile, announced: &Announced<'_>) -> Result<(), String> {
         let uid = announced.owner.uid;
+        // Where its terminal was. CRIU takes the one that it is given; the gate looks whether it has no other.
+        if announced.terminal && file.name.starts_with("/dev/pts/") {
+            return Ok(());
+        }
         let (path, want, doing) = if self.nameless.contains(&id) {
             let parent = file.name.rsplit_once('/').map_or("/", |(parent, _)| parent);
             (parent, WRITE | EXECUTE, "make a file in")
