@@ -102,6 +102,19 @@ pub fn stand_in(like: &Terminal) -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((slave.into(), master))
 }
 
+/// The end of a master's terminal that a program would have, without a name in any file system (`TIOCGPTPEER`).
+///
+/// # Errors
+/// It is no master.
+pub fn other_end(master: &impl AsFd) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    // SAFETY: plain system call; a descriptor that it returns is ours alone.
+    unsafe {
+        let fd = Errno::result(libc::ioctl(master.as_fd().as_raw_fd(), libc::TIOCGPTPEER, flags.bits()))?;
+        Ok(std::os::fd::FromRawFd::from_raw_fd(fd))
+    }
+}
+
 /// The terminal that a process has open under this number, without making it ours.
 ///
 /// # Errors

@@ -5,16 +5,24 @@
 use grid_os::descriptors::inherited;
 use grid_os::tree_init::{TreeDir, write_durably};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use std::fs::File;
 use std::io;
 use std::os::fd::IntoRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 const TREE_STDIN: i32 = 40;
+/// `on-terminal PATH COMMAND [ARGUMENT...]`: leads a session on that terminal, as a shell's parent or a tree's root does.
+const ON_TERMINAL: &str = "on-terminal";
 
 fn main() -> io::Result<()> {
     grid_shadow::run_if_asked();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, path, command, rest @ ..] = arguments.as_slice()
+        && word == ON_TERMINAL
+    {
+        return Err(on_terminal(path, command, rest));
+    }
     let [dir, command, rest @ ..] = arguments.as_slice() else {
         return Err(io::Error::other("shadow-kit DIR COMMAND [ARGUMENT...]"));
     };
@@ -26,10 +34,29 @@ fn main() -> io::Result<()> {
     }
     let stdio = |nth| inherited(TREE_STDIN + nth).map_or_else(|_| Stdio::null(), Stdio::from);
     let mut tree = Command::new(command);
-    tree.args(rest).stdin(stdio(0)).stdout(stdio(1)).stderr(stdio(2)).process_group(0);
+    tree.args(rest).stdin(stdio(0)).stdout(stdio(1)).stderr(stdio(2));
+    if rest.first().is_none_or(|word| word != ON_TERMINAL) {
+        tree.process_group(0);
+    }
     // Pid 1 reaps it, whoever started it.
     let root = tree.spawn()?.id();
     drop(tree);
     write_durably(&dir.root_file(), &root.to_string())?;
     grid_shadow::pid1::run(&dir, false)
+}
+
+fn on_terminal(path: &str, command: &str, rest: &[String]) -> io::Error {
+    let begin = || -> io::Result<()> {
+        // One that leads a session already does as well.
+        let _ = nix::unistd::setsid();
+        let terminal = File::options().read(true).write(true).open(path)?;
+        nix::unistd::dup2_stdin(&terminal)?;
+        nix::unistd::dup2_stdout(&terminal)?;
+        nix::unistd::dup2_stderr(&terminal)?;
+        Ok(())
+    };
+    match begin() {
+        Ok(()) => Command::new(command).args(rest).exec(),
+        Err(e) => e,
+    }
 }

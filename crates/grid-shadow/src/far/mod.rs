@@ -13,8 +13,9 @@ mod control;
 mod orders;
 pub(crate) mod root;
 mod streams;
+mod tty;
 
-use crate::config::{CONTROL_FD, FIRST_STREAM_FD, FarConfig, STREAMS_FILE, check_ids};
+use crate::config::{CONTROL_FD, FIRST_STREAM_FD, FarConfig, STREAMS_FILE, StreamKind, check_ids};
 use crate::control::{FromFar, ToFar, pack, unpack};
 use crate::mux::{CONTROL, DRAINED, Mux, Report, Snapshot};
 use crate::relay::{Connections, Name, Relay};
@@ -30,9 +31,12 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use streams::Streams;
+use tty::Tty;
 
 /// Reports that wait for room; orders are not heard while there are more.
 const MOST_REPORTS: usize = 600;
+/// The tree took input from its terminal.
+const TTY_READS: Name = Name::Own(12);
 /// Read at once while a frozen tree is drained.
 const DRAIN: usize = 256 << 10;
 
@@ -43,6 +47,7 @@ pub(crate) struct Far {
     relay: Relay,
     control: Control,
     streams: Streams,
+    tty: Option<Tty>,
     connector: Connector,
     root: Root,
     active: bool,
@@ -84,7 +89,10 @@ impl Far {
         let mut relay = Relay::new(Mux::new(config.generation));
         relay.still = true;
         let streams = Streams::new(&config.streams, fds, &mut relay)?;
+        let of_tty = config.streams.iter().find(|s| s.kind == StreamKind::Tty);
+        let master = of_tty.and_then(|s| Some((s.id, relay.ends.get(&s.id)?.sink.clone()?)));
         let mut far = Self {
+            tty: master.map(|(id, port)| Tty::new(id, port)).transpose()?,
             generation: config.generation,
             relay,
             control: Control::new(control),
@@ -111,6 +119,9 @@ impl Far {
         self.control.register(set);
         self.connector.register(set);
         self.relay.register(set);
+        if let Some(tty) = self.tty.as_ref().filter(|_| !self.relay.still) {
+            tty.register(&self.relay.mux, set);
+        }
     }
 
     /// Acts on what was waited for, and on everything that follows from it.
@@ -135,6 +146,10 @@ impl Far {
                 Name::Connecting(channel) => {
                     let report = self.connector.happened(&mut self.relay, channel);
                     self.reports.extend(report);
+                }
+                TTY_READS => self.tty.iter().for_each(Tty::took),
+                Name::Source(channel) if self.tty.as_ref().is_some_and(|t| t.channel == channel) => {
+                    self.take_output(channel, 0);
                 }
                 name => self.relay.happened(name, flags),
             }
@@ -234,8 +249,9 @@ impl Far {
     fn pause(&mut self) -> Snapshot {
         (self.paused, self.relay.still) = (true, true);
         for channel in self.streams.outputs() {
-            while self.relay.read(channel, DRAIN, DRAINED) {}
+            self.take_output(channel, DRAINED);
         }
+        self.say_reports();
         let mut snapshot = self.relay.mux.snapshot(|channel| self.streams.unread(&self.relay, channel));
         snapshot.continues = self.continues;
         snapshot
@@ -246,6 +262,7 @@ impl Far {
         self.relay.disconnect();
         // Whoever still writes of the tree sees that nobody reads.
         self.relay.ends.clear();
+        self.tty = None;
         self.streams.close();
     }
 
@@ -257,11 +274,11 @@ impl Far {
         self.take_news();
         if self.active && !self.paused {
             self.take_orders();
+            let hungry = self.tty.as_mut().and_then(|tty| tty.ask(&self.relay.mux));
+            self.reports.extend(hungry);
             self.say_exit();
         }
-        while self.reports.front().is_some_and(|report| self.relay.mux.say(report)) {
-            self.reports.pop_front();
-        }
+        self.say_reports();
         // Also what was said and delivered just now.
         self.relay.pump();
         self.take_news();
@@ -274,6 +291,28 @@ impl Far {
                 self.control.say(&FromFar::Down);
             }
         }
+    }
+
+    fn say_reports(&mut self) {
+        while self.reports.front().is_some_and(|report| self.relay.mux.say(report)) {
+            self.reports.pop_front();
+        }
+    }
+
+    /// Takes what the tree wrote, `more` than the window where it may be. True where there is no more now.
+    fn take_output(&mut self, channel: u32, more: usize) -> bool {
+        if let Some(tty) = self.tty.as_mut().filter(|t| t.channel == channel) {
+            self.relay.moved = true;
+            let all = tty.read(&mut self.relay.mux, more, &mut self.reports);
+            if !tty.is_open() {
+                self.relay.mux.end(channel);
+            }
+            return all;
+        }
+        while self.relay.read(channel, DRAIN, more) {}
+        // No room: what is there is taken when home has taken some.
+        let open = self.relay.ends.get(&channel).is_some_and(|e| e.source.is_some());
+        !open || self.relay.mux.room(channel, more) > 0
     }
 
     fn take_news(&mut self) {
@@ -289,10 +328,7 @@ impl Far {
     fn say_exit(&mut self) {
         let (Some(status), false) = (self.exit, self.exit_said) else { return };
         for channel in self.streams.outputs() {
-            while self.relay.read(channel, DRAIN, 0) {}
-            // No room: what is there is taken when home has taken some.
-            if self.relay.mux.room(channel, 0) == 0 && self.relay.ends.get(&channel).is_some_and(|e| e.source.is_some())
-            {
+            if !self.take_output(channel, 0) {
                 return;
             }
         }

@@ -27,7 +27,8 @@ impl Far {
                     self.connector.forget(channel);
                     Connections::drop(&mut self.relay, channel);
                 }
-                Order::Resize { .. } | Order::Hangup => {}
+                Order::Resize { .. } => self.tty.iter_mut().for_each(|tty| tty.order(&order)),
+                Order::Hangup => self.hang_up(),
             }
         }
     }
@@ -37,6 +38,16 @@ impl Far {
         self.continues += u64::from(signo == libc::SIGCONT);
         if let (Some(pid), None) = (root, self.exit) {
             Root::signal(pid, signo, group);
+        }
+    }
+
+    /// Closes the master: the kernel does to the tree what it does to a job whose terminal is gone.
+    fn hang_up(&mut self) {
+        if let Some(tty) = &mut self.tty {
+            tty.order(&Order::Hangup);
+            self.relay.mux.break_off(tty.channel);
+            self.relay.mux.end(tty.channel);
+            self.relay.ends.remove(&tty.channel);
         }
     }
 

@@ -35,7 +35,9 @@ impl Streams {
                 }
                 (kind, Some(fd)) => {
                     let port = Port::own(fd)?;
-                    let end = End::new(kind.goes_out().then(|| port.clone()), kind.goes_in().then_some(port));
+                    // What a terminal gives is no plain bytes: see `tty`.
+                    let source = (kind.goes_out() && kind != StreamKind::Tty).then(|| port.clone());
+                    let end = End::new(source, kind.goes_in().then_some(port));
                     relay.ends.insert(stream.id, end);
                 }
             }

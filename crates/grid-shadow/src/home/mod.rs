@@ -9,6 +9,7 @@ mod listeners;
 mod orders;
 mod streams;
 mod title;
+mod tty;
 
 use crate::config::{HomeConfig, SHADOW_ENV, StreamKind, check_ids};
 use crate::control::{FromShadow, ToShadow};
@@ -26,6 +27,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 use streams::Stream;
+use tty::Tty;
 
 /// Name under which `ps -o comm` shows it.
 pub const COMM: &str = "grid-shadow";
@@ -38,6 +40,7 @@ const PARTING: Duration = Duration::from_secs(1);
 
 const SIGNALS: Name = Name::Own(0);
 const AGENT: Name = Name::Own(1);
+const TTY: Name = Name::Own(2);
 
 /// Where the environment says so this program is a shadow, and does not return. To be called first of all in `main`,
 /// before there is a second thread.
@@ -60,6 +63,7 @@ struct Shadow {
     relay: Relay,
     streams: BTreeMap<u32, Stream>,
     listeners: Listeners,
+    tty: Option<Tty>,
     agent: Agent,
     orders: Orders,
     /// The agent knows whether there is a connection to the far.
@@ -77,8 +81,10 @@ impl Shadow {
         let (_, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_CORE)?;
         nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, hard)?;
         streams::close_others(&config)?;
-        let orders = Orders::new(signals::block_all()?)?;
         let streams = streams::take_over(&config)?;
+        let of_tty = streams.iter().find(|(_, s)| s.kind == StreamKind::Tty);
+        let tty = of_tty.map(|(id, stream)| Tty::new(*id, stream.fd())).transpose()?;
+        let orders = Orders::new(signals::block_all()?, tty.is_some())?;
         let (mut relay, mut listeners) = (Relay::new(Mux::new(0)), Listeners::default());
         for (id, stream) in &streams {
             if let StreamKind::Listener { .. } = stream.kind {
@@ -95,7 +101,7 @@ impl Shadow {
         }
         let agent = Agent::new(&config.socket);
         let name = config.shadow;
-        Ok(Self { name, relay, streams, listeners, agent, orders, linked: false, garbled: None, lost: None })
+        Ok(Self { name, relay, streams, listeners, tty, agent, orders, linked: false, garbled: None, lost: None })
     }
 
     /// Until the tree's root has ended, or is lost.
@@ -110,7 +116,7 @@ impl Shadow {
             self.agent.reach(|| hello);
             self.register(&mut set);
             let quiet = std::mem::take(&mut self.relay.moved).then_some(QUIET);
-            let due = [quiet, self.agent.due_in()].into_iter().flatten().min();
+            let due = [quiet, self.agent.due_in(), self.tty.as_ref().and_then(Tty::due_in)].into_iter().flatten().min();
             set.wait(due.map(|d| d.as_millis() as u32 + 1))?;
             if self.handle(&set) == 0 && quiet.is_some() {
                 self.relay.mux.shrink();
@@ -135,6 +141,9 @@ impl Shadow {
                 set.add(Name::Listener(*id), listener, PollFlags::POLLIN);
             }
         }
+        if let Some(tty) = &self.tty {
+            tty.register(&self.relay.mux, set);
+        }
         self.relay.register(set);
     }
 
@@ -154,6 +163,10 @@ impl Shadow {
                     while let Some((message, fd)) = self.agent.hear() {
                         self.heed(message, fd);
                     }
+                }
+                TTY => {
+                    self.relay.moved = true;
+                    self.tty.iter_mut().for_each(|tty| tty.happened(&mut self.relay.mux, flags));
                 }
                 Name::Listener(id) => self.listeners.accept(&mut self.relay, id),
                 name => self.receive(name, flags),
@@ -195,12 +208,16 @@ impl Shadow {
     /// Acts on what arrived until nothing is left to do; how the root ended, where it has.
     fn settle(&mut self) -> io::Result<Option<ExitStatus>> {
         self.orders.say(&mut self.relay.mux);
-        self.relay.pump();
-        self.take_news();
-        let ended = self.take_reports()?;
-        // Also what was said just now.
-        self.relay.pump();
-        self.take_news();
+        let ended = loop {
+            // Reports first: one says where output is to pause until the terminal is set.
+            let ended = self.take_reports()?;
+            self.tend_tty();
+            self.relay.pump();
+            self.take_news();
+            if ended.is_some() || !self.can_go_on() {
+                break ended;
+            }
+        };
         Connections::sweep(&mut self.relay);
         if let Some(status) = ended {
             self.part()?;
@@ -213,6 +230,35 @@ impl Shadow {
             }
         }
         Ok(None)
+    }
+
+    fn pause_output(&mut self, at: Option<u64>) {
+        let channel = self.tty.as_ref().map(|tty| tty.channel);
+        if let Some(end) = channel.and_then(|channel| self.relay.ends.get_mut(&channel)) {
+            end.until = at;
+        }
+    }
+
+    /// A report waited for bytes that are delivered now.
+    fn can_go_on(&self) -> bool {
+        match self.relay.mux.next_record() {
+            Ok(Some((Report::Exit { ends, .. }, _))) => self.is_delivered(&ends),
+            Ok(Some((Report::Termios { at, .. }, _))) => self.is_shown(at),
+            _ => false,
+        }
+    }
+
+    /// So much of the tree's output to its terminal is on ours.
+    fn is_shown(&self, at: u64) -> bool {
+        self.tty.as_ref().is_none_or(|tty| self.is_delivered(&[(tty.channel, at)]))
+    }
+
+    fn tend_tty(&mut self) {
+        let Some(tty) = &mut self.tty else { return };
+        if std::mem::take(&mut self.orders.resized) {
+            tty.resized();
+        }
+        tty.settle(&mut self.relay.mux);
     }
 
     fn take_news(&mut self) {
@@ -247,13 +293,25 @@ impl Shadow {
             {
                 return Ok(None);
             }
+            if let Report::Termios { at, .. } = &report
+                && !self.is_shown(*at)
+            {
+                self.pause_output(Some(*at));
+                return Ok(None);
+            }
             self.relay.mux.heard(len);
             match report {
                 Report::Exit { status, .. } => return Ok(Some(status)),
                 Report::Stopped { continues, .. } => self.stop(continues)?,
                 Report::Opened { channel } => self.listeners.opened(&mut self.relay, channel),
                 Report::Closed { channel } => self.listeners.closed(&mut self.relay, channel),
-                Report::Continued | Report::Termios { .. } | Report::Hungry => {}
+                Report::Termios { settings, .. } => {
+                    self.pause_output(None);
+                    self.tty.iter_mut().for_each(|tty| tty.set(settings.clone()));
+                    self.tend_tty();
+                }
+                Report::Hungry => self.tty.iter_mut().for_each(Tty::wants_input),
+                Report::Continued => {}
             }
         }
     }
@@ -266,6 +324,7 @@ impl Shadow {
         if continues == self.orders.continues && !goes_on {
             self.relay.pump();
             signals::stop_self()?;
+            self.tty.iter_mut().for_each(Tty::goes_on);
         }
         Ok(())
     }

@@ -17,14 +17,18 @@ const BY_KERNEL: i32 = 0x80;
 pub(super) struct Orders {
     pub(super) signals: SignalFd,
     unsaid: VecDeque<Order>,
+    /// A terminal's size is a record of its own.
+    has_tty: bool,
+    /// The window changed since it was looked at.
+    pub(super) resized: bool,
     /// SIGCONT so far.
     pub(super) continues: u64,
 }
 
 impl Orders {
-    pub(super) fn new(blocked: SigSet) -> io::Result<Self> {
+    pub(super) fn new(blocked: SigSet, has_tty: bool) -> io::Result<Self> {
         let signals = SignalFd::with_flags(&blocked, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Self { signals, unsaid: VecDeque::new(), continues: 0 })
+        Ok(Self { signals, unsaid: VecDeque::new(), has_tty, resized: false, continues: 0 })
     }
 
     /// There is room for more.
@@ -42,7 +46,11 @@ impl Orders {
             let Ok(Some(info)) = self.signals.read_signal() else { return };
             let signo = info.ssi_signo as i32;
             let own_pipe = signo == libc::SIGPIPE && info.ssi_pid == std::process::id();
-            // Children and the size of a window are home's own.
+            if self.has_tty && signo == libc::SIGWINCH {
+                self.resized = true;
+                continue;
+            }
+            // Children are home's own.
             if own_pipe || signo == libc::SIGCHLD {
                 continue;
             }

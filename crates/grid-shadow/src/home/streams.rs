@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 
 /// A stream at home.
 #[derive(Debug)]
@@ -43,7 +43,13 @@ impl Stream {
     pub(super) fn end(&self) -> io::Result<End> {
         let fd = self.fds[0].1.as_fd();
         let port = |wanted: bool, write| wanted.then(|| Port::shared(fd, write)).transpose();
-        Ok(End::new(port(self.kind.goes_in(), false)?, port(self.kind.goes_out(), true)?))
+        // A terminal is read by its own rules: see `tty`.
+        let reads = self.kind.goes_in() && self.kind != StreamKind::Tty;
+        Ok(End::new(port(reads, false)?, port(self.kind.goes_out(), true)?))
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fds[0].1.as_fd()
     }
 
     pub(super) fn listener(&self) -> io::Result<TcpListener> {

@@ -188,6 +188,22 @@ impl Mux {
         }
     }
 
+    /// Writes what there is room for; `more` than the window where a frozen tree is drained. How much that was.
+    pub fn write(&mut self, channel: u32, bytes: &[u8], more: usize) -> usize {
+        let mut done = 0;
+        while done < bytes.len() {
+            let space = self.write_space(channel, bytes.len() - done, more);
+            let n = space.len();
+            if n == 0 {
+                break;
+            }
+            space.copy_from_slice(&bytes[done..done + n]);
+            self.wrote(channel, n);
+            done += n;
+        }
+        done
+    }
+
     /// Nothing comes after what was written.
     pub fn end(&mut self, channel: u32) {
         if let Some(sender) = self.senders.get_mut(&channel) {

@@ -63,6 +63,8 @@ pub enum Report {
     Termios {
         /// As the kernel lays them out.
         settings: Vec<u8>,
+        /// Bytes of output that came before: home's terminal is set between them and the next ones.
+        at: u64,
     },
     /// The tree reads its terminal.
     Hungry,

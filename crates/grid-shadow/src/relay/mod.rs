@@ -63,11 +63,13 @@ pub(crate) struct End {
     pub(crate) sink: Option<Port>,
     /// The sink took less than it was given.
     full: bool,
+    /// Nothing is delivered beyond this offset for now.
+    pub(crate) until: Option<u64>,
 }
 
 impl End {
     pub(crate) fn new(source: Option<Port>, sink: Option<Port>) -> Self {
-        Self { full: sink.as_ref().is_some_and(Port::is_careful), source, sink }
+        Self { full: sink.as_ref().is_some_and(Port::is_careful), source, sink, until: None }
     }
 }
 
@@ -221,6 +223,10 @@ impl Relay {
             let Some(end) = self.ends.get_mut(&channel) else { return };
             let Some(sink) = end.sink.as_ref() else { return };
             let (a, b) = self.mux.pending(channel);
+            let most =
+                end.until.map_or(usize::MAX, |at| at.saturating_sub(self.mux.delivered_so_far(channel)) as usize);
+            let a = &a[..a.len().min(most)];
+            let b = &b[..b.len().min(most - a.len())];
             if a.is_empty() || end.full {
                 break;
             }

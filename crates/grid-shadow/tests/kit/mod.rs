@@ -96,8 +96,8 @@ impl Far {
             stdio: [None, None, Some(stderr.as_fd())],
             ..Place::default()
         };
-        let path = ("PATH".to_owned(), std::env::var("PATH").unwrap());
-        let init = spawn(&argv, &[path], &place).unwrap();
+        let env = [("PATH".to_owned(), std::env::var("PATH").unwrap()), ("TERM".to_owned(), "xterm".to_owned())];
+        let init = spawn(&argv, &env, &place).unwrap();
         drop(place);
         drop((ready_tx, given));
         (&ready).read_exact(&mut [0; 1]).unwrap();
@@ -218,14 +218,33 @@ impl Home {
         for fd in further {
             nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
         }
-        let shadow = Command::new(KIT)
-            .env(SHADOW_ENV, serde_json::to_string(&config).unwrap())
-            .stdin(stdin)
-            .stdout(stdout)
-            .process_group(0)
+        let mut command = Command::new(KIT);
+        command.env(SHADOW_ENV, serde_json::to_string(&config).unwrap());
+        let shadow = command.stdin(stdin).stdout(stdout).process_group(0).spawn().unwrap();
+        drop(command);
+        Self::meet(dir, &listening, shadow)
+    }
+
+    /// On a terminal, started by a shell that is the session's leader and has what it should do in `$SHADOW`.
+    pub fn on_terminal(streams: Vec<HomeStream>, terminal: &str, typed: impl FnOnce()) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("agent.sock");
+        let listening = listening(&socket);
+        let config = HomeConfig { socket, shadow: "s".into(), streams };
+        let shell = Command::new(KIT)
+            .args(["on-terminal", terminal, "bash", "--norc", "--noprofile", "-i"])
+            .env("SHADOW", serde_json::to_string(&config).unwrap())
+            .env("KIT", KIT)
+            .env("PS1", "$ ")
+            .env("TERM", "dumb")
             .spawn()
             .unwrap();
-        let agent = accepted(&listening);
+        typed();
+        Self::meet(dir, &listening, shell)
+    }
+
+    fn meet(dir: tempfile::TempDir, listening: &OwnedFd, shadow: Child) -> Self {
+        let agent = accepted(listening);
         let (hello, _) = control::receive::<FromShadow>(&agent, true).unwrap().unwrap();
         assert_eq!(hello, FromShadow::Hello { shadow: "s".into(), generation: 0, linked: false });
         Self { shadow, stdin: None, stdout: None, agent, _dir: dir }
