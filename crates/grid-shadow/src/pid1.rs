@@ -80,12 +80,13 @@ impl Init<'_> {
         if let Some(lifeline) = &self.lifeline {
             set.add(WATCHED, lifeline, PollFlags::POLLIN);
         }
-        let mut busy = false;
+        let (mut busy, mut alone) = (false, false);
         if let Some(far) = &mut self.far {
-            busy = far.take_moved();
+            (busy, alone) = (far.take_moved(), far.is_alone());
             far.register(set);
         }
-        set.wait(busy.then_some(QUIET_MS))?;
+        // Nobody says that the cluster is gone.
+        set.wait((busy || alone).then_some(QUIET_MS))?;
         let happened = (0..).map_while(|at| set.happened(at)).any(|(_, flags)| !flags.is_empty());
         Ok(busy && !happened)
     }
