@@ -86,12 +86,13 @@ impl Init<'_> {
         if let Some(lifeline) = &self.lifeline {
             set.add(WATCHED, lifeline, PollFlags::POLLIN);
         }
-        let (mut busy, mut looks) = (false, false);
+        let (mut busy, mut looks, mut alone) = (false, false, false);
         if let Some(far) = &mut self.far {
-            (busy, looks) = (far.take_moved(), far.looks());
+            (busy, looks, alone) = (far.take_moved(), far.looks(), far.is_alone());
             far.register(set);
         }
-        set.wait(if looks { Some(LOOK_MS) } else { busy.then_some(QUIET_MS) })?;
+        // Nobody says that the cluster is gone.
+        set.wait(if looks { Some(LOOK_MS) } else { (busy || alone).then_some(QUIET_MS) })?;
         let happened = (0..).map_while(|at| set.happened(at)).any(|(_, flags)| !flags.is_empty());
         Ok(busy && !happened)
     }
