@@ -52,6 +52,8 @@ impl Init<'_> {
     fn serve(&mut self) -> io::Result<()> {
         let mut set = PollSet::default();
         loop {
+            // Remembered while its file is there.
+            let _ = self.root.pid();
             if self.reap() {
                 return Ok(());
             }
