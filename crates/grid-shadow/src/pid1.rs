@@ -21,6 +21,8 @@ const SIGNALS: Name = Name::Own(20);
 const WATCHED: Name = Name::Own(21);
 /// Buffers are given back after so long a pause.
 const QUIET_MS: u32 = 1000;
+/// Between two looks at what nobody tells of.
+const LOOK_MS: u32 = 20;
 
 struct Init<'a> {
     dir: &'a TreeDir,
@@ -51,10 +53,13 @@ pub fn run(dir: &TreeDir, guest: bool) -> io::Result<()> {
 impl Init<'_> {
     fn serve(&mut self) -> io::Result<()> {
         let mut set = PollSet::default();
+        // Children may have ended before anybody waited.
+        let mut news = true;
         loop {
             // Remembered while its file is there.
             let _ = self.root.pid();
-            if self.reap() {
+            let done = self.far.as_ref().is_some_and(Far::done) || self.is_orphaned();
+            if (std::mem::take(&mut news) || done) && self.reap() {
                 return Ok(());
             }
             if let Some(far) = self.far.as_mut().filter(|_| std::mem::take(&mut self.changed)) {
@@ -62,7 +67,8 @@ impl Init<'_> {
                 far.handle(&set);
             }
             let quiet = self.wait(&mut set)?;
-            if self.is_over(&set) {
+            news = set.happened(0).is_some_and(|(_, flags)| !flags.is_empty());
+            if self.is_over(&set, news) {
                 end_all();
                 return Ok(());
             }
@@ -82,21 +88,21 @@ impl Init<'_> {
         if let Some(lifeline) = &self.lifeline {
             set.add(WATCHED, lifeline, PollFlags::POLLIN);
         }
-        let (mut busy, mut alone) = (false, false);
+        let (mut busy, mut looks, mut alone) = (false, false, false);
         if let Some(far) = &mut self.far {
-            (busy, alone) = (far.take_moved(), far.is_alone());
+            (busy, looks, alone) = (far.take_moved(), far.looks(), far.is_alone());
             far.register(set);
         }
         // Nobody says that the cluster is gone.
-        set.wait((busy || alone).then_some(QUIET_MS))?;
+        set.wait(if looks { Some(LOOK_MS) } else { (busy || alone).then_some(QUIET_MS) })?;
         let happened = (0..).map_while(|at| set.happened(at)).any(|(_, flags)| !flags.is_empty());
         Ok(busy && !happened)
     }
 
     /// Takes SIGTERM, and the agent's end where it named no root.
-    fn is_over(&mut self, set: &PollSet<Name>) -> bool {
+    fn is_over(&mut self, set: &PollSet<Name>, signalled: bool) -> bool {
         let mut told = false;
-        while let Ok(Some(info)) = self.signals.read_signal() {
+        while signalled && let Ok(Some(info)) = self.signals.read_signal() {
             told |= info.ssi_signo as i32 == libc::SIGTERM;
         }
         let gone = set.happened(1).is_some_and(|(name, flags)| name == WATCHED && !flags.is_empty());

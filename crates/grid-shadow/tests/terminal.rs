@@ -141,6 +141,7 @@ fn keys_that_are_signals_reach_the_tree() {
 
 const RAW: &str = "
 import os, tty, termios
+input()
 old = termios.tcgetattr(0)
 tty.setraw(0)
 os.write(1, b'raw\\r\\n')
@@ -161,7 +162,8 @@ fn raw_mode_reaches_home_and_goes_again() {
     let far = far_on(&screen, 1, &["python3", "-c", RAW], vec![]);
     let home = typed(&screen);
     home.join(&far);
-    screen.see("raw\r\n");
+    screen.write("\n");
+    assert_eq!(screen.see("raw\r\n"), "\r\n");
     wait_for(|| !screen.is_canonical());
     screen.write("a\x03\x04");
     assert_eq!(screen.see("b'a\\x03\\x04' True os.terminal_size(columns=80, lines=24)\r\n"), "");
@@ -228,9 +230,10 @@ fn the_whole_job_at_home_is_interrupted() {
         vec![tty(&[0, 2]), HomeStream { id: STDOUT, kind: StreamKind::PipeOut { capacity: PIPE }, fds: vec![1] }];
     let home = Home::on_terminal(streams, &screen.path, || {
         screen.see("$ ");
-        screen.write("GRID_SHADOW=$SHADOW $KIT | sh -c 'trap \"echo reader too >&2; exit 5\" INT; cat'\n");
+        screen.write("GRID_SHADOW=$SHADOW $KIT | sh -c 'trap \"echo reader too >&2; exit 5\" INT; echo up >&2; cat'\n");
     });
     home.join(&far);
+    screen.see("up\r\n");
     wait_for(|| state(far.root()) == 'S');
     screen.write("\x03");
     screen.see("^C");

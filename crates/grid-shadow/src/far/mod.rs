@@ -163,6 +163,11 @@ impl Far {
         self.joined |= self.relay.has_link();
     }
 
+    /// Something is to be looked at again soon that nobody tells of.
+    pub(crate) fn looks(&self) -> bool {
+        !self.paused && self.streams.any_late()
+    }
+
     /// Something moved since it was asked last: then buffers are in use.
     pub(crate) fn take_moved(&mut self) -> bool {
         std::mem::take(&mut self.relay.moved)
@@ -282,6 +287,7 @@ impl Far {
         self.relay.pump();
         self.take_news();
         if self.active && !self.paused {
+            self.streams.end_late(&mut self.relay);
             self.take_orders();
             let hungry = self.tty.as_mut().and_then(|tty| tty.ask(&self.relay.mux));
             self.reports.extend(hungry);

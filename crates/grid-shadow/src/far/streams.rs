@@ -7,7 +7,7 @@ use grid_os::descriptors::unread;
 use grid_os::proc::unread_by_peer;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -16,6 +16,8 @@ pub(super) struct Streams {
     kinds: BTreeMap<u32, StreamKind>,
     /// Inputs whose end was passed on: what is still unread in them is seen through these.
     ended: BTreeMap<u32, OwnedFd>,
+    /// Inputs whose end waits until everything before it is read: nothing could show afterwards what was not.
+    late: BTreeSet<u32>,
 }
 
 impl Streams {
@@ -42,7 +44,11 @@ impl Streams {
                 }
             }
         }
-        Ok(Self { kinds: streams.iter().map(|s| (s.id, s.kind)).collect(), ended: BTreeMap::new() })
+        Ok(Self {
+            kinds: streams.iter().map(|s| (s.id, s.kind)).collect(),
+            ended: BTreeMap::new(),
+            late: BTreeSet::new(),
+        })
     }
 
     pub(super) fn kind(&self, id: u32) -> Option<StreamKind> {
@@ -91,20 +97,43 @@ impl Streams {
         match news {
             News::Ended(id) => {
                 let Some(sink) = relay.ends.get(&id).and_then(|e| e.sink.as_ref()) else { return };
-                if let Ok(fd) = watch(self.kinds.get(&id), sink) {
-                    self.ended.insert(id, fd);
+                match watch(self.kinds.get(&id), sink) {
+                    Ok(fd) => {
+                        self.ended.insert(id, fd);
+                        relay.half_close(id);
+                    }
+                    // A pipe that belongs to the tree's owner is not ours to open again.
+                    Err(_) => {
+                        self.late.insert(id);
+                        self.end_late(relay);
+                    }
                 }
-                relay.half_close(id);
             }
             // A break of an input needs nothing: its descriptor is closed, and nobody will read the rest.
             News::SinkGone(id) => {
                 self.ended.remove(&id);
+                self.late.remove(&id);
             }
             _ => {}
         }
     }
 
+    /// Passes on the ends that waited, where nothing is before them any more.
+    pub(super) fn end_late(&mut self, relay: &mut Relay) {
+        let read: Vec<u32> = self.late.iter().copied().filter(|id| self.unread(relay, *id) == 0).collect();
+        for id in read {
+            self.late.remove(&id);
+            relay.half_close(id);
+        }
+    }
+
+    /// An end waits: nobody tells when a pipe is empty.
+    pub(super) fn any_late(&self) -> bool {
+        !self.late.is_empty()
+    }
+
     pub(super) fn close(&mut self) {
+        self.late.clear();
         self.ended.clear();
     }
 }

@@ -268,6 +268,9 @@ impl Shadow {
             }
             let (News::Ended(id) | News::Unwanted(id)) = news else { continue };
             let Some(stream) = self.streams.get_mut(&id) else { continue };
+            if let News::Ended(id) = news {
+                self.relay.half_close(id);
+            }
             let one_way = !(stream.kind.goes_in() && stream.kind.goes_out());
             if one_way || self.relay.mux.is_settled(id) {
                 // The tree closed it, so nothing of it stays open here.

@@ -279,7 +279,7 @@ impl Receiver {
     /// Worth a message of its own: else it goes along with the next one.
     pub(crate) fn ack_urgent(&self) -> bool {
         let behind = self.position() - self.acked;
-        behind > 0 && (self.done || behind >= (self.window / 8) as u64)
+        behind > 0 && (self.done || behind >= (self.window / 4) as u64)
     }
 
     pub(crate) fn shrink(&mut self) {

@@ -40,7 +40,7 @@ impl Connections {
     /// Does what the news of a connection asks for; its channel where the other end is to be told that it was reset.
     pub(crate) fn tend(relay: &mut Relay, news: News) -> Option<u32> {
         match news {
-            News::Ended(channel) => relay.half_close(channel),
+            News::Ended(channel) if channel >= CONNECTIONS => relay.half_close(channel),
             News::Reset(channel) if channel >= CONNECTIONS => {
                 Self::drop(relay, channel);
                 return Some(channel);

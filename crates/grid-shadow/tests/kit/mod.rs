@@ -146,8 +146,7 @@ impl Far {
 
     /// The root's number as it is seen from here.
     pub fn root(&self) -> i32 {
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.init.pid)).unwrap();
-        children.split_whitespace().next().unwrap().parse().unwrap()
+        *children(self.init.pid).first().expect("a tree")
     }
 
     /// Until pid 1 has ended.
@@ -161,6 +160,11 @@ impl Drop for Far {
         let _ = grid_os::signals::send(self.init.pid, libc::SIGKILL);
         self.init.reap();
     }
+}
+
+fn children(pid: i32) -> Vec<i32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
 
 pub fn dial(path: &Path) -> OwnedFd {
@@ -294,6 +298,8 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
+        // Under a shell the shadow is its child, and waits for an agent for ever.
+        children(self.pid()).into_iter().for_each(|pid| drop(grid_os::signals::send(pid, libc::SIGKILL)));
         let _ = self.shadow.kill();
         let _ = self.shadow.wait();
     }
