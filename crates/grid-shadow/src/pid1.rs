@@ -56,7 +56,9 @@ impl Init<'_> {
         // Children may have ended before anybody waited.
         let mut news = true;
         loop {
-            let done = self.far.as_ref().is_some_and(Far::done);
+            // Remembered while its file is there.
+            let _ = self.root.pid();
+            let done = self.far.as_ref().is_some_and(Far::done) || self.is_orphaned();
             if (std::mem::take(&mut news) || done) && self.reap() {
                 return Ok(());
             }
@@ -108,13 +110,13 @@ impl Init<'_> {
         if gone {
             self.lifeline = None;
         }
-        told || abandoned || self.is_orphaned()
+        told || abandoned || (self.is_orphaned() && self.far.as_ref().is_some_and(Far::was_joined))
     }
 
-    /// Its shadow is gone, and so is the cluster (the tree lived on at home): nobody can join the two again, and whoever
-    /// ends the shadow means the tree.
+    /// It has no shadow (any more), and nobody can join the two: the cluster is gone (the tree lived on at home), or the
+    /// attempt was given up. Whoever ended the shadow means the tree.
     fn is_orphaned(&self) -> bool {
-        self.root.pid().is_some() && self.far.as_ref().is_some_and(Far::is_alone) && !self.dir.0.exists()
+        self.far.as_ref().is_none_or(Far::is_alone) && !self.dir.0.exists()
     }
 
     /// Takes what became of children. True where nothing is left to wait for.
@@ -128,7 +130,7 @@ impl Init<'_> {
                     let heard = self.far.as_ref().is_none_or(Far::done);
                     // Without its directory (the cluster is down, the tree lived on at home) nobody waits for the exit
                     // status but a shadow that is there.
-                    return if self.root_ended { heard || self.is_orphaned() } else { !self.dir.0.exists() };
+                    return (self.root_ended && heard) || self.is_orphaned();
                 }
             }
         }

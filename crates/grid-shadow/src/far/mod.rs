@@ -54,6 +54,8 @@ pub(crate) struct Far {
     paused: bool,
     /// The agent knows whether there is a connection.
     linked: bool,
+    /// There was a connection once.
+    joined: bool,
     /// SIGCONT orders that reached the root.
     continues: u64,
     exit: Option<ExitStatus>,
@@ -102,6 +104,7 @@ impl Far {
             active: false,
             paused: false,
             linked: false,
+            joined: false,
             continues: 0,
             exit: None,
             exit_said: false,
@@ -157,6 +160,7 @@ impl Far {
         // Remembered, for when nobody can be asked any more.
         let _ = self.root.pid();
         self.settle();
+        self.joined |= self.relay.has_link();
     }
 
     /// Something is to be looked at again soon that nobody tells of.
@@ -196,7 +200,12 @@ impl Far {
 
     /// Nobody is at the other end now.
     pub(crate) fn is_alone(&self) -> bool {
-        self.active && !self.relay.has_link()
+        !self.relay.has_link()
+    }
+
+    /// Somebody was.
+    pub(crate) fn was_joined(&self) -> bool {
+        self.joined
     }
 
     fn say_state(&mut self) {
