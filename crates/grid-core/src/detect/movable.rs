@@ -54,9 +54,9 @@ impl Obstacles<'_> {
         }
     }
 
-    /// What the lender's gate would refuse; rights that are named already are not said twice.
+    /// What the lender's gate would refuse; rights and tracers that are named already are not said twice.
     fn gate(&mut self) {
-        let named = self.found.iter().any(|r| r.code == ReasonCode::Root);
+        let named = self.found.iter().any(|r| matches!(r.code, ReasonCode::Root | ReasonCode::Ptrace));
         if let Some(what) = self.tree.foreseen.as_ref().filter(|_| !named) {
             self.push(Reason::new(ReasonCode::Gate, what));
         }
