@@ -21,6 +21,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{fstat, major, minor};
 use nix::unistd::{Gid, Uid, fchown, pipe2};
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -34,6 +35,8 @@ const SHORTEST: Duration = Duration::from_millis(5);
 const LONGEST: Duration = Duration::from_secs(1);
 /// A pause takes less.
 const ASIDE: Duration = Duration::from_millis(300);
+/// A word is heard within this.
+const HEARD_WITHIN: Duration = Duration::from_millis(500);
 /// A far end that is asked to pause answers within this.
 const PAUSE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -53,8 +56,9 @@ pub(crate) fn control_path(place: &TreePlace) -> PathBuf {
 }
 
 impl Ends {
-    /// Makes them, and writes down for pid 1 what they are.
-    pub(crate) fn make(place: &TreePlace, terms: &ShadowTerms, owner: Owner) -> io::Result<Self> {
+    /// Makes them, and writes down for pid 1 what they are. On a lender (`away`) the ports on which the tree listens must be
+    /// free; at home they are its shadow's.
+    pub(crate) fn make(place: &TreePlace, terms: &ShadowTerms, owner: Owner, away: bool) -> io::Result<Self> {
         std::fs::create_dir_all(&place.dir.0)?;
         let mut ends = Self {
             control: packets::listen(&control_path(place), 0o600)?,
@@ -65,7 +69,18 @@ impl Ends {
         };
         let (shadow, generation) = (terms.shadow.to_string(), terms.generation);
         let mut config = FarConfig { shadow, generation, streams: Vec::new(), snapshot: None };
-        for (stream, fd) in terms.streams.iter().zip(FIRST_STREAM_FD..) {
+        let mut number = FIRST_STREAM_FD;
+        for stream in &terms.streams {
+            if let StreamKind::Listener { port, v6 } = stream.kind {
+                if away {
+                    free(port, v6)?;
+                }
+                config.streams.push(FarStream { id: stream.id, kind: kind_of(stream.kind), fd: None });
+                ends.here.push(stream.clone());
+                continue;
+            }
+            let fd = number;
+            number += 1;
             let (tree, far) = pair(stream.kind, terms)?;
             // CRIU, as the owner, opens it anew by its number.
             fchown(&tree, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?;
@@ -114,6 +129,18 @@ impl Ends {
     }
 }
 
+/// Nobody listens on this port here.
+fn free(port: u16, v6: bool) -> io::Result<()> {
+    let at = |any: IpAddr| TcpListener::bind((any, port)).map(drop);
+    let tried = if v6 { at(Ipv6Addr::UNSPECIFIED.into()) } else { at(Ipv4Addr::UNSPECIFIED.into()) };
+    let taken = |e: io::Error| match e.kind() {
+        io::ErrorKind::AddrInUse => Err(io::Error::new(e.kind(), format!("port {port} is in use here"))),
+        // Whether it may listen there is its own matter.
+        _ => Ok(()),
+    };
+    tried.or_else(taken)
+}
+
 /// The tree's end, and pid 1's.
 fn pair(kind: StreamKind, terms: &ShadowTerms) -> io::Result<(OwnedFd, OwnedFd)> {
     let unknown = |what| io::Error::new(io::ErrorKind::InvalidData, what);
@@ -140,7 +167,7 @@ pub(crate) fn kind_of(kind: StreamKind) -> config::StreamKind {
         StreamKind::PipeIn => config::StreamKind::PipeIn { capacity: CAPACITY },
         StreamKind::PipeOut => config::StreamKind::PipeOut { capacity: CAPACITY },
         StreamKind::Tty => config::StreamKind::Tty,
-        StreamKind::Listener { port } => config::StreamKind::Listener { port, v6: false },
+        StreamKind::Listener { port, v6 } => config::StreamKind::Listener { port, v6 },
     }
 }
 
@@ -166,11 +193,16 @@ pub(crate) fn pause(control: &Path) -> Result<String, String> {
     }
 }
 
-/// Says one word to the far end of a tree; one that is gone needs none.
+/// Says one word to the far end of a tree, and waits until it was heard: who says it and leaves at once is taken for
+/// gone. A far end that is gone needs no word.
 pub(crate) fn tell(control: &Path, word: &ToFar) {
-    if let Ok(socket) = packets::connect(control) {
-        let _ = send(&socket, word);
+    let Ok(socket) = packets::connect(control) else { return };
+    if packets::set_patience(&socket, HEARD_WITHIN).and_then(|()| send(&socket, word)).is_err() {
+        return;
     }
+    // It says how it is to whoever comes, and again when it has heeded a word.
+    let answers = (0..2).take_while(|_| matches!(receive::<FromFar>(&socket, true), Ok(Some(_))));
+    answers.for_each(drop);
 }
 
 /// Keeps for the far end to come where the one before stopped.

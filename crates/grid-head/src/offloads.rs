@@ -160,7 +160,7 @@ impl Head {
             Event::OffloadStarted {
                 offload: offload.clone(),
                 attempt: attempt.clone(),
-                process: step.process.clone(),
+                process: self.known_as(&step.process),
                 title: step.title.clone(),
                 uid: step.uid,
                 source: step.source.clone(),

@@ -128,8 +128,16 @@ impl Head {
     /// A tree that came home runs behind its shadow, which has the number that people know.
     fn behind_shadow(&self, pid: i32) -> i32 {
         let inner = self.inner.borrow();
+        let of_pid = inner.state.offloads.values().filter(|o| o.process.pid == pid);
+        let newest = of_pid.max_by_key(|o| o.started_at).filter(|o| o.phase == OffloadPhase::Home);
+        newest.and_then(|o| o.home.as_ref()).map_or(pid, |process| process.pid)
+    }
+
+    /// The process as people know it: the shadow of a tree that came home, else itself.
+    pub(crate) fn known_as(&self, process: &ProcId) -> ProcId {
+        let inner = self.inner.borrow();
         let mut home = inner.state.offloads.values().filter(|o| o.phase == OffloadPhase::Home);
-        home.find(|o| o.process.pid == pid).and_then(|o| o.home.as_ref()).map_or(pid, |process| process.pid)
+        home.find(|o| o.home.as_ref() == Some(process)).map_or_else(|| process.clone(), |o| o.process.clone())
     }
 
     /// Makes a plan for these verdicts. Records nothing.

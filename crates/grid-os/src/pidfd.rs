@@ -18,6 +18,15 @@ impl PidFd {
         }
     }
 
+    /// A duplicate of the descriptor that it has under this number, close-on-exec (pidfd_getfd(2)).
+    pub fn duplicate(&self, number: i32) -> io::Result<OwnedFd> {
+        // SAFETY: plain system call on a live descriptor; one that it returns is ours alone.
+        unsafe {
+            let fd = libc::syscall(libc::SYS_pidfd_getfd, self.0.as_raw_fd(), number, 0);
+            if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd as i32)) }
+        }
+    }
+
     /// Sends a signal to exactly this process.
     pub fn signal(&self, signal: i32) -> io::Result<()> {
         // SAFETY: plain system call on a live descriptor.

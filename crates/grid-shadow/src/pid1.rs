@@ -1,9 +1,10 @@
 //! Pid 1 of a moved tree: reaps, writes down how the root ended, and relays the tree's streams where it has any.
 //!
-//! Ends with the last process of the tree once the root has ended and home knows; at once by SIGTERM, or where the agent
-//! died before it named a root.
+//! Ends with the last process of the tree once the root has ended and home knows; at once by SIGTERM, where the agent
+//! died before it named a root, and where the cluster is gone and the shadow at home goes, too.
 
 use crate::far::Far;
+use crate::far::root::Root;
 use crate::relay::Name;
 use grid_os::descriptors::inherited;
 use grid_os::poll::PollSet;
@@ -25,6 +26,7 @@ const LOOK_MS: u32 = 20;
 
 struct Init<'a> {
     dir: &'a TreeDir,
+    root: Root,
     signals: SignalFd,
     /// None once its other end is gone.
     lifeline: Option<OwnedFd>,
@@ -44,7 +46,8 @@ pub fn run(dir: &TreeDir, guest: bool) -> io::Result<()> {
     // Before rights are given up, and before the agent is told that all is well.
     let (lifeline, far) = (Some(inherited(LIFELINE)?), Far::inherit(dir)?);
     let signals = set_up(guest)?;
-    Init { dir, signals, lifeline, far, root_ended: false, changed: false }.serve()
+    let root = Root::new(dir.clone());
+    Init { dir, root, signals, lifeline, far, root_ended: false, changed: false }.serve()
 }
 
 impl Init<'_> {
@@ -53,7 +56,9 @@ impl Init<'_> {
         // Children may have ended before anybody waited.
         let mut news = true;
         loop {
-            let done = self.far.as_ref().is_some_and(Far::done);
+            // Remembered while its file is there.
+            let _ = self.root.pid();
+            let done = self.far.as_ref().is_some_and(Far::done) || self.is_orphaned();
             if (std::mem::take(&mut news) || done) && self.reap() {
                 return Ok(());
             }
@@ -83,12 +88,13 @@ impl Init<'_> {
         if let Some(lifeline) = &self.lifeline {
             set.add(WATCHED, lifeline, PollFlags::POLLIN);
         }
-        let (mut busy, mut looks) = (false, false);
+        let (mut busy, mut looks, mut alone) = (false, false, false);
         if let Some(far) = &mut self.far {
-            (busy, looks) = (far.take_moved(), far.looks());
+            (busy, looks, alone) = (far.take_moved(), far.looks(), far.is_alone());
             far.register(set);
         }
-        set.wait(if looks { Some(LOOK_MS) } else { busy.then_some(QUIET_MS) })?;
+        // Nobody says that the cluster is gone.
+        set.wait(if looks { Some(LOOK_MS) } else { (busy || alone).then_some(QUIET_MS) })?;
         let happened = (0..).map_while(|at| set.happened(at)).any(|(_, flags)| !flags.is_empty());
         Ok(busy && !happened)
     }
@@ -104,7 +110,13 @@ impl Init<'_> {
         if gone {
             self.lifeline = None;
         }
-        told || abandoned
+        told || abandoned || (self.is_orphaned() && self.far.as_ref().is_some_and(Far::was_joined))
+    }
+
+    /// It has no shadow (any more), and nobody can join the two: the cluster is gone (the tree lived on at home), or the
+    /// attempt was given up. Whoever ended the shadow means the tree.
+    fn is_orphaned(&self) -> bool {
+        self.far.as_ref().is_none_or(Far::is_alone) && !self.dir.0.exists()
     }
 
     /// Takes what became of children. True where nothing is left to wait for.
@@ -117,8 +129,8 @@ impl Init<'_> {
                 Err(_) => {
                     let heard = self.far.as_ref().is_none_or(Far::done);
                     // Without its directory (the cluster is down, the tree lived on at home) nobody waits for the exit
-                    // status.
-                    return (self.root_ended && heard) || !self.dir.0.exists();
+                    // status but a shadow that is there.
+                    return (self.root_ended && heard) || self.is_orphaned();
                 }
             }
         }
@@ -126,7 +138,7 @@ impl Init<'_> {
 
     /// Others than the root are CRIU's helpers and orphans of the tree.
     fn take(&mut self, pid: i32, change: Change) {
-        if self.dir.root() != Some(pid) {
+        if self.root.pid() != Some(pid) {
             return;
         }
         if let Change::Ended(status) = change {

@@ -45,7 +45,8 @@ impl Local {
         if out.status.success() {
             return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
         }
-        Err(format!("grid {}: {}", args.join(" "), String::from_utf8_lossy(&out.stderr).trim()))
+        let said = [out.stdout, out.stderr].map(|text| String::from_utf8_lossy(&text).trim().to_owned()).join(" ");
+        Err(format!("grid {}: {}", args.join(" "), said.trim()))
     }
 
     /// What `grid --output json ARGS` answers.

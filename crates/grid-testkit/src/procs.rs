@@ -80,7 +80,18 @@ impl Detached {
         self.start_ticks != 0 && start_ticks(self.pid) == Some(self.start_ticks)
     }
 
-    /// Waits until it is gone from here: ended and reaped, or moved away.
+    /// Does it run its own program here still? Not where it has ended, nor where it is the shadow of what moved away.
+    pub fn runs_here(&self) -> bool {
+        self.exists() && !is_shadow(self.pid)
+    }
+
+    /// Waits until it has moved away and its shadow is here in its place.
+    pub fn wait_shadow(&self, limit: Duration) -> io::Result<()> {
+        let what = format!("process {} to be a shadow", self.pid);
+        until(&self.dir, limit, &what, || Ok((self.exists() && is_shadow(self.pid)).then_some(())))
+    }
+
+    /// Waits until it is gone from here: ended and reaped.
     pub fn wait_gone(&self, limit: Duration) -> io::Result<()> {
         until(&self.dir, limit, &format!("process {} to be gone", self.pid), || Ok((!self.exists()).then_some(())))
     }
@@ -113,6 +124,11 @@ const LAUNCHER: &str = r#"echo $$ >pid.new && mv pid.new pid && exec "$@""#;
 fn has_become_it(pid: i32) -> bool {
     let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     !arguments.split(|b| *b == 0).any(|argument| argument == LAUNCHER.as_bytes())
+}
+
+/// Does this process stand in for one that runs elsewhere? It says so itself.
+pub fn is_shadow(pid: i32) -> bool {
+    std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|arguments| arguments.starts_with(b"grid-shadow: "))
 }
 
 /// Field 22 of `/proc/PID/stat`: when it started, in clock ticks after boot. None where there is no such process.

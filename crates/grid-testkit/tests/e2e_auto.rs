@@ -42,8 +42,9 @@ fn an_activated_boost_is_filled_with_at_most_five_processes() {
     assert!(matches!(said, HookOutcome::Done { .. }), "{said:?}");
     let moved: Vec<OffloadView> = cluster.offloads();
     assert_eq!(moved.len(), 5, "{said:?}");
+    assert_eq!(cluster.status().unwrap().auto.moved, 5, "these it chose by itself");
     assert!(moved.iter().all(|o| o.record.figures.is_some()), "{moved:#?}");
-    cluster.wait("five to be gone from home", || match guests.iter().filter(|g| g.process.exists()).count() {
+    cluster.wait("five to have left home", || match guests.iter().filter(|g| g.process.runs_here()).count() {
         1 => Ok(()),
         other => Err(other),
     });
@@ -63,7 +64,7 @@ fn observing_moves_nothing_and_its_plan_can_be_applied_once() {
     cluster.boost("--cpu 6 --memory 1GiB --duration 2m");
     let said = hook_said(&cluster);
     assert!(matches!(&said, HookOutcome::Done { detail } if detail.contains("would move 2 of")), "{said:?}");
-    assert!(cluster.offloads().is_empty() && guests.iter().all(|g| g.process.exists()));
+    assert!(cluster.offloads().is_empty() && guests.iter().all(|g| g.process.runs_here()));
     let plan: Plan = cluster.ask(&["plan", "show", "last"]);
     assert_eq!((plan.steps.len(), &plan.outcome), (2, &PlanOutcome::Observed));
 

@@ -23,8 +23,11 @@ fn cpu_time(pids: &[i32]) -> Duration {
     Duration::from_millis(pids.iter().map(ticks).sum::<u64>() * 10)
 }
 
+/// Who works there, but for shadows: they do no work.
 fn working_in(dir: &Path) -> Vec<i32> {
-    let there = |pid: &i32| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == dir);
+    let there = |pid: &i32| {
+        std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == dir) && !procs::is_shadow(*pid)
+    };
     procs::all().into_iter().filter(there).collect()
 }
 
@@ -35,7 +38,7 @@ fn a_process_in_a_lease_of_one_cpu_gets_one_cpu() {
     let guest = Guest::python(&cluster, spin);
     cluster.boost("--cpu 1 --memory 1GiB --duration 2m");
     cluster.move_out(guest.pid());
-    guest.process.wait_gone(LIMIT).unwrap();
+    guest.process.wait_shadow(LIMIT).unwrap();
     // Two that spin there: without a limit they would have two CPUs.
     std::fs::write(guest.dir.join("go"), "").unwrap();
     let pids = cluster.wait("both", || Some(working_in(&guest.dir)).filter(|pids| pids.len() == 2).ok_or("not two"));
@@ -128,6 +131,7 @@ fn a_boost_that_was_asked_to_end_its_guests_does() {
     let ended = cluster.wait_phase(moved.record.id.as_str(), OffloadPhase::Ended);
     assert_eq!(ended.record.exit, Some(ExitStatus::Signal(9)));
     assert_eq!(working_in(&guest.dir), Vec::<i32>::new());
+    guest.process.wait_gone(LIMIT).unwrap();
 }
 
 /// Told by a file to do it, leaves a grandchild in a session of its own, and ends.
@@ -158,5 +162,6 @@ fn a_grandchild_in_a_session_of_its_own_does_not_survive_its_lease() {
     let after: BoostView = cluster.ask(&["boost", "release", boost.boost.id.as_str()]);
     assert!(matches!(after.boost.state, BoostState::Ended { .. }), "{after:?}");
     assert_eq!(working_in(&guest.dir), Vec::<i32>::new());
+    guest.process.wait_gone(LIMIT).unwrap();
     assert_eq!(cluster.status().unwrap().nodes[1].lent, Resources::default());
 }

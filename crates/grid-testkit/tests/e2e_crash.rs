@@ -34,7 +34,7 @@ fn ended_with_0(cluster: &Cluster, id: &str) {
 /// It never left, and can be moved as if nothing had been.
 fn stayed(cluster: &Cluster, guest: &Guest, view: &OffloadView) -> OffloadView {
     let failed = cluster.wait_phase(view.record.id.as_str(), OffloadPhase::Failed);
-    assert!(guest.process.exists(), "it is at home: {failed:?}");
+    assert!(guest.process.runs_here(), "it is at home: {failed:?}");
     guest.goes_on();
     failed
 }
@@ -61,7 +61,8 @@ fn the_daemon_dies_right_after_the_commit() {
     cluster.boost(BOOST);
     let (view, mut command) = cluster.begin_move(guest.pid());
     let daemon = cluster.daemon_pid();
-    cluster.wait("the copy at home to be let go", || if guest.process.exists() { Err("it is there") } else { Ok(()) });
+    cluster
+        .wait("the copy at home to be let go", || if guest.process.runs_here() { Err("it is there") } else { Ok(()) });
     cluster.kill9(daemon);
     command.wait().unwrap();
     cluster.wait_ready();
@@ -236,8 +237,8 @@ fn an_agent_dies_around_the_commit(node: &str) {
     });
     println!("{settled:?}");
     match settled {
-        OffloadPhase::Failed => assert!(guest.process.exists()),
-        _ => guest.process.wait_gone(LIMIT).unwrap(),
+        OffloadPhase::Failed => assert!(guest.process.runs_here()),
+        _ => guest.process.wait_shadow(LIMIT).unwrap(),
     }
     guest.goes_on();
     ends_right(&guest, LARGE);

@@ -254,7 +254,7 @@ fn refused(cluster: &Cluster, guest: &Guest, (name, attack, says): &Attack) {
     assert!(reason.detail.contains(says), "{name}: {reason}");
     let log = std::fs::read_to_string(cluster.state().join("log/gpu1.log")).unwrap();
     assert!(log.contains(&reason.detail), "{name}: the lender's log has it too: {log}");
-    assert!(guest.process.exists(), "{name}");
+    assert!(guest.process.runs_here(), "{name}");
     guest.goes_on();
     cluster.wait("the lender to be rid of it", || match guests(cluster) {
         left if left.is_empty() => Ok(()),

@@ -167,7 +167,7 @@ fn a_worker_has_no_word_in_anothers_attempt() {
     data.say(&Hello::Data { protocol: PROTOCOL, token: token(&cluster, "gpu2"), attempt: of(&attempt) });
     assert!(matches!(data.hear().unwrap(), Welcome::Ok { .. }));
     assert!(data.is_closed(), "another's page stream");
-    assert!(guest.process.exists(), "the copy at home is still held");
+    assert!(guest.process.runs_here(), "the copy at home is still held");
     cluster.wait("it to be noticed", || {
         if cluster.log("agent").contains("which is not its own; ignored") { Ok(()) } else { Err("not yet") }
     });

@@ -28,7 +28,7 @@ fn a_prover_ends_at_the_destination_with_the_digest_of_an_undisturbed_run() {
     let figures = moved.record.figures.unwrap();
     let (bytes, downtime) = (figures.bytes.unwrap().0, figures.downtime.unwrap().0);
     assert!(bytes >= 64 << 20 && downtime > 0 && figures.processes == 1, "{figures:?}");
-    guest.process.wait_gone(LIMIT).unwrap();
+    guest.process.wait_shadow(LIMIT).unwrap();
 
     let last = guest.wait_done();
     assert_eq!((last.count, last.digest), (want.count, want.digest));
@@ -36,6 +36,7 @@ fn a_prover_ends_at_the_destination_with_the_digest_of_an_undisturbed_run() {
     assert_eq!(ended.record.exit, Some(ExitStatus::Code(0)));
     let said = cluster.grid(&["offload", "show", moved.record.id.as_str()]);
     assert!(said.code == 0 && said.out.contains("exit status 0"), "{said:?}");
+    guest.process.wait_gone(LIMIT).unwrap();
     release(&cluster, &boost);
 }
 

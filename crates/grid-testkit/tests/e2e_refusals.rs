@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 /// Begins each program: `detached(work)` runs `work` in a process of its own without a living parent; `ready()` writes
 /// down who is meant, and stays.
 const PRELUDE: &str = r#"
-import fcntl, os, pty, signal, socket, sys, time
+import fcntl, os, pty, signal, socket, struct, sys, time
 def ready():
     with open("meant.new", "w") as f: f.write(str(os.getpid()))
     os.rename("meant.new", "meant")
@@ -58,32 +58,48 @@ fn what_cannot_move_is_refused_with_its_code_and_nothing_changes() {
     let Some(cluster) = Cluster::start(1) else { return };
     cluster.boost("--cpu 1 --memory 1GiB --duration 2m");
     let cases = [
+        // One terminal can follow its process; of two, nobody knows which.
         (
             ReasonCode::Tty,
             "
-master, slave = pty.openpty()
+pairs = [pty.openpty(), pty.openpty()]
 def work():
-    os.close(master)
+    for master, _ in pairs: os.close(master)
     ready()
 detached(work)
-os.close(slave)
+for _, slave in pairs: os.close(slave)
 signal.pause()",
         ),
+        // Only what the root holds can have its other end at home: here a child has one that it has not.
         (
             ReasonCode::Pipe,
             "
 r, w = os.pipe()
 def work():
     os.close(r)
+    root = os.getpid()
+    if os.fork() == 0:
+        while os.getppid() == root: time.sleep(0.02)
+        os._exit(0)
+    os.close(w)
     ready()
 detached(work)
 os.close(w)
 signal.pause()",
         ),
+        // A parent waits for it, and a filter of system calls keeps it here.
         (
-            ReasonCode::Parent,
+            ReasonCode::Seccomp,
             "
-if os.fork() == 0: ready()
+import ctypes
+class Allow(ctypes.Structure):
+    _fields_ = [('count', ctypes.c_ushort), ('code', ctypes.c_char_p)]
+if os.fork() == 0:
+    libc = ctypes.CDLL(None, use_errno=True)
+    allow = struct.pack('HBBI', 6, 0, 0, 0x7fff0000)
+    assert libc.prctl(38, 1, 0, 0, 0) == 0
+    assert libc.prctl(22, 2, ctypes.byref(Allow(1, allow))) == 0
+    ready()
 os.wait()",
         ),
         (

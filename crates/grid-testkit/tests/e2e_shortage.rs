@@ -34,13 +34,13 @@ fn the_disk_is_full(node: &'static str, point: FaultPoint) {
     armed.lift();
     command.wait().unwrap();
     cluster.wait_phase(only_move(&cluster).record.id.as_str(), OffloadPhase::Away);
-    guest.process.wait_gone(LIMIT).unwrap();
+    guest.process.wait_shadow(LIMIT).unwrap();
     guest.goes_on();
     // Nothing more is begun, and that is said before anything is frozen.
     let said = cluster.grid(&["offload", "execute", &other.pid().to_string()]);
     assert_eq!(said.code, i32::from(FaultClass::Refused.code()), "{said:?}");
     assert!((said.out + &said.err).contains(ReasonCode::Disk.as_str()));
-    assert!(other.process.exists());
+    assert!(other.process.runs_here());
     other.goes_on();
     // With room again all is well again.
     cluster.empty_disk();
@@ -72,7 +72,7 @@ fn no_memory_while_restoring_leaves_it_at_home() {
     assert!(!command.wait().unwrap().success());
     let failed = cluster.wait_phase(only_move(&cluster).record.id.as_str(), OffloadPhase::Failed);
     println!("{:?}", failed.record.reasons);
-    assert!(guest.process.exists());
+    assert!(guest.process.runs_here());
     guest.wait_done();
 }
 

@@ -32,6 +32,11 @@ pub enum FaultClass {
     Conflict,
 }
 
+/// A shadow whose tree was lost, and with it how it ended, leaves with this.
+pub const TREE_LOST: u8 = 113;
+/// A shadow that could not begin leaves with this. Its tree goes on where it is.
+pub const NO_SHADOW: u8 = 125;
+
 impl FaultClass {
     /// Every class in the order of its code.
     pub const ALL: [FaultClass; 12] = [

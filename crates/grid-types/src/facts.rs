@@ -117,6 +117,9 @@ pub enum FdKind {
     TcpListen {
         /// `127.0.0.1:6379`.
         local: String,
+        /// Inode; 0 where it is not known.
+        #[serde(default)]
+        inode: u64,
     },
     /// A TCP socket that is connected, or closing.
     TcpEstablished {

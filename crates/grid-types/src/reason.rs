@@ -24,16 +24,16 @@ macro_rules! reason_codes {
 
 reason_codes! {
     // Cannot be moved: from the process's real state.
-    Tty "E-TTY" "it holds a terminal, which cannot follow it yet" "start it detached, with output to a file: setsid -f CMD >out 2>&1 </dev/null";
-    Pipe "E-PIPE" "it shares a pipe or socket pair with a process that stays" "write to a file, or move the whole pipeline as one tree";
-    Parent "E-PARENT" "a living parent would see it end and might start it again" "start it detached, so that init is its parent: setsid -f CMD";
+    Tty "E-TTY" "it leads the session of a terminal, or holds another one than its own" "move the programs that run in it: each takes its terminal along";
+    Pipe "E-PIPE" "it shares both ends of a pipe with a process that stays, or one that the tree's first process does not hold" "move the tree of which the other is a part, or write to a file";
+    Parent "E-PARENT" "nothing can stand in for it at home, where its parent or a pipe would miss it" "see the reason; or start it detached, so that init is its parent: setsid -f CMD";
     Tcp "E-TCP" "established TCP connections would be cut" "wait until they are closed";
     Udp "E-UDP" "it holds a connected or bound UDP socket with traffic" "wait until it is closed";
     Uring "E-URING" "an io_uring cannot be saved by CRIU" "start it with io_uring disabled";
     Gpu "E-GPU" "it uses a GPU and no checkpoint support for it is installed here" "install CRIU's CUDA plugin and a driver with checkpoint support";
     Dev "E-DEV" "it holds a device" "close the device";
     Unix "E-UNIX" "it holds a Unix socket that is bound, or connected to a process that stays" "stop the peer, or wait until it is closed";
-    Sock "E-SOCK" "it holds a socket of a kind that cannot be moved" "close it";
+    Sock "E-SOCK" "it holds a socket that cannot be moved, or listens at an address that only this node has" "close it, or let it listen at 0.0.0.0, :: or a loopback address";
     File "E-FILE" "a file it uses is not the same file at the destination" "use a path that both nodes share";
     Lock "E-LOCK" "it holds a file lock, which blocks its restore while the source holds it" "wait until it is released";
     Ns "E-NS" "it lives in namespaces of its own (a container or a sandbox)" "move it by its container's tools";

@@ -48,6 +48,8 @@ pub enum StreamKind {
     Listener {
         /// The port.
         port: u16,
+        /// It is of IPv6.
+        v6: bool,
     },
 }
 

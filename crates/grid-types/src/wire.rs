@@ -153,6 +153,8 @@ pub enum ShadowWord {
     Ended,
     /// From home: does the tree still live there?
     Ask,
+    /// From home: the shadow was stopped by a signal that it could not pass on.
+    Stopped,
     /// To home: nothing of the tree is here any more that could speak to the shadow itself.
     TreeGone {
         /// How its root ended, where that is known.

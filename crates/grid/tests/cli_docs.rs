@@ -28,6 +28,15 @@ fn exit_codes() -> String {
         let name = serde_json::to_value(class).unwrap();
         let _ = writeln!(out, "| {} | `{}` | {} |", class.code(), name.as_str().unwrap(), class.meaning());
     }
+    let _ = write!(
+        out,
+        "\n## Of a shadow\n\nThe shadow of a process that moved ends as the process did: with its exit status, or by its \
+         signal. Where that cannot be, it says why on standard error:\n\n| code | meaning |\n| --- | --- |\n| {} | the node \
+         where it ran lost it, and with it how far it came |\n| {} | the shadow could not begin; the process goes on \
+         where it is, and `grid offload show` tells its end |\n",
+        grid_types::exit::TREE_LOST,
+        grid_types::exit::NO_SHADOW,
+    );
     out
 }
 

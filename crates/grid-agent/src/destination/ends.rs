@@ -101,6 +101,7 @@ impl Agent {
                 if let Err(e) = incoming.place.sweep() {
                     tracing_line(&e);
                 }
+                self.say_tree_is_lost(attempt);
             }
             DestinationReport::Held { detail } | DestinationReport::Refused { detail } => {
                 tracing_line(&format!("attempt {attempt}: {detail}"));

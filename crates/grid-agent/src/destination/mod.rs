@@ -119,6 +119,11 @@ impl Incoming {
         self.record.root.map(|r| r.pid).filter(|_| here)
     }
 
+    /// Nothing of it is here, and how it ended nobody saw.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.machine.state == DestinationState::Lost
+    }
+
     pub(crate) fn tree(&self) -> (&TreePlace, Option<Root>) {
         (&self.place, self.record.root)
     }
@@ -212,6 +217,8 @@ impl Agent {
     pub(crate) fn start_staging(&mut self, attempt: &AttemptId, stream: Option<TcpStream>) {
         let dial = data::Dial::of(&self.cfg);
         let own = self.own();
+        let shadow = self.incoming.get(attempt).and_then(|i| i.record.stage.shadow.as_ref()).map(|s| s.shadow.clone());
+        let listeners = shadow.filter(|_| self.is_hub()).map(|id| self.listeners_of(&id));
         let Some(incoming) = self.incoming.get_mut(attempt) else { return };
         let stream = match stream.map(Ok).or_else(|| dial.map(|d| d.connect(attempt, &self.faults))) {
             Some(Ok(stream)) => stream,
@@ -224,6 +231,7 @@ impl Agent {
         };
         incoming.stream = stream.try_clone().ok();
         let work = Staging {
+            listeners,
             criu: self.criu.clone(),
             faults: self.faults.clone(),
             place: incoming.place.clone(),
@@ -363,6 +371,10 @@ impl Agent {
             && let Err(e) = incoming.place.destroy(incoming.record.init)
         {
             tracing_line(&format!("attempt {attempt}: {e}"));
+        }
+        let shadow = incoming.record.stage.shadow.as_ref().map(|terms| terms.shadow.clone());
+        if let Some(shadow) = shadow.filter(|_| self.is_hub()) {
+            self.wake_listeners(&shadow);
         }
     }
 }

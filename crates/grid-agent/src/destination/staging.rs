@@ -5,6 +5,7 @@ use crate::data::{DataStream, receive_manifest};
 use crate::faults::{Faults, Steps};
 use crate::gate::{Gate, Own};
 use crate::link::tracing_line;
+use crate::shadow::Listeners;
 use crate::streams::{Ends, keep_snapshot};
 use crate::tree::{InitProcess, TREE_NAMESPACES, TreePlace, start_ticks, wait_gone};
 use grid_os::cgroup::Controller;
@@ -25,6 +26,8 @@ pub(super) struct Staging {
     pub(super) stage: Stage,
     pub(super) program: PathBuf,
     pub(super) own: Own,
+    /// Of the tree's shadow, where it is this node's: the tree listens itself from now on.
+    pub(super) listeners: Option<Listeners>,
     pub(super) stream: TcpStream,
 }
 
@@ -32,6 +35,7 @@ impl Staging {
     pub(super) fn run(mut self) -> StageOutcome {
         let outcome = self.stage();
         if outcome.is_err() {
+            self.listeners.iter().for_each(Listeners::wake);
             // Whatever was restored never ran: it is frozen or still CRIU's.
             let _ = self.place.group.kill(Duration::from_secs(5));
         }
@@ -42,7 +46,12 @@ impl Staging {
         let place = self.place.clone();
         let mut steps = Steps::new(&self.faults);
         let owner = Owner { uid: self.stage.uid, gid: self.stage.gid };
-        let ends = self.stage.shadow.as_ref().map(|terms| Ends::make(&place, terms, owner)).transpose();
+        let ends = self
+            .stage
+            .shadow
+            .as_ref()
+            .map(|terms| Ends::make(&place, terms, owner, self.stage.lease.is_some()))
+            .transpose();
         let mut ends = ends.map_err(|e| format!("the ends of its streams: {e}"))?;
         let make = || {
             let made = place.make(&self.program, self.stage.lease.is_some(), ends.as_ref());
@@ -75,6 +84,7 @@ impl Staging {
         if let Some(snapshot) = &manifest.streams {
             keep_snapshot(&self.place, snapshot)?;
         }
+        self.listeners.as_ref().map_or(Ok(()), Listeners::rest)?;
         let inside = steps.run(FaultPoint::StartRestore, || self.restore(init, ends, &pages))?;
         drop(pages);
         self.place.drop_images();

@@ -95,6 +95,7 @@ impl Agent {
             node: leaving.node.clone(),
             generation: terms.generation,
             command: leaving.title.to_owned(),
+            listeners: listeners_among(&terms.streams),
         };
         self.ledger.put_shadow(&terms.shadow, &record).map_err(|e| e.to_string())?;
         self.shadows.entry(terms.shadow.clone()).or_insert_with(|| Shadow::new(record));
@@ -135,8 +136,13 @@ fn home_streams(root: i32, streams: &[Stream]) -> Result<Vec<HomeStream>, String
     Ok(streams.iter().map(|s| HomeStream { id: s.id, kind: kind_of(s.kind), fds: fds(s) }).collect())
 }
 
+fn listeners_among(streams: &[Stream]) -> Vec<String> {
+    let listens = |s: &&Stream| matches!(s.kind, StreamKind::Listener { .. });
+    streams.iter().filter(listens).map(|s| s.name.clone()).collect()
+}
+
 /// Numbers of the open descriptors of a process, and what they lead to.
-fn held_by(pid: i32) -> std::io::Result<Vec<(i32, String)>> {
+pub(super) fn held_by(pid: i32) -> std::io::Result<Vec<(i32, String)>> {
     let mut held = Vec::new();
     for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
         let link = std::fs::read_link(entry.path()).unwrap_or_default();

@@ -11,7 +11,11 @@
 //! ```
 
 mod leave;
+mod ports;
+mod stops;
 mod words;
+
+pub(crate) use self::ports::Listeners;
 
 use crate::AgentError;
 use crate::agent::{Agent, Input};
@@ -44,6 +48,8 @@ pub(crate) struct Record {
     generation: u64,
     /// What it stands in for, for people.
     command: String,
+    /// Names of the sockets on which it listens.
+    listeners: Vec<String>,
 }
 
 /// A connection for a shadow that has not come yet.
@@ -59,11 +65,13 @@ pub(crate) struct Shadow {
     waiting: Option<Waiting>,
     /// It has ended, and the tree's agent was told then.
     told_end: Option<Option<Instant>>,
+    /// It was stopped when it was looked at last.
+    stopped: bool,
 }
 
 impl Shadow {
     fn new(record: Record) -> Self {
-        Self { record, control: None, waiting: None, told_end: None }
+        Self { record, control: None, waiting: None, told_end: None, stopped: false }
     }
 
     /// The process with its number is the one that was there.

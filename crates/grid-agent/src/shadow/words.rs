@@ -6,13 +6,14 @@ use crate::link::tracing_line;
 use crate::streams;
 use grid_shadow::control::{ToFar, ToShadow};
 use grid_types::event::ExitStatus;
+use grid_types::exit::TREE_LOST;
 use grid_types::streams::ShadowId;
 use grid_types::wire::{Body, Party, ShadowWord};
 use grid_types::{AttemptId, NodeName};
 use std::time::{Duration, Instant};
 
-/// A shadow whose tree was lost leaves with this (docs/exit-codes.md).
-const LOST: i32 = 113;
+/// A shadow whose tree was lost leaves with this.
+const LOST: i32 = TREE_LOST as i32;
 /// What is not answered is said again after so long.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -34,7 +35,7 @@ impl Agent {
     }
 
     /// Says it to the other agent, which may be this one.
-    fn say_of_shadow(&mut self, node: &NodeName, attempt: AttemptId, word: ShadowWord) {
+    pub(super) fn say_of_shadow(&mut self, node: &NodeName, attempt: AttemptId, word: ShadowWord) {
         if *node == self.cfg.node {
             let own = self.cfg.node.clone();
             self.heed_shadow_word(own, attempt, word);
@@ -46,8 +47,9 @@ impl Agent {
     pub(crate) fn heed_shadow_word(&mut self, from: NodeName, attempt: AttemptId, word: ShadowWord) {
         match word {
             ShadowWord::TreeGone { status } => self.tree_gone(&from, &attempt, status),
+            ShadowWord::Stopped => self.shadow_stopped(&attempt),
             ShadowWord::Ended | ShadowWord::Ask => {
-                if let Some(incoming) = self.incoming.get(&attempt) {
+                if let Some(incoming) = self.incoming.get(&attempt).filter(|i| !i.is_lost()) {
                     if word == ShadowWord::Ended {
                         // Nobody is left who could hear how it ended.
                         streams::tell(&streams::control_path(incoming.tree().0), &ToFar::Finish);
@@ -63,6 +65,14 @@ impl Agent {
                 self.say_of_shadow(&from, attempt, ShadowWord::TreeGone { status });
             }
         }
+    }
+
+    /// A tree that was here is lost: whoever keeps its shadow need not ask.
+    pub(crate) fn say_tree_is_lost(&mut self, attempt: &AttemptId) {
+        let with_shadow = self.incoming.get(attempt).filter(|i| i.record.stage.shadow.is_some());
+        let Some(home) = with_shadow.map(|i| i.record.from().clone()) else { return };
+        let status = self.ended_with(attempt);
+        self.say_of_shadow(&home, attempt.clone(), ShadowWord::TreeGone { status });
     }
 
     fn tree_gone(&mut self, from: &NodeName, attempt: &AttemptId, status: Option<ExitStatus>) {
@@ -87,6 +97,7 @@ impl Agent {
     }
 
     pub(crate) fn tick_shadows(&mut self) {
+        self.look_for_stops();
         let due = |s: &Shadow| s.told_end.is_some_and(|told| told.is_none_or(|at| at.elapsed() >= AGAIN));
         let all: Vec<ShadowId> = self.shadows.iter().filter(|(_, s)| due(s)).map(|(id, _)| id.clone()).collect();
         for id in all {

@@ -413,6 +413,9 @@ impl Agent {
             hold.remove().map_err(|e| e.to_string())?;
         }
         if let Some(earlier) = record.came_by {
+            // First of all: who connects is refused until the shadow listens again.
+            let shadow = record.stage.shadow.filter(|_| lives_on && self.is_hub());
+            shadow.iter().for_each(|terms| self.wake_listeners(&terms.shadow));
             self.tree_left(&earlier);
         }
         Ok(())

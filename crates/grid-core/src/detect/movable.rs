@@ -157,6 +157,10 @@ impl Obstacles<'_> {
             FdKind::Unix { bound: Some(name), .. } => {
                 self.add(p, ReasonCode::Unix, format!("fd {n} is a Unix socket bound to {name}"));
             }
+            FdKind::TcpListen { local, .. } if !streams::is_everywhere(local) => {
+                let what = "an address that the destination does not have";
+                self.add(p, ReasonCode::Sock, format!("fd {n} listens at {local}, {what}"));
+            }
             FdKind::OtherSocket { what } => self.add(p, ReasonCode::Sock, format!("fd {n} is a socket: {what}")),
             FdKind::AnonSaveable { what } if what.contains("inotify") => {
                 self.add(p, ReasonCode::Watch, format!("fd {n} watches files (inotify)"));

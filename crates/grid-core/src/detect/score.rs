@@ -80,7 +80,11 @@ pub(super) fn notices(tree: &TreeFacts) -> Vec<String> {
         let pid = &p.stat.id;
         for fd in &d.fds {
             match &fd.kind {
-                FdKind::TcpListen { local } => all.push(format!("listens at {local}, which will be on the other node")),
+                FdKind::TcpListen { local, .. } => {
+                    let whom =
+                        "whoever connects comes from the other node's loopback, and a return refuses for a moment";
+                    all.push(format!("stays reachable at {local}; {whom}"));
+                }
                 FdKind::File { path, deleted: true } => {
                     all.push(format!("fd {} of {pid} is {path}, whose name is gone: its content moves along", fd.fd))
                 }

@@ -1,11 +1,12 @@
-//! Which of the things that tie a tree to processes at home its shadow can carry: its terminal, and pipes of which the
-//! tree holds one end only. It must hold them by its root, which becomes the shadow.
+//! Which of the things that tie a tree to processes at home its shadow can carry: its terminal, pipes of which the tree
+//! holds one end only, and sockets on which it listens. It must hold them by its root, which becomes the shadow.
 //!
 //! Owns the choice and the numbers of streams; who makes and joins them is the agents'.
 
 use super::movable::O_DIRECT;
 use grid_types::facts::{FdFacts, FdKind, TreeFacts};
 use grid_types::streams::{MAX_STREAMS, Stream, StreamKind};
+use std::net::SocketAddr;
 
 const O_ACCMODE: u32 = 3;
 const O_RDONLY: u32 = 0;
@@ -17,8 +18,9 @@ pub fn streams(tree: &TreeFacts) -> Vec<Stream> {
     let terminal = terminal(tree).map(|path| (path.to_owned(), StreamKind::Tty));
     let pipes = root_fds(tree).iter().filter_map(pipe).filter(shared);
     let pipes = pipes.filter_map(|name| direction(tree, &name).map(|kind| (name, kind)));
+    let listeners = root_fds(tree).iter().filter_map(listener);
     let mut all: Vec<Stream> = Vec::new();
-    for (name, kind) in terminal.into_iter().chain(pipes) {
+    for (name, kind) in terminal.into_iter().chain(pipes).chain(listeners) {
         if all.len() < MAX_STREAMS && !all.iter().any(|s| s.name == name) {
             all.push(Stream { id: all.len() as u32 + 1, kind, name });
         }
@@ -34,6 +36,21 @@ pub(super) fn terminal(tree: &TreeFacts) -> Option<&str> {
     let led = tree.all().any(|p| p.stat.tty_nr != 0 && p.stat.sid == p.stat.id.pid);
     (first.starts_with("/dev/pts/") && first != "/dev/pts/ptmx" && !led && all.all(|path| path == first))
         .then_some(first)
+}
+
+/// Every node has this address: it is a loopback's, or all of the node's.
+pub(super) fn is_everywhere(local: &str) -> bool {
+    local.parse::<SocketAddr>().is_ok_and(|at| at.ip().is_loopback() || at.ip().is_unspecified())
+}
+
+fn listener(fd: &FdFacts) -> Option<(String, StreamKind)> {
+    match &fd.kind {
+        FdKind::TcpListen { local, inode } if *inode != 0 && is_everywhere(local) => {
+            let at: SocketAddr = local.parse().ok()?;
+            Some((format!("socket:[{inode}]"), StreamKind::Listener { port: at.port(), v6: at.is_ipv6() }))
+        }
+        _ => None,
+    }
 }
 
 fn tty(fd: &FdFacts) -> Option<&str> {
@@ -157,6 +174,14 @@ mod tests {
             assert_eq!(terminal(&two), None, "{other}");
         }
         assert_eq!(terminal(&holding(vec![pts(5, "/dev/ptmx")])), None);
+    }
+
+    #[test]
+    fn a_socket_that_listens_everywhere_is_carried_once() {
+        let at = |n: i32, local: &str| fd(n, FdKind::TcpListen { local: local.into(), inode: 5 });
+        let t = holding(vec![at(3, "[::]:8080"), at(4, "[::]:8080")]);
+        assert_eq!(kinds(&t), [(1, StreamKind::Listener { port: 8080, v6: true }, "socket:[5]".to_owned())]);
+        assert!(kinds(&holding(vec![at(3, "10.0.0.5:80")])).is_empty());
     }
 
     #[test]

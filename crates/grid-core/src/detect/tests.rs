@@ -271,8 +271,10 @@ fn each_protection_is_named() {
         t.root.deep.as_mut().unwrap().pss = Some(Bytes(100 << 20));
     });
     not_worth(unknown, "E-UNKNOWN", "its CPU use is not measured yet; look again in a second");
-    let listening = with_fd(FdKind::TcpListen { local: "0.0.0.0:80".into() });
-    assert!(listening.can_move() && listening.notices == ["listens at 0.0.0.0:80, which will be on the other node"]);
+    let listening = with_fd(FdKind::TcpListen { local: "0.0.0.0:80".into(), inode: 7 });
+    assert!(listening.can_move() && listening.notices[0].starts_with("stays reachable at 0.0.0.0:80; "));
+    let bound = with_fd(FdKind::TcpListen { local: "10.0.0.5:80".into(), inode: 7 });
+    cannot(bound, "E-SOCK", "fd 19 listens at 10.0.0.5:80, an address that the destination does not have");
     not_worth(listening, "E-KIND", "a daemon: it listens");
 }
 

@@ -128,6 +128,8 @@ impl Criu {
             leave_running: Some(true),
             shell_job: Some(job.shell_job),
             ps: Some(PageServer { fd: Some(PAGES_FD) }),
+            // Who has connected and was not accepted yet waits at the shadow, which has the same socket.
+            tcp_skip_in_flight: Some(true),
             unprivileged: job.owner.map(|_| true),
             ghost_limit: Some(grid_types::facts::UNNAMED_FILE_LIMIT.0 as u32),
             ..common(job.images, "dump.log")

@@ -94,6 +94,11 @@ pub fn start_ticks(pid: i32) -> Option<u64> {
     live_state_and_start(pid).map(|(_, start)| start)
 }
 
+/// A process of this machine was stopped, as by SIGSTOP.
+pub fn is_stopped(pid: i32) -> bool {
+    live_state_and_start(pid).is_some_and(|(state, _)| state == 'T')
+}
+
 /// A process of this machine has ended: it is gone, or waits to be reaped.
 pub fn has_ended(pid: i32) -> bool {
     live_state_and_start(pid).is_none_or(|(state, _)| matches!(state, 'Z' | 'X'))

@@ -108,7 +108,7 @@ fn tcp_line(line: &str) -> Option<(u64, FdKind)> {
     let inode = field(line, 9)?.parse().ok()?;
     let local = address(field(line, 1)?)?.to_string();
     if field(line, 3)? == TCP_LISTEN {
-        return Some((inode, FdKind::TcpListen { local }));
+        return Some((inode, FdKind::TcpListen { local, inode }));
     }
     Some((inode, FdKind::TcpEstablished { local, remote: address(field(line, 2)?)?.to_string() }))
 }
@@ -170,7 +170,7 @@ mod tests {
     fn lines_of_each_table_are_read() {
         let listen =
             "   0: 00000000:18EB 00000000:0000 0A 00000000:00000000 00:00000000 00000000  0  0 551 1 0 100 0 0 10 0";
-        assert_eq!(tcp_line(listen), Some((551, FdKind::TcpListen { local: "0.0.0.0:6379".into() })));
+        assert_eq!(tcp_line(listen), Some((551, FdKind::TcpListen { local: "0.0.0.0:6379".into(), inode: 551 })));
         let unix = "0000000045daaba2: 00000002 00000000 00010000 0001 01  1146 /run/x.sock";
         let want = FdKind::Unix { inode: 1146, bound: Some("/run/x.sock".into()), peer: None, listening: true };
         assert_eq!(unix_line(unix), Some((1146, want)));

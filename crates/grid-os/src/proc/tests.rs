@@ -113,7 +113,7 @@ fn sockets_are_named_with_their_ends() {
     let (_a, _b) = std::os::unix::net::UnixStream::pair().unwrap();
     let deep = ProcRoot::new("/proc").deep(me()).unwrap();
     let has = |want: &dyn Fn(&FdKind) -> bool| deep.fds.iter().any(|f| want(&f.kind));
-    assert!(has(&|k| matches!(k, FdKind::TcpListen { local: l } if *l == local)));
+    assert!(has(&|k| matches!(k, FdKind::TcpListen { local: l, .. } if *l == local)));
     assert!(has(&|k| matches!(k, FdKind::TcpEstablished { remote, .. } if *remote == local)));
     assert!(has(&|k| matches!(k, FdKind::Unix { peer: Some(p), .. } if *p != 0)));
 }

@@ -11,7 +11,7 @@
 mod connector;
 mod control;
 mod orders;
-mod root;
+pub(crate) mod root;
 mod streams;
 mod tty;
 
@@ -54,6 +54,8 @@ pub(crate) struct Far {
     paused: bool,
     /// The agent knows whether there is a connection.
     linked: bool,
+    /// There was a connection once.
+    joined: bool,
     /// SIGCONT orders that reached the root.
     continues: u64,
     exit: Option<ExitStatus>,
@@ -98,10 +100,11 @@ impl Far {
             control: Control::new(control),
             streams,
             connector: Connector::default(),
-            root: Root(dir),
+            root: Root::new(dir),
             active: false,
             paused: false,
             linked: false,
+            joined: false,
             continues: 0,
             exit: None,
             exit_said: false,
@@ -154,7 +157,10 @@ impl Far {
                 name => self.relay.happened(name, flags),
             }
         }
+        // Remembered, for when nobody can be asked any more.
+        let _ = self.root.pid();
         self.settle();
+        self.joined |= self.relay.has_link();
     }
 
     /// Something is to be looked at again soon that nobody tells of.
@@ -190,6 +196,16 @@ impl Far {
     /// Home knows how the root ended and has all of its output, or nobody is there to know.
     pub(crate) fn done(&self) -> bool {
         self.finished
+    }
+
+    /// Nobody is at the other end now.
+    pub(crate) fn is_alone(&self) -> bool {
+        !self.relay.has_link()
+    }
+
+    /// Somebody was.
+    pub(crate) fn was_joined(&self) -> bool {
+        self.joined
     }
 
     fn say_state(&mut self) {

@@ -4,16 +4,27 @@ use grid_os::signals;
 use grid_os::tree_init::TreeDir;
 use nix::libc;
 use nix::unistd::{Pid, getpgid, getsid};
+use std::cell::Cell;
 use std::fs;
 
-/// Finds the root by the file that the agent writes.
+/// Finds the root by the file that the agent writes, and remembers it: the directory goes where the cluster is taken
+/// down while the tree lives on at home.
 #[derive(Debug)]
-pub(super) struct Root(pub(super) TreeDir);
+pub(crate) struct Root {
+    dir: TreeDir,
+    known: Cell<Option<i32>>,
+}
 
 impl Root {
+    pub(crate) fn new(dir: TreeDir) -> Self {
+        Self { dir, known: Cell::new(None) }
+    }
+
     /// Its number in this PID namespace, where it is known.
-    pub(super) fn pid(&self) -> Option<i32> {
-        self.0.root().filter(|pid| *pid > 1)
+    pub(crate) fn pid(&self) -> Option<i32> {
+        let known = self.known.get().or_else(|| self.dir.root().filter(|pid| *pid > 1));
+        self.known.set(known);
+        known
     }
 
     /// Sends it, or its process group, a signal. One that is gone hears nothing.

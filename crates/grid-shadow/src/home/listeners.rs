@@ -5,7 +5,8 @@
 use crate::config::CONNECTION;
 use crate::mux::{CONNECTIONS, Order};
 use crate::relay::{Connections, Relay};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 
@@ -17,6 +18,8 @@ const MOST: usize = 256;
 pub(super) struct Listeners {
     pub(super) listening: BTreeMap<u32, TcpListener>,
     waiting: BTreeMap<u32, OwnedFd>,
+    /// They do not listen: the tree is at home and does so itself. The agent says something when that is over.
+    asleep: BTreeSet<u32>,
 }
 
 impl Listeners {
@@ -25,9 +28,26 @@ impl Listeners {
         relay.mux.connections().len() < MOST
     }
 
+    /// Those that are to be waited for.
+    pub(super) fn awake(&self) -> impl Iterator<Item = (&u32, &TcpListener)> {
+        self.listening.iter().filter(|(id, _)| !self.asleep.contains(id))
+    }
+
+    /// They may listen again.
+    pub(super) fn wake(&mut self) {
+        self.asleep.clear();
+    }
+
     /// Takes the next connection of a listener.
     pub(super) fn accept(&mut self, relay: &mut Relay, listener: u32) {
-        let Some(Ok((stream, _))) = self.listening.get(&listener).map(TcpListener::accept) else { return };
+        let stream = match self.listening.get(&listener).map(TcpListener::accept) {
+            Some(Ok((stream, _))) => stream,
+            Some(Err(e)) if e.kind() == ErrorKind::InvalidInput => {
+                self.asleep.insert(listener);
+                return;
+            }
+            Some(Err(_)) | None => return,
+        };
         let opened = relay.mux.next_connection().filter(|c| relay.mux.open(*c, CONNECTION, true).is_ok());
         let Some(channel) = opened else { return };
         if relay.mux.say(&Order::Open { channel, listener }) {

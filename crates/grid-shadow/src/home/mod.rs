@@ -32,7 +32,7 @@ use tty::Tty;
 /// Name under which `ps -o comm` shows it.
 pub const COMM: &str = "grid-shadow";
 /// Of a shadow that could not begin.
-const CANNOT: i32 = 125;
+const CANNOT: i32 = grid_types::exit::NO_SHADOW as i32;
 /// Buffers are given back after so long a pause.
 const QUIET: Duration = Duration::from_secs(1);
 /// The far closes the connection when it knows that its word of the end was heard; longer nobody waits for that.
@@ -137,7 +137,7 @@ impl Shadow {
             set.add(AGENT, socket, PollFlags::POLLIN);
         }
         if self.listeners.has_room(&self.relay) {
-            for (id, listener) in &self.listeners.listening {
+            for (id, listener) in self.listeners.awake() {
                 set.add(Name::Listener(*id), listener, PollFlags::POLLIN);
             }
         }
@@ -185,6 +185,7 @@ impl Shadow {
     }
 
     fn heed(&mut self, message: ToShadow, fd: Option<OwnedFd>) {
+        self.listeners.wake();
         match (message, fd) {
             (ToShadow::Link { generation }, Some(fd)) => {
                 let stale = generation < self.relay.mux.generation() || self.garbled.is_some_and(|g| g >= generation);

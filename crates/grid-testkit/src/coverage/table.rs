@@ -48,30 +48,48 @@ pub fn compact(list: &List) -> String {
     text
 }
 
-/// The document with what the last run showed.
-pub fn document(outcomes: &[Outcome<'_>]) -> String {
-    let count = |want: fn(&Seen) -> bool| outcomes.iter().filter(|o| o.seen.as_ref().is_ok_and(want)).count();
-    let (moved, refused) = (count(|s| matches!(s, Seen::Moved { .. })), count(|s| *s == Seen::Refused));
-    let absent = count(|s| matches!(s, Seen::NotHere(_)));
-    let mut text = format!(
+/// The document with what a run showed: of all programs, or of some, whose rows in the document of the last run are
+/// replaced.
+pub fn document(list: &List, outcomes: &[Outcome<'_>], last: &str) -> String {
+    let before: BTreeMap<&str, &str> = last.lines().filter_map(|line| Some((cells(line).next()?, line))).collect();
+    let row_of = |p: &Program| match outcomes.iter().find(|o| o.program.name == p.name) {
+        Some(outcome) => Some(row(outcome)),
+        None => before.get(cell(&p.name).as_str()).map(|line| (*line).to_owned()),
+    };
+    let rows: Vec<String> = list.programs.iter().filter_map(row_of).collect();
+    let count = |answer: &str, checked: &str| {
+        let is = |row: &&String| {
+            let cells: Vec<&str> = cells(row).collect();
+            cells[1].starts_with(answer) && cells[3].starts_with(checked)
+        };
+        rows.iter().filter(is).count()
+    };
+    let (moved, refused, absent) = (count("moves", "yes"), count("stays", "yes"), count("", "not run"));
+    format!(
         "# What moves and what does not\n\n\
          Programs of [tests/coverage.toml](../tests/coverage.toml), run by `make coverage`, which writes this file. Each was\n\
          moved out and home while it worked and then checked (exit status, digest, data), or refused before anything was\n\
-         frozen and seen to go on. The last run: {moved} moved, {refused} refused as expected, {absent} not run there.\n\
+         frozen and seen to go on. In their last runs: {moved} moved, {refused} refused as expected, {absent} not run here.\n\
          \"Silent\" is the time without the program on the way out and on the way home.\n\n\
-         | Program | Answer | Code and fix | Checked here | Silent, ms |\n| --- | --- | --- | --- | --- |\n"
-    );
-    for o in outcomes {
-        let (checked, silent) = match &o.seen {
-            Ok(Seen::NotHere(what)) => (format!("not run: needs {what}"), String::new()),
-            Ok(Seen::Moved { out, home: Some(home) }) => ("yes".into(), format!("{out}, {home}")),
-            Ok(Seen::Moved { out, home: None }) => ("yes; it ended away".into(), out.to_string()),
-            Ok(Seen::Refused) => ("yes".into(), String::new()),
-            Err(_) => (WRONG.into(), String::new()),
-        };
-        let _ = writeln!(text, "{}{checked} | {silent} |", row_begin(o.program));
-    }
-    text
+         | Program | Answer | Code and fix | Checked here | Silent, ms |\n| --- | --- | --- | --- | --- |\n{}\n",
+        rows.join("\n")
+    )
+}
+
+/// The cells of a row.
+fn cells(row: &str) -> impl Iterator<Item = &str> {
+    row.strip_prefix("| ").into_iter().flat_map(|rest| rest.split(" | "))
+}
+
+fn row(o: &Outcome<'_>) -> String {
+    let (checked, silent) = match &o.seen {
+        Ok(Seen::NotHere(what)) => (format!("not run: needs {what}"), String::new()),
+        Ok(Seen::Moved { out, home: Some(home) }) => ("yes".into(), format!("{out}, {home}")),
+        Ok(Seen::Moved { out, home: None }) => ("yes; it ended away".into(), out.to_string()),
+        Ok(Seen::Refused) => ("yes".into(), String::new()),
+        Err(_) => (WRONG.into(), String::new()),
+    };
+    format!("{}{checked} | {silent} |", row_begin(o.program))
 }
 
 /// The row of a program, up to what a run showed.

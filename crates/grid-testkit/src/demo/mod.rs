@@ -3,7 +3,7 @@
 //! with what was expected and what was seen.
 //!
 //! ```text
-//! 1 cluster -> 2 programs -> 3 boost -> 4 moved -> 5 finished -> 6 returned
+//! 1 cluster -> 2 programs -> 3 boost -> 4 moved -> 5 terminal -> 6 finished -> 7 returned
 //!      any deviation, panic, Ctrl-C -> everything taken down -> exit 1 (130)
 //! ```
 
@@ -12,6 +12,7 @@ mod kernel;
 mod place;
 mod programs;
 mod steps;
+mod terminal;
 
 use place::Place;
 use std::time::Instant;

@@ -156,17 +156,28 @@ impl Shell {
 
     /// Types a sum and waits for its answer.
     pub(super) fn answers(&self) -> Result<(), String> {
+        self.types("echo sum-$((40 + 2))\n")?;
+        self.shows("sum-42")
+    }
+
+    /// Types this.
+    pub(super) fn types(&self, text: &str) -> Result<(), String> {
+        let mut terminal = &self.terminal;
+        terminal.write_all(text.as_bytes()).map_err(|e| format!("the shell's terminal: {e}"))
+    }
+
+    /// Waits until the terminal shows this.
+    pub(super) fn shows(&self, wanted: &str) -> Result<(), String> {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         use std::os::fd::AsFd;
         let said = |e: &dyn std::fmt::Display| format!("the shell's terminal: {e}");
         let mut terminal = &self.terminal;
-        terminal.write_all(b"echo sum-$((40 + 2))\n").map_err(|e| said(&e))?;
         let (start, mut seen) = (Instant::now(), Vec::new());
-        while !String::from_utf8_lossy(&seen).contains("sum-42") {
+        while !String::from_utf8_lossy(&seen).contains(wanted) {
             let mut ready = [PollFd::new(self.terminal.as_fd(), PollFlags::POLLIN)];
             if start.elapsed() > START || poll(&mut ready, PollTimeout::from(1000u16)).map_err(|e| said(&e))? == 0 {
                 return Err(format!(
-                    "the shell ({}) does not answer; seen: {}",
+                    "the terminal of the shell ({}) does not show {wanted:?}; seen: {}",
                     self.pid,
                     String::from_utf8_lossy(&seen)
                 ));

@@ -1,4 +1,4 @@
-//! The six steps.
+//! The seven steps; the fifth is in `terminal.rs`.
 
 use super::kernel::{self, Trace};
 use super::place::Place;
@@ -49,6 +49,7 @@ pub(super) fn run(place: &Place) -> Result<(), String> {
     let extra = sampler.stop();
     trace.add_namespaces(&kernel::members(&names.cgroup));
     compared(place, extra)?;
+    super::terminal::run(place, &work.shell, &lease.view.boost.id)?;
     finished(place, &work, &moves)?;
     returned(place, &work, &lease, &trace)
 }
@@ -240,7 +241,7 @@ fn finished(place: &Place, work: &Work, moves: &[Moved]) -> Result<(), String> {
         codes.push("0");
     }
     crate::say!(
-        "5 finished  digest {} = digest of an unmoved run; python3 found its threads, child and memory right",
+        "6 finished  digest {} = digest of an unmoved run; python3 found its threads, child and memory right",
         &want[..want.len().min(8)]
     );
     crate::say!("            exit codes {} (grid offload show)", codes.join(" "));
@@ -264,7 +265,7 @@ fn returned(place: &Place, work: &Work, lease: &Lease, trace: &Trace) -> Result<
     let left = trace.left(&before);
     let [processes, namespaces, mounts, groups, links] = left.counts;
     crate::say!(
-        "6 returned  lent {lent}, back {back}; left: {processes} processes, {namespaces} of {} namespaces, \
+        "7 returned  lent {lent}, back {back}; left: {processes} processes, {namespaces} of {} namespaces, \
          {mounts} mounts, {groups} cgroups, {links} links",
         trace.namespaces()
     );
