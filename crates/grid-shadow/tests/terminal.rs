@@ -4,15 +4,19 @@
 
 mod kit;
 
+use grid_os::poll::PollSet;
 use grid_os::terminal;
 use grid_shadow::config::{FarStream, HomeStream, StreamKind};
 use kit::*;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::poll::PollFlags;
 use nix::pty::openpty;
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{PipeWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 const TTY: u32 = 5;
 
@@ -22,22 +26,42 @@ struct Screen {
     slave: OwnedFd,
     path: String,
     seen: Arc<Mutex<String>>,
+    reader: Option<(PipeWriter, JoinHandle<()>)>,
 }
 
 impl Screen {
     fn new() -> Self {
         let pty = openpty(None, None).unwrap();
+        for fd in [&pty.master, &pty.slave] {
+            fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+        }
         terminal::set_size(&pty.slave, [24, 80, 0, 0]).unwrap();
         let path = nix::unistd::ttyname(&pty.slave).unwrap().to_str().unwrap().to_owned();
         let (master, seen) = (File::from(pty.master), Arc::new(Mutex::new(String::new())));
         let (mut reader, shown) = (master.try_clone().unwrap(), seen.clone());
-        std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(n @ 1..) = reader.read(&mut buffer) {
+        let (stopped, stop) = std::io::pipe().unwrap();
+        let thread = std::thread::spawn(move || {
+            let (mut buffer, mut set) = ([0; 4096], PollSet::default());
+            loop {
+                set.clear();
+                set.add('s', &stopped, PollFlags::POLLIN);
+                set.add('m', &reader, PollFlags::POLLIN);
+                set.wait(None).unwrap();
+                if set.happened(0).is_some_and(|(_, flags)| !flags.is_empty()) {
+                    return;
+                }
+                let Ok(n @ 1..) = reader.read(&mut buffer) else { return };
                 shown.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..n]));
             }
         });
-        Self { master, slave: pty.slave, path, seen }
+        Self { master, slave: pty.slave, path, seen, reader: Some((stop, thread)) }
+    }
+
+    /// Closes the window: nobody has the master any more.
+    fn close(mut self) {
+        let (stop, thread) = self.reader.take().unwrap();
+        drop(stop);
+        thread.join().unwrap();
     }
 
     fn write(&self, text: &str) {
@@ -196,9 +220,10 @@ fn the_size_of_the_window_and_its_end_reach_the_tree() {
     let exit = far.dir.path().join("exit");
     assert!(!exit.exists());
     // The window is closed: the shell's session is hung up, and so is the tree's.
-    drop(home);
-    drop(screen);
+    let shadow = children(home.pid())[0];
+    screen.close();
     wait_for(|| exit.exists());
+    wait_for(|| !std::path::Path::new(&format!("/proc/{shadow}")).exists());
     assert_eq!(std::fs::read_to_string(exit).unwrap(), "signal 1");
 }
 
@@ -228,9 +253,10 @@ fn the_whole_job_at_home_is_interrupted() {
     let far = far_on(&screen, 1, &["sleep", "1000"], vec![stdout_pipe(PIPE)]);
     let streams =
         vec![tty(&[0, 2]), HomeStream { id: STDOUT, kind: StreamKind::PipeOut { capacity: PIPE }, fds: vec![1] }];
+    // The kernel sends the signal and throws away what waits to be shown, in this order: hence the pause.
     let home = Home::on_terminal(streams, &screen.path, || {
         screen.see("$ ");
-        screen.write("GRID_SHADOW=$SHADOW $KIT | sh -c 'trap \"echo reader too >&2; exit 5\" INT; echo up >&2; cat'\n");
+        screen.write("GRID_SHADOW=$SHADOW $KIT | sh -c 'trap \"sleep 0.2; echo reader too >&2; exit 5\" INT; echo up >&2; cat'\n");
     });
     home.join(&far);
     screen.see("up\r\n");

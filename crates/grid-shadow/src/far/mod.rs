@@ -284,6 +284,8 @@ impl Far {
         if self.finished {
             return;
         }
+        // Before the output that came after them: home pauses for a report where it has to.
+        self.say_reports();
         self.relay.pump();
         self.take_news();
         if self.active && !self.paused {

@@ -61,8 +61,11 @@ impl Tty {
 
     /// Takes what the tree wrote until there is no more, or no room. True where there is no more now.
     pub(super) fn read(&mut self, mux: &mut Mux, more: usize, reports: &mut impl Extend<Report>) -> bool {
-        while mux.room(self.channel, more) > PACKET {
+        loop {
             let Some(master) = &self.master else { return true };
+            if mux.room(self.channel, more) <= PACKET {
+                return false;
+            }
             match master.read(&mut self.buffer) {
                 Ok(n @ 1..) if self.buffer[0] == DATA => self.take(mux, n, more),
                 Ok(1..) if self.buffer[0] & SETTINGS_CHANGED != 0 => {
@@ -80,7 +83,6 @@ impl Tty {
                 }
             }
         }
-        false
     }
 
     fn take(&mut self, mux: &mut Mux, n: usize, more: usize) {

@@ -162,7 +162,8 @@ impl Drop for Far {
     }
 }
 
-fn children(pid: i32) -> Vec<i32> {
+/// Processes that it started.
+pub fn children(pid: i32) -> Vec<i32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     children.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
