@@ -96,6 +96,11 @@ fn a_stop_and_its_end_are_mirrored() {
         home.signal(libc::SIGCONT);
     }
     wait_for(|| state(far.root()) == 'S' && state(home.pid()) == 'S');
+    // Once more in turn: then nothing of all that is under way any more.
+    home.signal(libc::SIGTSTP);
+    wait_for(|| state(far.root()) == 'T' && state(home.pid()) == 'T');
+    home.signal(libc::SIGCONT);
+    wait_for(|| state(far.root()) == 'S' && state(home.pid()) == 'S');
     // The tree stops itself.
     grid_os::signals::send(far.root(), libc::SIGSTOP).unwrap();
     wait_for(|| state(home.pid()) == 'T');
