@@ -44,9 +44,7 @@ impl Dial {
         faults.at(FaultPoint::OpenStream).map_err(io::Error::other)?;
         self.greeted(&Hello::Data { protocol: PROTOCOL, token: self.token.clone(), attempt: attempt.clone() })
     }
-}
 
-impl Dial {
     /// Connects for the streams of a tree that this attempt brought here.
     pub(crate) fn streams(&self, attempt: &AttemptId, terms: &ShadowTerms) -> io::Result<TcpStream> {
         self.greeted(&Hello::Streams {

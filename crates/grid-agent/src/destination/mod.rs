@@ -218,7 +218,7 @@ impl Agent {
         let dial = data::Dial::of(&self.cfg);
         let own = self.own();
         let shadow = self.incoming.get(attempt).and_then(|i| i.record.stage.shadow.as_ref()).map(|s| s.shadow.clone());
-        let listeners = shadow.filter(|_| self.is_hub()).map(|id| self.listeners_of(&id));
+        let listeners = shadow.map(|id| self.listeners_of(&id));
         let Some(incoming) = self.incoming.get_mut(attempt) else { return };
         let stream = match stream.map(Ok).or_else(|| dial.map(|d| d.connect(attempt, &self.faults))) {
             Some(Ok(stream)) => stream,
@@ -373,7 +373,7 @@ impl Agent {
             tracing_line(&format!("attempt {attempt}: {e}"));
         }
         let shadow = incoming.record.stage.shadow.as_ref().map(|terms| terms.shadow.clone());
-        if let Some(shadow) = shadow.filter(|_| self.is_hub()) {
+        if let Some(shadow) = shadow {
             self.wake_listeners(&shadow);
         }
     }

@@ -24,10 +24,15 @@ const ROOM: usize = 120;
 
 impl Agent {
     /// What will stay at home for this tree; none where nothing can and nobody would miss it.
-    pub(crate) fn shadow_terms(&self, attempt: &AttemptId, tree: &TreeFacts) -> Result<Option<ShadowTerms>, Reason> {
+    /// `came_by` is the attempt that brought it here, where one did.
+    pub(crate) fn shadow_terms(
+        &self,
+        attempt: &AttemptId,
+        tree: &TreeFacts,
+        came_by: Option<&AttemptId>,
+    ) -> Result<Option<ShadowTerms>, Reason> {
         let pid = tree.root.stat.id.pid;
-        let came_by = self.incoming.iter().find(|(_, i)| i.living_root() == Some(pid)).map(|(_, i)| i);
-        if let Some(incoming) = came_by {
+        if let Some(incoming) = came_by.and_then(|earlier| self.incoming.get(earlier)) {
             let Some(terms) = &incoming.record.stage.shadow else { return Ok(None) };
             let streams = incoming.record.streams.clone();
             let terminal = terminal_of(pid, &streams)?;

@@ -35,7 +35,7 @@ impl Listeners {
 }
 
 impl Agent {
-    /// Those of this shadow, where it is one of this node's and lives.
+    /// Those of this shadow; none where it is another node's, or has ended.
     pub(crate) fn listeners_of(&self, id: &ShadowId) -> Listeners {
         let shadow = self.shadows.get(id).filter(|s| s.lives(&self.boot_id));
         Listeners(shadow.map(|s| duplicates(&s.record)).unwrap_or_default())

@@ -139,9 +139,9 @@ impl Agent {
         }
         let tree = self.preflight(&order)?;
         let attempt = order.attempt.clone();
-        let shadow = self.shadow_terms(&attempt, &tree)?;
         let root = tree.root.stat.id.pid;
         let came_by = self.incoming.iter().find(|(_, i)| i.living_root() == Some(root)).map(|(a, _)| a.clone());
+        let shadow = self.shadow_terms(&attempt, &tree, came_by.as_ref())?;
         let hold = self.hold_group(&attempt, root, came_by.as_ref());
         let record = Record {
             boot_id: self.boot_id.clone(),

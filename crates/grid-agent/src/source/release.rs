@@ -25,7 +25,7 @@ impl Agent {
         }
         if let Some(earlier) = record.came_by {
             // First of all: who connects is refused until the shadow listens again.
-            let shadow = record.stage.shadow.filter(|_| lives_on && self.is_hub());
+            let shadow = record.stage.shadow.filter(|_| lives_on);
             shadow.iter().for_each(|terms| self.wake_listeners(&terms.shadow));
             self.tree_left(&earlier);
         }
