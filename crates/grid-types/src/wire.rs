@@ -151,6 +151,9 @@ pub enum Body {
 pub enum ShadowWord {
     /// From home: the shadow has ended. Where the tree's root lives, it is to end too.
     Ended,
+    /// From home: the process died while it became the shadow. The tree lives on, and nobody is at the other end of its
+    /// streams.
+    Missing,
     /// From home: does the tree still live there?
     Ask,
     /// From home: the shadow was stopped by a signal that it could not pass on.

@@ -80,6 +80,8 @@ pub(crate) struct Incoming {
     staging: bool,
     /// Its streams are being kept joined with its shadow.
     pub(crate) joined: bool,
+    /// It was told that nobody is at the other end.
+    pub(crate) alone: bool,
     armed: u64,
     last_word: Instant,
 }
@@ -142,6 +144,7 @@ impl Agent {
             stream: None,
             staging: false,
             joined: false,
+            alone: false,
             armed: 0,
             last_word: Instant::now(),
         }

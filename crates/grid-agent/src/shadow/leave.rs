@@ -82,8 +82,7 @@ impl Agent {
             Ok(()) => true,
             Err(e) => {
                 tracing_line(&format!("{} has no shadow: {e}", leaving.title));
-                let _ = self.ledger.drop_shadow(&terms.shadow);
-                self.shadows.remove(&terms.shadow);
+                self.shadow_missing(&terms.shadow);
                 false
             }
         }
@@ -101,6 +100,7 @@ impl Agent {
             generation: terms.generation,
             command: leaving.title.to_owned(),
             listeners: listeners_among(&terms.streams),
+            missing: false,
         };
         self.ledger.put_shadow(&terms.shadow, &record).map_err(|e| e.to_string())?;
         self.shadows.entry(terms.shadow.clone()).or_insert_with(|| Shadow::new(record));

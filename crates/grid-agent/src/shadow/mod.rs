@@ -50,6 +50,9 @@ pub(crate) struct Record {
     command: String,
     /// Names of the sockets on which it listens.
     listeners: Vec<String>,
+    /// It was to be made, and the process died on the way. Kept until the tree has ended, which is told so.
+    #[serde(default)]
+    missing: bool,
 }
 
 /// A connection for a shadow that has not come yet.

@@ -27,11 +27,21 @@ impl Agent {
         self.tell_end(id);
     }
 
+    /// What was to become a shadow of this node's died on the way: the tree's end must not wait for it.
+    pub(super) fn shadow_missing(&mut self, id: &ShadowId) {
+        let Some(shadow) = self.shadows.get_mut(id) else { return };
+        shadow.record.missing = true;
+        if let Err(e) = self.ledger.put_shadow(id, &shadow.record) {
+            tracing_line(&e.to_string());
+        }
+        self.shadow_ended(id);
+    }
+
     fn tell_end(&mut self, id: &ShadowId) {
         let Some(shadow) = self.shadows.get_mut(id) else { return };
         shadow.told_end = Some(Some(Instant::now()));
-        let Record { attempt, node, .. } = shadow.record.clone();
-        self.say_of_shadow(&node, attempt, ShadowWord::Ended);
+        let Record { attempt, node, missing, .. } = shadow.record.clone();
+        self.say_of_shadow(&node, attempt, if missing { ShadowWord::Missing } else { ShadowWord::Ended });
     }
 
     /// Says it to the other agent, which may be this one.
@@ -48,9 +58,10 @@ impl Agent {
         match word {
             ShadowWord::TreeGone { status } => self.tree_gone(&from, &attempt, status),
             ShadowWord::Stopped => self.shadow_stopped(&attempt),
-            ShadowWord::Ended | ShadowWord::Ask => {
-                if let Some(incoming) = self.incoming.get(&attempt).filter(|i| !i.is_lost()) {
-                    if word == ShadowWord::Ended {
+            ShadowWord::Ended | ShadowWord::Missing | ShadowWord::Ask => {
+                if let Some(incoming) = self.incoming.get_mut(&attempt).filter(|i| !i.is_lost()) {
+                    let alone = word != ShadowWord::Ask && !std::mem::replace(&mut incoming.alone, true);
+                    if alone || word == ShadowWord::Ended {
                         // Nobody is left who could hear how it ended.
                         streams::tell(&streams::control_path(incoming.tree().0), &ToFar::Finish);
                     }
