@@ -30,8 +30,16 @@ fn try_on(way: Way, damage: Damage, ways: &[Reach]) {
 
 const MOVE: &[Reach] = &[Reach::Move];
 /// Where the attempt does not go straight.
-const ASIDE: &[Reach] =
-    &[Reach::Refused, Reach::Broken, Reach::Signals, Reach::Fence, Reach::Asked, Reach::Doubt, Reach::End];
+const ASIDE: &[Reach] = &[
+    Reach::Leave,
+    Reach::Refused,
+    Reach::Broken,
+    Reach::Signals,
+    Reach::Fence,
+    Reach::Asked,
+    Reach::Doubt,
+    Reach::End,
+];
 
 #[test]
 fn each_step_of_a_move_fails() {

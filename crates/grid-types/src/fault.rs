@@ -74,6 +74,7 @@ fault_points! {
     PersistReleased Source "persist-released" "writes down that its own copy is to go";
     SendReleased Source "send-released" "says that its own copy is gone";
     DiscardCopy Source "discard-copy" "ends its own frozen copy";
+    MakeShadow Source "make-shadow" "lets its own frozen copy, traced by now, become the shadow";
     SourceReport Source "source-report" "tells the head what became of it";
     DisarmFence Destination "disarm-fence" "lifts the fence";
     DeliverSignals Destination "deliver-signals" "sends the signals that had arrived during the freeze";

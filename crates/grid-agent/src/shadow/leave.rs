@@ -13,6 +13,7 @@ use grid_os::terminal;
 use grid_shadow::config::{HomeConfig, HomeStream, SHADOW_ENV};
 use grid_types::AttemptId;
 use grid_types::facts::TreeFacts;
+use grid_types::fault::FaultPoint;
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::streams::{ShadowTerms, Stream, StreamKind, Terminal};
 use std::ffi::CString;
@@ -125,7 +126,10 @@ impl Agent {
         let replacement =
             Replacement { pid: leaving.root, program, argv: &argv, env: &env, keep: &keep, hold_signals: true };
         let hold = leaving.hold.clone();
-        let mut thaw = || hold.set_frozen(false).map_err(std::io::Error::other);
+        let mut thaw = || {
+            self.faults.at(FaultPoint::MakeShadow).map_err(std::io::Error::other)?;
+            hold.set_frozen(false).map_err(std::io::Error::other)
+        };
         let replaced = exec_in_place(replacement, &mut thaw).map_err(|e| e.to_string())?;
         if !replaced.swallowed.is_empty() {
             tracing_line(&format!("{}: {:?} came while it became the shadow", leaving.title, replaced.swallowed));

@@ -43,6 +43,8 @@ pub(crate) enum Damage {
 pub(crate) enum Reach {
     /// By a move that goes straight.
     Move,
+    /// By one that leaves home for the first time.
+    Leave,
     /// By one that the destination refuses when it is restored.
     Refused,
     /// By one whose memory cannot be received.
@@ -74,6 +76,7 @@ pub(crate) fn reach(point: FaultPoint) -> Reach {
         P::DestinationPersistRunning | P::ArmFence | P::ThawStaged | P::SendStarted => Reach::Move,
         P::PersistReleased | P::SendReleased | P::DiscardCopy | P::SourceReport | P::DisarmFence => Reach::Move,
         P::DestinationPersistReleased | P::DestinationReport => Reach::Move,
+        P::MakeShadow => Reach::Leave,
         P::PersistAborted | P::SendAbort | P::ThawHome => Reach::Refused,
         P::PersistRefused | P::DiscardStaged | P::SendRefusal => Reach::Refused,
         P::CloseStream => Reach::Broken,
@@ -179,7 +182,7 @@ impl Stage {
         let pid = guest.pid().to_string();
         let begin = || self.cluster.begin(&["offload", "execute", &pid]);
         match reach {
-            Reach::Move => begin(),
+            Reach::Move | Reach::Leave => begin(),
             Reach::Refused => self.with(FaultPoint::Gate, Effect::Fail, begin, || {}),
             Reach::Broken => self.with(FaultPoint::ReceivePages, Effect::Fail, begin, || {}),
             Reach::Signals => self.with(FaultPoint::SendManifest, Effect::Hang, begin, || {
