@@ -38,7 +38,12 @@ impl Head {
                 self.node_seen(from);
             }
             Notice::Report { attempt, offload, report } => self.reported(&attempt, &offload, report),
-            Notice::Ended { offload, status, .. } => self.note(Event::ProcessEnded { offload, status }),
+            Notice::Ended { offload, status, .. } => {
+                // Told when the root ends, and again when nothing is left of its tree.
+                if self.offload_record(&offload).is_ok_and(|known| known.phase != OffloadPhase::Ended) {
+                    self.note(Event::ProcessEnded { offload, status });
+                }
+            }
             Notice::Arrived { offload, process, .. } => {
                 self.inner.borrow_mut().there.insert(offload, process);
             }
