@@ -25,8 +25,13 @@ use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+
+/// What lives here is joined with its shadow within this, before the agent ends.
+const JOINED_WITHIN: Duration = Duration::from_secs(2);
+/// Between two looks at that.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Controllers of a group that bounds work; a hold needs the freezer alone.
 pub(crate) const BOUNDED: [Controller; 5] =
@@ -80,7 +85,7 @@ pub(crate) struct Agent {
 
 /// Runs an agent until its process is ended.
 pub async fn run(cfg: AgentConfig) -> Result<(), AgentError> {
-    let (inputs, mut rx) = mpsc::unbounded_channel();
+    let (inputs, rx) = mpsc::unbounded_channel();
     let mut agent = Agent::new(cfg, inputs.clone())?;
     agent.recover()?;
     agent.watch_stop();
@@ -126,13 +131,27 @@ pub async fn run(cfg: AgentConfig) -> Result<(), AgentError> {
             }
         }
     });
-    while let Some(input) = rx.recv().await {
-        agent.handle(input);
-    }
+    let signals = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+    agent
+        .serve(rx, signals.map_err(|source| AgentError::Io { action: "wait for", path: "SIGTERM".into(), source })?)
+        .await;
     Ok(())
 }
 
 impl Agent {
+    /// Until it is told to end, and every tree that lives here is joined with its shadow: then the two need no agent.
+    async fn serve(&mut self, mut inputs: mpsc::UnboundedReceiver<Input>, mut told: tokio::signal::unix::Signal) {
+        let mut ends_by = None;
+        while ends_by.is_none_or(|by| Instant::now() < by && !(inputs.is_empty() && self.all_joined())) {
+            tokio::select! {
+                Some(input) = inputs.recv() => self.handle(input),
+                _ = told.recv() => ends_by = Some(Instant::now() + JOINED_WITHIN),
+                () = tokio::time::sleep(LOOK), if ends_by.is_some() => {}
+                else => return,
+            }
+        }
+    }
+
     fn new(cfg: AgentConfig, inputs: mpsc::UnboundedSender<Input>) -> Result<Self, AgentError> {
         for dir in [&cfg.state_dir, &cfg.run_dir] {
             make_private_dir(dir)?;

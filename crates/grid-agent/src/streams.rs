@@ -24,6 +24,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Where the far end before stopped, in the directory of the tree.
@@ -219,6 +221,7 @@ struct Joiner {
     snapshot: PathBuf,
     dial: Option<Dial>,
     node: grid_types::NodeName,
+    linked: Arc<AtomicBool>,
     inputs: tokio::sync::mpsc::UnboundedSender<Input>,
 }
 
@@ -241,7 +244,13 @@ impl Joiner {
         let mut joined_at: Option<Instant> = None;
         while let Some((word, _)) = receive::<FromFar>(socket, true)? {
             match word {
-                FromFar::Down | FromFar::State { active: true, linked: false, .. } => {}
+                FromFar::Down | FromFar::State { active: true, linked: false, .. } => {
+                    self.linked.store(false, Ordering::Relaxed);
+                }
+                FromFar::State { linked: true, .. } => {
+                    self.linked.store(true, Ordering::Relaxed);
+                    continue;
+                }
                 FromFar::Refused { why } => return Err(io::Error::other(why)),
                 _ => continue,
             }
@@ -257,6 +266,7 @@ impl Joiner {
                 std::thread::sleep(pause);
             };
             link_far(socket, self.terms.generation, end.as_fd())?;
+            self.linked.store(true, Ordering::Relaxed);
             joined_at = Some(Instant::now());
         }
         Ok(())
@@ -278,18 +288,25 @@ impl Joiner {
 }
 
 impl Agent {
+    /// No tree here waits for its shadow.
+    pub(crate) fn all_joined(&self) -> bool {
+        let waits = |linked: &Arc<AtomicBool>| !linked.load(Ordering::Relaxed);
+        !self.incoming.values().any(|i| !i.alone && i.living_root().is_some() && i.joined.as_ref().is_some_and(waits))
+    }
+
     /// The tree of this attempt runs here: its streams are joined with its shadow, for as long as its pid 1 lives.
     pub(crate) fn join_streams(&mut self, attempt: &AttemptId) {
         let dial = Dial::of(&self.cfg);
         let (node, inputs) = (self.cfg.node.clone(), self.inputs.clone());
         let Some(incoming) = self.incoming.get_mut(attempt) else { return };
         let Some(terms) = incoming.record.stage.shadow.clone() else { return };
-        if std::mem::replace(&mut incoming.joined, true) {
+        if incoming.joined.is_some() {
             return;
         }
+        let linked = incoming.joined.insert(Arc::default()).clone();
         let place = incoming.tree().0;
         let (control, snapshot) = (control_path(place), place.dir.0.join(SNAPSHOT_FILE));
-        let joiner = Joiner { attempt: attempt.clone(), terms, control, snapshot, dial, node, inputs };
+        let joiner = Joiner { attempt: attempt.clone(), terms, control, snapshot, dial, node, linked, inputs };
         std::thread::spawn(move || joiner.run());
     }
 }

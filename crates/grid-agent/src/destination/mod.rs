@@ -29,6 +29,8 @@ use grid_types::wire::{Body, Party, Stage};
 use grid_types::{AttemptId, Bytes, LeaseId, NodeName, ProcId};
 use serde::{Deserialize, Serialize};
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// A `Started` that is not answered within this is taken back until the owner has spoken.
@@ -78,8 +80,8 @@ pub(crate) struct Incoming {
     place: TreePlace,
     stream: Option<TcpStream>,
     staging: bool,
-    /// Its streams are being kept joined with its shadow.
-    pub(crate) joined: bool,
+    /// Its streams are being kept joined with its shadow: whether they are now.
+    pub(crate) joined: Option<Arc<AtomicBool>>,
     /// It was told that nobody is at the other end.
     pub(crate) alone: bool,
     armed: u64,
@@ -143,7 +145,7 @@ impl Agent {
             place,
             stream: None,
             staging: false,
-            joined: false,
+            joined: None,
             alone: false,
             armed: 0,
             last_word: Instant::now(),
