@@ -270,3 +270,63 @@ fn nobody_at_home_notices() {
         assert_eq!(told.len(), stayed.len());
     }
 }
+
+/// Says in a file by which signals it was told that its terminal is gone, and what it can still do with it.
+const HUNG_UP: &str = r#"
+import os, signal, time
+def hung_up(number, _):
+    try:
+        os.write(1, b"somebody there?\n")
+        left = "written"
+    except OSError as e:
+        left = type(e).__name__
+    with open("told.new", "a") as f: f.write(f"signal {number} {left}\n")
+    os.rename("told.new", "told")
+    os._exit(3)
+signal.signal(signal.SIGHUP, hung_up)
+with open("ready.new", "w") as f: f.write(str(os.getpid()))
+os.rename("ready.new", "ready")
+while True: time.sleep(0.05)
+"#;
+
+fn hangs_up(cluster: &Cluster, place: Place) -> String {
+    let desk = Desk::open(cluster, place);
+    fs::write(desk.guest.dir.join("hung.py"), HUNG_UP).unwrap();
+    desk.starts("python3 hung.py");
+    desk.tmux(&["kill-session"]).unwrap();
+    desk.guest.wait_text("told", |text| text.ends_with('\n'))
+}
+
+#[test]
+fn a_terminal_that_is_closed_hangs_up_a_job_wherever_it_is() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    cluster.boost("--cpu 1 --memory 2GiB --duration 5m");
+    assert_eq!(hangs_up(&cluster, Place::Stayed), "signal 1 OSError\n");
+    assert_eq!(hangs_up(&cluster, Place::Moved), "signal 1 OSError\n");
+    assert_eq!(hangs_up(&cluster, Place::CameHome), "signal 1 OSError\n");
+}
+
+/// What `script` of util-linux wrote down of a session with the job in it.
+fn records(cluster: &Cluster, place: Place) -> String {
+    let desk = Desk::open(cluster, place);
+    let pid = desk.starts("script -qec 'python3 job.py; exit $?' typescript");
+    desk.types("many");
+    desk.shows("heard many");
+    desk.types("end 4");
+    desk.asks("echo = $?");
+    desk.shows("= 4");
+    let text = desk.guest.read("typescript").replace(&pid.to_string(), "PID");
+    // Its first and last lines hold the time. The terminal's "\r" stays.
+    let lines: Vec<&str> = text.trim_end().split('\n').collect();
+    lines[1..lines.len() - 1].join("\n")
+}
+
+#[test]
+fn script_records_the_same_of_a_job_wherever_it_is() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    cluster.boost("--cpu 1 --memory 2GiB --duration 5m");
+    let stayed = records(&cluster, Place::Stayed);
+    assert!(stayed.contains("line 99\r\nheard many"), "{stayed:?}");
+    assert_eq!(records(&cluster, Place::Moved), stayed);
+    assert_eq!(records(&cluster, Place::CameHome), stayed);
+}
