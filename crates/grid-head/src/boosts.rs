@@ -1,6 +1,7 @@
 //! Boosts from request to end.
 
 use crate::head::{Head, fault, log, refused, total_of, used_of};
+use crate::recall::To;
 use grid_core::auto_offload::SkipReason;
 use grid_core::boost::{EndStep, at_end, due, next_deadline};
 use grid_core::lease::{
@@ -266,7 +267,7 @@ impl Head {
                 }
                 EndStep::RecallHome { offloads } => {
                     for offload in offloads {
-                        let _ = self.recall(&offload, Actor::Rule { name: "boost-end".into() }).await;
+                        let _ = self.recall(&offload, &To::Home, Actor::Rule { name: "boost-end".into() }).await;
                         let _ = self.settled(&offload).await;
                     }
                 }

@@ -55,7 +55,7 @@ pub fn at_end(boost: &Boost, guests: &[Guest], home_free: Option<Resources>) -> 
     let ids = |wanted: &dyn Fn(&Guest) -> bool| {
         guests.iter().filter(|g| wanted(g)).map(|g| g.offload.clone()).collect::<Vec<_>>()
     };
-    let moving = ids(&|g| matches!(g.phase, OffloadPhase::Moving | OffloadPhase::Returning));
+    let moving = ids(&|g| g.phase.is_under_way());
     let inside: Vec<&Guest> =
         guests.iter().filter(|g| matches!(g.phase, OffloadPhase::Away | OffloadPhase::InDoubt)).collect();
     if matches!(boost.state, BoostState::Ending { why: EndReason::LenderLost }) && !inside.is_empty() {
