@@ -2,7 +2,7 @@ mod onward;
 
 use super::*;
 use crate::auto_offload::{self, Action, Bucket, Round, StepResult};
-use crate::boost::{EndStep, at_end, due};
+use crate::boost::{EndStep, Room, at_end, due};
 use crate::check::{LeaseNow, ProcNow, World, check};
 use crate::lease::fixtures::*;
 use crate::lease::{LenderView, admit, validate_request};
@@ -161,7 +161,8 @@ fn capacity_waits_for_guests_and_they_go_home_or_are_reported() {
     push(&mut s, moved("o-1", "a-1")).unwrap();
     assert_eq!(due(s.boosts.values(), &clock(10_000)), ["b-1".into()]);
     push(&mut s, Event::BoostEnding { boost: "b-1".into(), why: EndReason::Expired }).unwrap();
-    let end = |s: &State| at_end(&s.boosts[&"b-1".into()], &s.guests_at_end(&"b-1".into()), Some(res(9_000, 9_000, 0)));
+    let room = Room { home: Some(res(9_000, 9_000, 0)), others: Vec::new() };
+    let end = |s: &State| at_end(&s.boosts[&"b-1".into()], &s.guests_at_end(&"b-1".into()), &room);
     assert_eq!(end(&s), EndStep::RecallHome { offloads: vec!["o-1".into()] });
     push(&mut s, Event::RecallStarted { offload: "o-1".into(), attempt: "a-2".into() }).unwrap();
     assert_eq!(end(&s), EndStep::Wait { offloads: vec!["o-1".into()] });

@@ -281,7 +281,7 @@ words! {
 words! {
     /// `--at-end`.
     AtEndWord => AtEnd {
-        /// Home if it fits whole there, else it stays and that is said loudly
+        /// Home if it fits whole there, else to another lease, else it stays and that is said loudly
         Recall,
         /// Stays, and that is said loudly
         Stay,
