@@ -386,7 +386,8 @@ impl Agent {
     fn tick(&mut self) {
         if self.links.contains_key(&Party::Daemon) || matches!(self.cfg.role, AgentRole::Spoke { .. }) {
             match self.node.read(&self.cfg.node, self.gpu.read()) {
-                Ok(facts) => {
+                Ok(mut facts) => {
+                    self.faults.alter(&mut facts);
                     let leases = self.lease_holdings();
                     self.notice(Notice::Facts { facts: Box::new(facts), leases });
                 }

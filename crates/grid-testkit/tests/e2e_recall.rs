@@ -5,8 +5,9 @@
 #[allow(dead_code)] // each file of tests uses a part of it
 mod shadow;
 
-use grid_types::api::OffloadView;
-use grid_types::event::{ExitStatus, OffloadPhase};
+use grid_types::api::{BoostView, OffloadView};
+use grid_types::boost::BoostState;
+use grid_types::event::{Actor, Event, EventRecord, ExitStatus, OffloadPhase};
 use grid_types::exit::FaultClass;
 use grid_types::fault::{Effect, FaultPoint};
 use grid_types::reason::ReasonCode;
@@ -124,4 +125,36 @@ fn where_the_way_on_fails_it_runs_where_it_was() {
         job.go(3);
         assert_eq!(job.status(), "3");
     }
+}
+
+/// Home has no room: at the end of its boost it goes on to the other lease; there it stays, overdue, where there is none.
+#[test]
+fn at_its_boosts_end_it_goes_to_another_lease_and_else_it_stays_and_that_is_said() {
+    let Some(job) = Job::start_on_two(STREAM) else { return };
+    let (pid, out) = job.move_meant();
+    let id = out.record.id.as_str();
+    let second = job.cluster.boost(SECOND).boost.id.to_string();
+    job.cluster.pretend_memory("head", Some(1 << 20));
+    let first = out.record.boost.unwrap().to_string();
+    let released: BoostView = job.cluster.ask(&["boost", "release", &first]);
+    assert!(matches!(released.boost.state, BoostState::Ended { .. }), "{released:?}");
+    job.wait_title(pid, "@gpu2");
+    let view = job.cluster.wait_phase(id, OffloadPhase::Away);
+    assert_eq!((view.record.destination.as_str(), view.record.reasons), ("gpu2", Vec::new()));
+    let moved_on = |e: &EventRecord| match &e.event {
+        Event::OnwardStarted { boost, .. } => Some((boost.to_string(), e.actor.clone())),
+        _ => None,
+    };
+    let by = Actor::Rule { name: "boost-end".into() };
+    assert_eq!(job.cluster.events().iter().find_map(moved_on), Some((second.clone(), by)));
+    job.flows(20);
+    let stays: BoostView = job.cluster.ask(&["boost", "release", &second]);
+    let BoostState::Overdue { detail } = &stays.boost.state else { panic!("{stays:?}") };
+    assert!(detail.contains("1 MiB free there; no other lease is active"), "{detail}");
+    job.flows(20);
+    job.cluster.pretend_memory("head", None);
+    let home: BoostView = job.cluster.ask(&["boost", "release", &second]);
+    assert!(matches!(home.boost.state, BoostState::Ended { .. }), "{home:?}");
+    assert_eq!(job.status(), "0 5");
+    job.all_came(400);
 }
