@@ -18,7 +18,7 @@ use grid_os::proc::{ProcRoot, Sample};
 use grid_types::facts::{Namespaces, TreeFacts};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::streams::ShadowId;
-use grid_types::wire::{Answer, Body, Frame, Notice, Party, Refusal, Request};
+use grid_types::wire::{Answer, Body, Frame, Notice, Party, Passage, Refusal, Request};
 use grid_types::{AttemptId, LeaseId, NodeName};
 use std::collections::{BTreeMap, HashMap};
 use std::net::TcpStream;
@@ -80,6 +80,8 @@ pub(crate) struct Agent {
     pub(crate) heeded: Option<Heeded>,
     /// Data connections that came before the frame that explains them.
     pub(crate) early: HashMap<AttemptId, (NodeName, TcpStream)>,
+    /// Attempts that may pass from one worker to another (the hub's).
+    pub(crate) passages: BTreeMap<AttemptId, Passage>,
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
 }
 
@@ -182,6 +184,7 @@ impl Agent {
             shadows: BTreeMap::new(),
             heeded: None,
             early: HashMap::new(),
+            passages: BTreeMap::new(),
             cfg,
             boot_id,
             hierarchies,
@@ -197,6 +200,7 @@ impl Agent {
     /// Picks up what the ledger knows.
     fn recover(&mut self) -> Result<(), AgentError> {
         self.recover_leases()?;
+        self.recover_passages()?;
         let sources = self.source_rows()?;
         self.recover_destinations(&leaving(&sources))?;
         self.recover_sources(sources);
@@ -297,6 +301,11 @@ impl Agent {
         self.say(Party::Daemon, Body::Notice { notice: Box::new(notice) });
     }
 
+    /// The node where shadows are: the hub, which is this one or at the other end of the only link.
+    pub(crate) fn home_node(&self) -> Option<NodeName> {
+        if self.is_hub() { Some(self.cfg.node.clone()) } else { self.agents_up().next().cloned() }
+    }
+
     /// A link to this node's agent is there.
     pub(crate) fn reaches(&self, node: &NodeName) -> bool {
         match self.cfg.role {
@@ -335,6 +344,7 @@ impl Agent {
                 attempts: self.attempt_holdings(),
             }),
             Request::StartMove { order } => self.start_move(*order),
+            Request::PassOn { attempt, passage } => self.pass_on(attempt, passage),
             Request::CancelMove { attempt } => self.cancel_move(&attempt),
             Request::ResolveMove { attempt, decision } => self.resolve_move(&attempt, decision),
         }
@@ -395,7 +405,8 @@ impl Agent {
     fn tick(&mut self) {
         if self.links.contains_key(&Party::Daemon) || matches!(self.cfg.role, AgentRole::Spoke { .. }) {
             match self.node.read(&self.cfg.node, self.gpu.read()) {
-                Ok(facts) => {
+                Ok(mut facts) => {
+                    self.faults.alter(&mut facts);
                     let leases = self.lease_holdings();
                     self.notice(Notice::Facts { facts: Box::new(facts), leases });
                 }

@@ -137,7 +137,9 @@ impl Agent {
             if incoming.comes_from(&from) {
                 self.start_staging(attempt, Some(stream));
             }
-        } else if self.early.len() < MOST_EARLY {
+        } else if let Some(stream) = self.passage_link(attempt, from.clone(), stream)
+            && self.early.len() < MOST_EARLY
+        {
             // It came before the frame that explains it.
             self.early.insert(attempt.clone(), (from, stream));
         }

@@ -5,7 +5,9 @@
 
 use crate::link::tracing_line;
 use grid_core::handover::{DestinationAction, SourceAction};
-use grid_types::fault::{Effect, FaultPoint, VARIABLE};
+use grid_types::Bytes;
+use grid_types::facts::NodeFacts;
+use grid_types::fault::{Effect, FaultPoint, MEMORY_FILE, VARIABLE};
 use grid_types::handover::{DestinationState, SourceState, ToDestination, ToSource};
 use nix::fcntl::{Flock, FlockArg};
 use std::path::{Path, PathBuf};
@@ -18,6 +20,14 @@ pub(crate) struct Faults(Option<PathBuf>);
 impl Faults {
     pub(crate) fn of(state_dir: &Path) -> Self {
         Self(std::env::var(VARIABLE).is_ok_and(|v| v == "1").then(|| state_dir.to_owned()))
+    }
+
+    /// A node of as much memory as a test wants.
+    pub(crate) fn alter(&self, facts: &mut NodeFacts) {
+        let text = self.0.as_ref().and_then(|dir| std::fs::read_to_string(dir.join(MEMORY_FILE)).ok());
+        if let Some(bytes) = text.and_then(|text| text.parse().ok()) {
+            (facts.memory_total, facts.memory_available) = (Bytes(bytes), Bytes(bytes));
+        }
     }
 
     /// Passes, fails or hangs.

@@ -14,7 +14,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Raised with each change of the tables.
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
 
 /// Why the ledger cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -133,6 +133,15 @@ impl Ledger {
                 "BEGIN;
                  CREATE TABLE shadow (shadow TEXT PRIMARY KEY, detail TEXT NOT NULL);
                  PRAGMA user_version = 2;
+                 COMMIT;",
+            )
+            .map_err(err)?;
+        }
+        if found < 3 {
+            db.execute_batch(
+                "BEGIN;
+                 CREATE TABLE passage (passage TEXT PRIMARY KEY, detail TEXT NOT NULL);
+                 PRAGMA user_version = 3;
                  COMMIT;",
             )
             .map_err(err)?;
@@ -301,6 +310,16 @@ impl Ledger {
     /// Every recorded shadow.
     pub fn shadows<D: DeserializeOwned>(&self) -> Result<Vec<(ShadowId, D)>, LedgerError> {
         Ok(self.named("shadow")?.into_iter().map(|(id, detail)| (AttemptId(id), detail)).collect())
+    }
+
+    /// Records that the tree of this attempt may pass from one worker to another.
+    pub fn put_passage<D: Serialize>(&self, attempt: &AttemptId, detail: &D) -> Result<(), LedgerError> {
+        self.put_named("passage", attempt.as_str(), detail)
+    }
+
+    /// Every recorded passage.
+    pub fn passages<D: DeserializeOwned>(&self) -> Result<Vec<(AttemptId, D)>, LedgerError> {
+        Ok(self.named("passage")?.into_iter().map(|(id, detail)| (AttemptId(id), detail)).collect())
     }
 
     /// In these tables a record's key is named as the table is.

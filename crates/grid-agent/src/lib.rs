@@ -19,6 +19,7 @@ mod lease;
 mod ledger;
 mod link;
 mod lock;
+mod passage;
 mod preflight;
 mod rescue;
 mod shadow;

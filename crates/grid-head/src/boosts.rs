@@ -1,12 +1,14 @@
 //! Boosts from request to end.
 
 use crate::head::{Head, fault, log, refused, total_of, used_of};
+use crate::recall::To;
 use grid_core::auto_offload::SkipReason;
-use grid_core::boost::{EndStep, at_end, due, next_deadline};
+use grid_core::boost::{EndStep, OtherLease, Room, at_end, due, next_deadline};
 use grid_core::lease::{
     LenderView, Refusal, Terms, admit, complete_amount, lendable, validate_extension, validate_request,
 };
 use grid_core::plan::{needed, ranked};
+use grid_core::sharing::LeaseView;
 use grid_engine::{Agents, Engine};
 use grid_os::clock::{boot_ms, unix_ms};
 use grid_types::api::{ApiError, BoostAsk, BoostReply, BoostView, ExtendAsk, ReleaseAsk};
@@ -15,7 +17,7 @@ use grid_types::event::{Actor, Event};
 use grid_types::exit::FaultClass;
 use grid_types::policy::Role;
 use grid_types::wire::{LeaseTerms, Request};
-use grid_types::{BoostId, BootMs, Millis, NodeName, Resources, UnixMs};
+use grid_types::{BoostId, BootMs, Millis, NodeName, OffloadId, Resources, UnixMs};
 use std::time::{Duration, Instant};
 
 impl Head {
@@ -246,12 +248,8 @@ impl Head {
         loop {
             let Ok(boost) = self.boost(id) else { return };
             let BoostState::Ending { why } = boost.state else { return };
-            // As for a recall that a person asks for: at home CPU is shared, and a busy one keeps nobody away; a boost is
-            // asked for because it is busy.
-            let (home, free) = self.head_room();
-            let home_free = free.map(|free| Resources { cpu: home.cpu, ..free });
             let guests = self.inner.borrow().state.guests_at_end(id);
-            match at_end(&boost, &guests, home_free) {
+            match at_end(&boost, &guests, &self.room_elsewhere(&boost)) {
                 EndStep::Wait { offloads } => {
                     for offload in offloads {
                         let rule = Actor::Rule { name: "boost-end".into() };
@@ -260,14 +258,22 @@ impl Head {
                     self.await_change(Duration::from_millis(500)).await;
                 }
                 // A recall freezes: until the order is lifted they stay, and that is said.
-                EndStep::RecallHome { .. } if self.standing_stop().is_some() => {
+                EndStep::RecallHome { .. } | EndStep::MoveOn { .. } if self.standing_stop().is_some() => {
                     let detail = format!("its guests stay: {}", SkipReason::Stopped);
                     return self.note(Event::BoostOverdue { boost: id.clone(), detail });
                 }
                 EndStep::RecallHome { offloads } => {
                     for offload in offloads {
-                        let _ = self.recall(&offload, Actor::Rule { name: "boost-end".into() }).await;
-                        let _ = self.settled(&offload).await;
+                        self.bring(&offload, &To::Home).await;
+                    }
+                }
+                EndStep::MoveOn { moves } => {
+                    for (offload, boost) in moves {
+                        let leases = self.inner.borrow().state.leases_of(&self.head_name());
+                        // It may have ended meanwhile: then the next look finds another way.
+                        if let Some(lease) = leases.into_iter().find(|lease| lease.boost == boost) {
+                            self.bring(&offload, &To::Lease(lease)).await;
+                        }
                     }
                 }
                 EndStep::StayOverdue { detail } => {
@@ -283,6 +289,25 @@ impl Head {
                     }
                 },
             }
+        }
+    }
+
+    async fn bring(&self, offload: &OffloadId, to: &To) {
+        let _ = self.recall(offload, to, Actor::Rule { name: "boost-end".into() }).await;
+        let _ = self.settled(offload).await;
+    }
+
+    /// What is free for the guests of this boost at home and in the borrower's leases on other lenders that are reached.
+    fn room_elsewhere(&self, boost: &Boost) -> Room {
+        // As for a recall that a person asks for: at home CPU is shared, and a busy one keeps nobody away; a boost is
+        // asked for because it is busy.
+        let (home, free) = self.head_room();
+        let inner = self.inner.borrow();
+        let reached = |l: &LeaseView| l.node != boost.lender && inner.links.get(&l.node).copied().unwrap_or(false);
+        let leases = inner.state.leases_of(&boost.borrower).into_iter().filter(reached);
+        Room {
+            home: free.map(|free| Resources { cpu: home.cpu, ..free }),
+            others: leases.map(|l| OtherLease { boost: l.boost, free: l.free }).collect(),
         }
     }
 

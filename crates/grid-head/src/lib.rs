@@ -20,6 +20,7 @@ mod journal;
 mod offloads;
 mod pressure;
 mod privacy;
+mod recall;
 mod reconcile;
 mod scan;
 mod server;

@@ -189,7 +189,7 @@ impl Head {
 
     /// Hands an order to the agent of the source. An error means that it was refused. Where the link broke before the
     /// answer, the order may be under way: what the agent holds decides, as soon as it can be asked.
-    async fn send_order(&self, source: &NodeName, order: MoveOrder) -> Result<(), Reason> {
+    pub(crate) async fn send_order(&self, source: &NodeName, order: MoveOrder) -> Result<(), Reason> {
         let attempt = order.attempt.clone();
         self.inner.borrow_mut().ordering.insert(attempt.clone());
         let sent = self.hub().ask(source, Request::StartMove { order: Box::new(order) }).await;
@@ -204,7 +204,7 @@ impl Head {
         }
     }
 
-    fn order(
+    pub(crate) fn order(
         &self,
         offload: &OffloadId,
         attempt: &AttemptId,
@@ -229,51 +229,11 @@ impl Head {
         }
     }
 
-    /// Everything that can be said about the way home without freezing anything: it is away, it fits, and its number
-    /// there is known. (The word about that can still be on its way, or lost: it is asked for.) Nothing is awaited behind
-    /// the checks, so what they saw still holds for the caller.
-    pub(crate) async fn way_home(&self, id: &OffloadId) -> Result<(OffloadRecord, ProcId), ApiError> {
-        let unheard = !self.inner.borrow().there.contains_key(id);
-        if let (true, Ok(record)) = (unheard, self.offload_record(id)) {
-            self.reconcile(&record.destination).await;
-        }
-        self.not_stopped("it stays where it is and runs on")?;
-        let record = self.offload_record(id)?;
-        if record.phase != OffloadPhase::Away {
-            let what = format!("offload {id} is {}, not away. Nothing was changed.", record.phase);
-            return Err(fault(FaultClass::Conflict, what));
-        }
-        let (_, free) = self.head_room();
-        if let Some(free) = free.filter(|f| f.memory < record.needed.memory) {
-            let detail = format!("it needs {}, {} has {} free", record.needed.memory, record.source, free.memory);
-            return Err(refused(&Reason::new(ReasonCode::NoFit, detail), "it stays where it is"));
-        }
-        let process = self.inner.borrow().there.get(id).cloned();
-        let silent = || format!("{} has not said yet which process {id} is there", record.destination);
-        let process = process.ok_or_else(|| fault(FaultClass::Unreachable, silent()))?;
-        Ok((record, process))
-    }
-
-    /// Begins the way home. The way is checked before anything is frozen.
-    pub(crate) async fn recall(&self, id: &OffloadId, actor: Actor) -> Result<(), ApiError> {
-        let (record, process) = self.way_home(id).await?;
-        let attempt = AttemptId::new(format!("{id}.{}", record.attempts + 1));
-        self.record(&actor, Event::RecallStarted { offload: id.clone(), attempt: attempt.clone() })?;
-        let order = self.order(id, &attempt, process, &record.source, None, record.needed.memory);
-        if let Err(reason) = self.send_order(&record.destination, order).await {
-            self.note_by(&actor, Event::RecallFailed { offload: id.clone(), attempt, reason: reason.clone() });
-            // Whether it still runs there is what that node knows.
-            self.reconcile(&record.destination).await;
-            return Err(refused(&reason, "it was not recalled; it runs on where it is"));
-        }
-        Ok(())
-    }
-
     pub(crate) async fn cancel(&self, id: &OffloadId, actor: Actor, dry_run: bool) -> Result<(), ApiError> {
         let record = self.offload_record(id)?;
         let from = match record.phase {
             OffloadPhase::Moving => record.source,
-            OffloadPhase::Returning => record.destination,
+            OffloadPhase::Returning | OffloadPhase::Onward => record.destination,
             phase => {
                 let what = format!("offload {id} is {phase}; nothing is under way. Nothing was changed.");
                 return Err(fault(FaultClass::Conflict, what));
@@ -306,7 +266,7 @@ impl Head {
         }
         let holder = match record.direction {
             Direction::Out => record.source,
-            Direction::Back => record.destination,
+            Direction::Back | Direction::Onward => record.destination,
         };
         let request = Request::ResolveMove { attempt: record.attempt, decision };
         self.inner.borrow_mut().resolving.insert(id.clone());
@@ -324,7 +284,7 @@ impl Head {
     pub(crate) async fn settled(&self, id: &OffloadId) -> Result<OffloadRecord, ApiError> {
         loop {
             let record = self.offload_record(id)?;
-            if !matches!(record.phase, OffloadPhase::Moving | OffloadPhase::Returning) {
+            if !record.phase.is_under_way() {
                 return Ok(record);
             }
             self.await_change(Duration::from_secs(1)).await;

@@ -108,6 +108,9 @@ impl Reader {
             | Event::RecallStarted { offload, .. }
             | Event::Recalled { offload, .. }
             | Event::RecallFailed { offload, .. }
+            | Event::OnwardStarted { offload, .. }
+            | Event::OnwardMoved { offload, .. }
+            | Event::OnwardFailed { offload, .. }
             | Event::ProcessEnded { offload, .. }
             | Event::OffloadInDoubt { offload, .. }
             | Event::OffloadResolved { offload, .. } => own(offload),

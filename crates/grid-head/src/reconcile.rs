@@ -67,12 +67,13 @@ impl Head {
             return;
         }
         let (offload, attempt) = (offload.clone(), attempt.clone());
-        let back = record.direction == Direction::Back;
         let by = self.behind(&offload, &attempt, &report);
         match report {
             MoveReport::Moved { figures } => {
                 self.measure(&figures);
-                if back {
+                if record.direction == Direction::Onward {
+                    self.note_by(&by, Event::OnwardMoved { offload, attempt, figures });
+                } else if record.direction == Direction::Back {
                     let process = self.inner.borrow_mut().there.remove(&offload);
                     let pid = process.as_ref().map_or(0, |p| p.pid);
                     self.note_by(&by, Event::Recalled { offload, attempt, pid, process, figures });
@@ -80,10 +81,14 @@ impl Head {
                     self.note_by(&by, Event::OffloadMoved { offload, attempt, figures });
                 }
             }
-            MoveReport::Failed { reason } if back => {
-                self.note_by(&by, Event::RecallFailed { offload, attempt, reason })
+            MoveReport::Failed { reason } => {
+                let failed = match record.direction {
+                    Direction::Out => Event::OffloadFailed { offload, attempt, reason },
+                    Direction::Back => Event::RecallFailed { offload, attempt, reason },
+                    Direction::Onward => Event::OnwardFailed { offload, attempt, reason },
+                };
+                self.note_by(&by, failed);
             }
-            MoveReport::Failed { reason } => self.note_by(&by, Event::OffloadFailed { offload, attempt, reason }),
             MoveReport::DiedFrozen { signal } => {
                 let status = signal.map(grid_types::event::ExitStatus::Signal);
                 self.note(Event::ProcessEnded { offload, status });
@@ -121,7 +126,7 @@ impl Head {
     fn under_way(&self) -> BTreeSet<(AttemptId, NodeName)> {
         let from = |o: &OffloadRecord| match o.phase {
             OffloadPhase::Moving => Some((o.attempt.clone(), o.source.clone())),
-            OffloadPhase::Returning => Some((o.attempt.clone(), o.destination.clone())),
+            OffloadPhase::Returning | OffloadPhase::Onward => Some((o.attempt.clone(), o.destination.clone())),
             _ => None,
         };
         self.inner.borrow().state.offloads.values().filter_map(from).collect()
@@ -172,7 +177,7 @@ impl Head {
     fn reconcile_attempts(&self, node: &NodeName, attempts: Vec<AttemptHolding>) {
         let open = |held: &&AttemptHolding| {
             let phase = self.offload_record(&held.offload).map(|o| o.phase);
-            matches!(phase, Ok(OffloadPhase::Moving | OffloadPhase::Returning | OffloadPhase::InDoubt))
+            phase.is_ok_and(|phase| phase.is_under_way() || phase == OffloadPhase::InDoubt)
         };
         for held in attempts.iter().filter(open) {
             if let Some(report) = held.report.clone() {
@@ -184,7 +189,7 @@ impl Head {
             let inner = self.inner.borrow();
             let from = |o: &OffloadRecord| match o.phase {
                 OffloadPhase::Moving => o.source == *node,
-                OffloadPhase::Returning => o.destination == *node,
+                OffloadPhase::Returning | OffloadPhase::Onward => o.destination == *node,
                 _ => false,
             };
             let unknown = |o: &&OffloadRecord| {

@@ -7,8 +7,8 @@ use crate::scan::{Only, count_stays};
 use bytes::Bytes;
 use grid_os::peer::Peer;
 use grid_types::api::{
-    API_VERSION, ApiError, AutoAsk, BoostAsk, DryRun, ExplainReply, ExtendAsk, KeepAsk, OffloadAsk, ReleaseAsk, Reply,
-    ResolveAsk, ScanReply,
+    API_VERSION, ApiError, AutoAsk, BoostAsk, DryRun, ExplainReply, ExtendAsk, KeepAsk, OffloadAsk, RecallAsk,
+    ReleaseAsk, Reply, ResolveAsk, ScanReply,
 };
 use grid_types::event::{Actor, Event};
 use grid_types::exit::FaultClass;
@@ -295,8 +295,15 @@ impl Call {
         }
         match verb {
             "cancel" => h.cancel(&id, self.actor(), self.parsed::<DryRun>()?.dry_run).await?,
-            "recall" if self.parsed::<DryRun>()?.dry_run => drop(h.way_home(&id).await?),
-            "recall" => h.recall(&id, self.actor()).await?,
+            "recall" => {
+                let RecallAsk { to, dry_run } = self.parsed()?;
+                let to = h.recall_to(&id, to.as_deref())?;
+                if dry_run {
+                    let (record, _) = h.way(&id, &to).await?;
+                    return Ok(h.would_go(record, &to));
+                }
+                h.recall(&id, &to, self.actor()).await?;
+            }
             "resolve" => h.resolve(&id, self.parsed::<ResolveAsk>()?, self.actor()).await?,
             _ => return Err(fault(FaultClass::NotFound, "no such call")),
         }

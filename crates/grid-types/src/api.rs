@@ -12,7 +12,7 @@
 //! | `GET /v1/explain/PID` | | [`ExplainReply`] |
 //! | `POST /v1/offloads` | [`OffloadAsk`] | [`OffloadReply`] |
 //! | `GET /v1/offloads`, `GET /v1/offloads/ID[?settled]` | | `[OffloadView]`, [`OffloadView`]; `settled` waits for the end of a move under way |
-//! | `POST /v1/offloads/ID/cancel`, `…/recall`, `…/resolve` | [`DryRun`], [`DryRun`], [`ResolveAsk`] | [`OffloadView`] |
+//! | `POST /v1/offloads/ID/cancel`, `…/recall`, `…/resolve` | [`DryRun`], [`RecallAsk`], [`ResolveAsk`] | [`OffloadView`] |
 //! | `GET /v1/plans`, `GET /v1/plans/ID` | | `[Plan]`, [`Plan`] |
 //! | `POST /v1/plans/ID/apply` | [`DryRun`] | `[OffloadView]`, none with `dry_run` |
 //! | `GET /v1/events?after=N[&follow]` | | one [`EventRecord`](crate::event::EventRecord) a line |
@@ -165,6 +165,17 @@ pub struct ReleaseAsk {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct DryRun {
     /// Only say what would happen.
+    pub dry_run: bool,
+}
+
+/// Recalling, home or onwards.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RecallAsk {
+    /// To this node; absent = home.
+    #[serde(default)]
+    pub to: Option<String>,
+    /// Only say what would happen.
+    #[serde(default)]
     pub dry_run: bool,
 }
 

@@ -61,6 +61,8 @@ pub enum OffloadPhase {
     Away,
     /// Under way home.
     Returning,
+    /// Under way from one lender to another.
+    Onward,
     /// Lives at home again.
     Home,
     /// Ended; the exit status is known.
@@ -80,6 +82,7 @@ impl std::fmt::Display for OffloadPhase {
             OffloadPhase::Moving => "moving",
             OffloadPhase::Away => "away",
             OffloadPhase::Returning => "on its way home",
+            OffloadPhase::Onward => "on its way to another lease",
             OffloadPhase::Home => "at home",
             OffloadPhase::Ended => "ended",
             OffloadPhase::Failed => "not moved",
@@ -290,6 +293,35 @@ pub enum Event {
         /// Why.
         reason: Reason,
     },
+    /// The way from its lender to another began.
+    OnwardStarted {
+        /// Which.
+        offload: OffloadId,
+        /// Attempt.
+        attempt: AttemptId,
+        /// To.
+        destination: NodeName,
+        /// Into.
+        boost: BoostId,
+    },
+    /// It runs at the other lender.
+    OnwardMoved {
+        /// Which.
+        offload: OffloadId,
+        /// Attempt.
+        attempt: AttemptId,
+        /// Measured.
+        figures: MoveFigures,
+    },
+    /// The way on did not happen; it runs where it was.
+    OnwardFailed {
+        /// Which.
+        offload: OffloadId,
+        /// Attempt.
+        attempt: AttemptId,
+        /// Why.
+        reason: Reason,
+    },
     /// It ended.
     ProcessEnded {
         /// Which.
@@ -389,6 +421,17 @@ pub enum Direction {
     Out,
     /// From the destination home.
     Back,
+    /// From one lender to another.
+    Onward,
+}
+
+/// Where a process is on its way to from one lender: it counts against both leases.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnwardTo {
+    /// The other lender.
+    pub node: NodeName,
+    /// In this boost's lease.
+    pub boost: BoostId,
 }
 
 /// All that is known of one offload: a view of the journal, folded by `grid_core::state`.
@@ -408,6 +451,9 @@ pub struct OffloadRecord {
     pub destination: NodeName,
     /// In this boost's lease.
     pub boost: Option<BoostId>,
+    /// Where it is on its way to from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub onward: Option<OnwardTo>,
     /// By this plan.
     pub plan: Option<PlanId>,
     /// Where it is.
@@ -439,7 +485,21 @@ pub struct OffloadRecord {
 impl OffloadPhase {
     /// It counts against its lease: on its way, there, or nobody knows.
     pub fn is_guest(self) -> bool {
-        matches!(self, OffloadPhase::Moving | OffloadPhase::Away | OffloadPhase::Returning | OffloadPhase::InDoubt)
+        use OffloadPhase::{Away, InDoubt, Moving, Onward, Returning};
+        matches!(self, Moving | Away | Returning | Onward | InDoubt)
+    }
+
+    /// A handover is under way.
+    pub fn is_under_way(self) -> bool {
+        matches!(self, OffloadPhase::Moving | OffloadPhase::Returning | OffloadPhase::Onward)
+    }
+}
+
+impl OffloadRecord {
+    /// Lives, or may live, in the lease of this boost, or is on its way there.
+    pub fn counts_against(&self, boost: &BoostId) -> bool {
+        let onward = self.onward.as_ref().map(|to| &to.boost);
+        self.phase.is_guest() && (self.boost.as_ref() == Some(boost) || onward == Some(boost))
     }
 }
 

@@ -108,6 +108,8 @@ pub enum Effect {
 
 /// An agent looks for faults only where this variable is set to 1.
 pub const VARIABLE: &str = "GRID_FAULTS";
+/// In an agent's state directory: the memory, in bytes, of which its node is said to consist, all of it free.
+pub const MEMORY_FILE: &str = "fault-memory";
 
 #[cfg(test)]
 mod tests {

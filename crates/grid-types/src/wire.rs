@@ -14,7 +14,7 @@ use crate::units::{Bytes, Millis, Resources};
 use serde::{Deserialize, Serialize};
 
 /// Raised when a frame changes its meaning; both ends must speak the same.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 /// No frame is longer.
 pub const MAX_FRAME: usize = 64 << 20;
 
@@ -211,6 +211,14 @@ pub enum Request {
         /// Terms.
         order: Box<MoveOrder>,
     },
+    /// Of the hub: let the memory of this attempt pass from one worker to another, and take the streams of its tree
+    /// from there.
+    PassOn {
+        /// The attempt that may.
+        attempt: AttemptId,
+        /// On which terms.
+        passage: Passage,
+    },
     /// Cancel before the commit.
     CancelMove {
         /// Which.
@@ -348,6 +356,17 @@ pub struct MoveOrder {
     pub detector: Detector,
     /// Path prefixes that are private to the destination.
     pub private_paths: Vec<String>,
+}
+
+/// The hub's leave for a tree to move from one worker to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passage {
+    /// Whose.
+    pub offload: OffloadId,
+    /// The lender that it leaves.
+    pub from: NodeName,
+    /// The lender that it goes to.
+    pub to: NodeName,
 }
 
 /// What a destination must know to stage.

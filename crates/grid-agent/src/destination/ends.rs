@@ -59,6 +59,11 @@ impl Agent {
         self.ledger.destination::<Record>(attempt).ok()??.detail.exit
     }
 
+    /// The tree that this attempt brought here has left for good.
+    pub(crate) fn has_left(&self, attempt: &AttemptId) -> bool {
+        self.ledger.destination::<Record>(attempt).ok().flatten().is_some_and(|row| row.detail.left)
+    }
+
     /// A machine of this agent let a tree go that had come here: it left for good.
     pub(crate) fn tree_left(&mut self, attempt: &AttemptId) {
         let Some(incoming) = self.incoming.get_mut(attempt) else { return };

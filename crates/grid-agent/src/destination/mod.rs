@@ -298,7 +298,9 @@ impl Agent {
     }
 
     pub(crate) fn destinations_from(&self, node: &NodeName) -> Vec<AttemptId> {
-        self.incoming.iter().filter(|(_, i)| i.record.from == *node).map(|(a, _)| a.clone()).collect()
+        // A spoke's only link is to its hub, through which every source is reached.
+        let from = |i: &Incoming| i.record.from == *node || !self.is_hub();
+        self.incoming.iter().filter(|(_, i)| from(i)).map(|(a, _)| a.clone()).collect()
     }
 
     pub(crate) fn step_destination(&mut self, attempt: &AttemptId, input: DestinationInput) {

@@ -197,6 +197,10 @@ impl Agent {
         if *from == self.cfg.node {
             return true;
         }
+        let offload = self.shadows.get(shadow).map(|s| &s.record.offload);
+        if offload.is_some_and(|offload| self.passed_to(attempt, offload, from)) {
+            return true;
+        }
         let terms = self.source_terms(attempt, from);
         terms.is_some_and(|terms| terms.shadow == *shadow)
     }

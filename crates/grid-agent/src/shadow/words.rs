@@ -72,8 +72,11 @@ impl Agent {
                     // Its end is told when it is seen.
                     return;
                 }
-                let status = self.ended_with(&attempt);
-                self.say_of_shadow(&from, attempt, ShadowWord::TreeGone { status });
+                // It lives on elsewhere; from there its streams are joined with its shadow, which then asks there.
+                if !self.has_left(&attempt) {
+                    let status = self.ended_with(&attempt);
+                    self.say_of_shadow(&from, attempt, ShadowWord::TreeGone { status });
+                }
             }
         }
     }
@@ -81,13 +84,17 @@ impl Agent {
     /// A tree that was here is lost: whoever keeps its shadow need not ask.
     pub(crate) fn say_tree_is_lost(&mut self, attempt: &AttemptId) {
         let with_shadow = self.incoming.get(attempt).filter(|i| i.record.stage.shadow.is_some());
-        let Some(home) = with_shadow.map(|i| i.record.from().clone()) else { return };
+        let Some(home) = with_shadow.and_then(|_| self.home_node()) else { return };
         let status = self.ended_with(attempt);
         self.say_of_shadow(&home, attempt.clone(), ShadowWord::TreeGone { status });
     }
 
     fn tree_gone(&mut self, from: &NodeName, attempt: &AttemptId, status: Option<ExitStatus>) {
-        let is = |s: &&Shadow| s.record.attempt == *attempt && s.record.node == *from;
+        let is = |s: &&Shadow| {
+            let known = s.record.attempt == *attempt && s.record.node == *from;
+            // It passed there from another worker, and was lost before its streams were joined again.
+            known || self.passed_to(attempt, &s.record.offload, from)
+        };
         let Some(id) = self.shadows.iter().find(|(_, s)| is(s)).map(|(id, _)| id.clone()) else { return };
         if self.shadows.get(&id).is_some_and(|s| s.told_end.is_none()) {
             return self.say_to_shadow(&id, &lost(from, status));

@@ -65,7 +65,8 @@ impl Agent {
         let rows = self.ledger.sources::<Record>().unwrap_or_default();
         rows.iter().filter(|row| row.state == SourceState::Released).map(|row| &row.detail).any(|left| {
             let same = |a: &Stage, b: &Stage| (&a.offload, a.uid, a.gid) == (&b.offload, b.uid, b.gid);
-            left.order.destination == *node && same(&left.stage, stage)
+            let there = left.order.destination == *node || self.may_be_with(&stage.offload, node);
+            there && same(&left.stage, stage)
         })
     }
 
@@ -164,7 +165,8 @@ impl Agent {
         }
         self.ask_for_trees(node);
         for attempt in self.destinations_from(node) {
-            let input = if rebooted { DestinationInput::SourceRebooted } else { DestinationInput::LinkUp };
+            let own = self.incoming.get(&attempt).is_some_and(|i| i.comes_from(node));
+            let input = if rebooted && own { DestinationInput::SourceRebooted } else { DestinationInput::LinkUp };
             self.step_destination(&attempt, input);
         }
     }

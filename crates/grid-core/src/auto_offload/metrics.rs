@@ -29,6 +29,8 @@ pub struct Metrics {
     pub skipped: BTreeMap<ReasonCode, u64>,
     /// Processes that came home.
     pub recalled: u64,
+    /// Moves from one lender to another.
+    pub moved_on: u64,
     /// Processes that ended away.
     pub ended_away: u64,
     /// Moves in doubt.
@@ -66,6 +68,7 @@ impl Metrics {
         plain("offloaded_total", "Moves that reached their destination.", self.offloaded);
         plain("offloaded_by_itself_total", "Moves that a rule chose, and no person.", self.offloaded_by_itself);
         plain("recalled_total", "Processes that came home.", self.recalled);
+        plain("moved_on_total", "Moves from one lender to another.", self.moved_on);
         plain("ended_away_total", "Processes that ended away.", self.ended_away);
         plain("in_doubt_total", "Moves in doubt.", self.in_doubt);
         plain("moved_bytes_total", "Memory that crossed, in bytes.", self.bytes.0);

@@ -3,7 +3,7 @@
 use grid_types::boost::{Boost, BoostState, EndReason};
 use grid_types::event::OffloadPhase;
 use grid_types::policy::AtEnd;
-use grid_types::{OffloadId, Resources};
+use grid_types::{BoostId, OffloadId, Resources};
 
 /// A process that lives in the lease, or is on its way.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +20,24 @@ pub struct Guest {
     pub recall_failed: Option<String>,
 }
 
+/// Another active lease of the same borrower, on another lender that is reached.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OtherLease {
+    /// Which.
+    pub boost: BoostId,
+    /// What it has left.
+    pub free: Resources,
+}
+
+/// What is free elsewhere for the guests of a boost that ends.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Room {
+    /// At home; none where that is unknown.
+    pub home: Option<Resources>,
+    /// In other leases.
+    pub others: Vec<OtherLease>,
+}
+
 /// The next step of an end.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EndStep {
@@ -32,6 +50,11 @@ pub enum EndStep {
     RecallHome {
         /// In this order.
         offloads: Vec<OffloadId>,
+    },
+    /// Home has no room: move these on to other leases, then ask again.
+    MoveOn {
+        /// Each, and the boost into whose lease it goes.
+        moves: Vec<(OffloadId, BoostId)>,
     },
     /// They stay; the lease is kept and overdue, and that is said loudly.
     StayOverdue {
@@ -47,15 +70,15 @@ pub enum EndStep {
     Close,
 }
 
-/// The next step for a boost whose end has begun. `home_free` is what the head has free now, `None` where unknown.
+/// The next step for a boost whose end has begun.
 ///
-/// `recall` brings home each guest that fits whole, smallest first; what does not fit stays. Only `end`, which the
-/// request itself must have asked for, ends guests.
-pub fn at_end(boost: &Boost, guests: &[Guest], home_free: Option<Resources>) -> EndStep {
+/// `recall` brings home each guest that fits whole, smallest first; then what does not fit goes to another lease where it
+/// fits whole; what fits nowhere stays. Only `end`, which the request itself must have asked for, ends guests.
+pub fn at_end(boost: &Boost, guests: &[Guest], room: &Room) -> EndStep {
     let ids = |wanted: &dyn Fn(&Guest) -> bool| {
         guests.iter().filter(|g| wanted(g)).map(|g| g.offload.clone()).collect::<Vec<_>>()
     };
-    let moving = ids(&|g| matches!(g.phase, OffloadPhase::Moving | OffloadPhase::Returning));
+    let moving = ids(&|g| g.phase.is_under_way());
     let inside: Vec<&Guest> =
         guests.iter().filter(|g| matches!(g.phase, OffloadPhase::Away | OffloadPhase::InDoubt)).collect();
     if matches!(boost.state, BoostState::Ending { why: EndReason::LenderLost }) && !inside.is_empty() {
@@ -70,18 +93,36 @@ pub fn at_end(boost: &Boost, guests: &[Guest], home_free: Option<Resources>) -> 
     match boost.at_end {
         AtEnd::End => EndStep::EndGuests { offloads: inside.iter().map(|g| g.offload.clone()).collect() },
         AtEnd::Stay => stay(&inside, &|_| "at-end is stay".to_owned()),
-        AtEnd::Recall => recall(&inside, home_free),
+        AtEnd::Recall => recall(&inside, room),
     }
 }
 
-fn recall(inside: &[&Guest], home_free: Option<Resources>) -> EndStep {
-    let Some(free) = home_free else {
-        return stay(inside, &|_| "what is free at home is unknown".to_owned());
-    };
-    let mut order: Vec<&&Guest> =
-        inside.iter().filter(|g| g.phase == OffloadPhase::Away && g.recall_failed.is_none()).collect();
+fn recall(inside: &[&Guest], room: &Room) -> EndStep {
+    let mut order: Vec<&Guest> =
+        inside.iter().copied().filter(|g| g.phase == OffloadPhase::Away && g.recall_failed.is_none()).collect();
     order.sort_by(|a, b| a.needed.memory.cmp(&b.needed.memory).then(a.offload.cmp(&b.offload)));
-    let mut left = free;
+    let home = going_home(&order, room.home.unwrap_or_default());
+    if !home.is_empty() {
+        return EndStep::RecallHome { offloads: home };
+    }
+    let moves = moving_on(&order, &room.others);
+    if !moves.is_empty() {
+        return EndStep::MoveOn { moves };
+    }
+    let home = room.home.map_or("what is free there is unknown".to_owned(), |free| format!("{free} free there"));
+    let others = match room.others.len() {
+        0 => "no other lease is active".to_owned(),
+        1 => "the other lease has no room for it".to_owned(),
+        n => format!("none of {n} other leases has room for it"),
+    };
+    stay(inside, &|g| match (&g.recall_failed, g.phase) {
+        (_, OffloadPhase::InDoubt) => "in doubt: grid offload resolve".to_owned(),
+        (Some(why), _) => format!("recall failed: {why}"),
+        (None, _) => format!("needs {} at home, {home}; {others}", g.needed),
+    })
+}
+
+fn going_home(order: &[&Guest], mut left: Resources) -> Vec<OffloadId> {
     let mut home = Vec::new();
     for guest in order {
         if guest.needed.fits_in(&left) {
@@ -89,14 +130,21 @@ fn recall(inside: &[&Guest], home_free: Option<Resources>) -> EndStep {
             home.push(guest.offload.clone());
         }
     }
-    if !home.is_empty() {
-        return EndStep::RecallHome { offloads: home };
+    home
+}
+
+/// Each into the fullest lease that takes it whole, so that large ones keep their room.
+fn moving_on(order: &[&Guest], others: &[OtherLease]) -> Vec<(OffloadId, BoostId)> {
+    let mut left = others.to_vec();
+    let mut moves = Vec::new();
+    for guest in order {
+        let fitting = left.iter_mut().filter(|lease| guest.needed.fits_in(&lease.free));
+        if let Some(lease) = fitting.min_by(|a, b| a.free.memory.cmp(&b.free.memory).then(a.boost.cmp(&b.boost))) {
+            lease.free = lease.free.saturating_sub(&guest.needed);
+            moves.push((guest.offload.clone(), lease.boost.clone()));
+        }
     }
-    stay(inside, &|g| match (&g.recall_failed, g.phase) {
-        (_, OffloadPhase::InDoubt) => "in doubt: grid offload resolve".to_owned(),
-        (Some(why), _) => format!("recall failed: {why}"),
-        (None, _) => format!("needs {} at home, {free} free there", g.needed),
-    })
+    moves
 }
 
 fn stay(inside: &[&Guest], why: &dyn Fn(&Guest) -> String) -> EndStep {

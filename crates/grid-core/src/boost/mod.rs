@@ -17,7 +17,7 @@ mod deadline;
 #[cfg(test)]
 mod tests;
 
-pub use at_end::{EndStep, Guest, at_end};
+pub use at_end::{EndStep, Guest, OtherLease, Room, at_end};
 pub use deadline::{Clock, due, next_deadline};
 
 use grid_types::UnixMs;

@@ -103,20 +103,66 @@ fn ending(at_end: AtEnd) -> grid_types::boost::Boost {
     b
 }
 
+fn home(cpu: u32, mib: u64) -> Room {
+    Room { home: Some(res(cpu, mib, 0)), others: Vec::new() }
+}
+
+fn other(boost: &str, mib: u64) -> OtherLease {
+    OtherLease { boost: boost.into(), free: res(1_000, mib, 0) }
+}
+
+/// What is free at home and in other leases, and what becomes of guests of 100, 500 and 3,000 MiB.
+#[test]
+fn home_comes_first_then_another_lease_and_then_they_stay() {
+    let guests = [100, 500, 3_000].map(|mib| guest(&format!("o-{mib}"), mib, OffloadPhase::Away));
+    let step = |home_mib: Option<u64>, others: &[OtherLease]| {
+        let room = Room { home: home_mib.map(|mib| res(4_000, mib, 0)), others: others.to_vec() };
+        match at_end(&ending(AtEnd::Recall), &guests, &room) {
+            EndStep::RecallHome { offloads } => {
+                format!("home {}", offloads.iter().map(|o| o.as_str()).collect::<Vec<_>>().join(" "))
+            }
+            EndStep::MoveOn { moves } => {
+                let text = moves.iter().map(|(o, b)| format!("{o}>{b}")).collect::<Vec<_>>().join(" ");
+                format!("on {text}")
+            }
+            EndStep::StayOverdue { detail } => format!("stay {}", detail.rsplit(": ").next().unwrap()),
+            other => format!("{other:?}"),
+        }
+    };
+    let cases: [(Option<u64>, &[OtherLease], &str); 7] = [
+        (Some(4_000), &[], "home o-100 o-500 o-3000"),
+        (Some(700), &[other("b-2", 9_000)], "home o-100 o-500"),
+        (Some(50), &[other("b-2", 9_000)], "on o-100>b-2 o-500>b-2"),
+        (Some(50), &[other("b-2", 9_000), other("b-3", 600)], "on o-100>b-3 o-500>b-3 o-3000>b-2"),
+        (None, &[other("b-2", 150)], "on o-100>b-2"),
+        (
+            Some(50),
+            &[other("b-2", 60)],
+            "stay needs 0.5 CPU 2.9 GiB at home, 4.0 CPU 50 MiB free there; the other lease has no room for it",
+        ),
+        (None, &[], "stay needs 0.5 CPU 2.9 GiB at home, what is free there is unknown; no other lease is active"),
+    ];
+    for (home, others, expected) in cases {
+        assert_eq!(step(home, others), expected, "{home:?} {others:?}");
+    }
+}
+
 #[test]
 fn guests_go_home_where_they_fit_whole_and_else_stay_loudly() {
     let guests = [guest("o-1", 3_000, OffloadPhase::Away), guest("o-2", 800, OffloadPhase::Away)];
     let b = ending(AtEnd::Recall);
-    let step = at_end(&b, &guests, Some(res(4_000, 1_000, 0)));
+    let step = at_end(&b, &guests, &home(4_000, 1_000));
     assert_eq!(step, EndStep::RecallHome { offloads: vec![OffloadId::from("o-2")] });
     assert_eq!(
-        at_end(&b, &guests[..1], Some(res(4_000, 200, 0))),
+        at_end(&b, &guests[..1], &home(4_000, 200)),
         EndStep::StayOverdue {
-            detail: "o-1 job stays: needs 0.5 CPU 2.9 GiB at home, 4.0 CPU 200 MiB free there".into()
+            detail:
+                "o-1 job stays: needs 0.5 CPU 2.9 GiB at home, 4.0 CPU 200 MiB free there; no other lease is active"
+                    .into()
         }
     );
-    assert!(matches!(at_end(&b, &guests, None), EndStep::StayOverdue { .. }));
-    assert_eq!(at_end(&b, &[], None), EndStep::Close);
+    assert!(matches!(at_end(&b, &guests, &Room::default()), EndStep::StayOverdue { .. }));
+    assert_eq!(at_end(&b, &[], &Room::default()), EndStep::Close);
 }
 
 #[test]
@@ -124,7 +170,7 @@ fn a_failed_recall_is_not_tried_for_ever() {
     let mut g = guest("o-1", 10, OffloadPhase::Away);
     g.recall_failed = Some("E-LINK".into());
     assert_eq!(
-        at_end(&ending(AtEnd::Recall), &[g], Some(res(4_000, 4_000, 0))),
+        at_end(&ending(AtEnd::Recall), &[g], &home(4_000, 4_000)),
         EndStep::StayOverdue { detail: "o-1 job stays: recall failed: E-LINK".into() }
     );
 }
@@ -132,11 +178,11 @@ fn a_failed_recall_is_not_tried_for_ever() {
 #[test]
 fn only_the_request_that_asked_for_it_ends_guests() {
     let guests = [guest("o-1", 10, OffloadPhase::Away)];
-    assert!(matches!(at_end(&ending(AtEnd::End), &guests, None), EndStep::EndGuests { .. }));
-    assert!(matches!(at_end(&ending(AtEnd::Stay), &guests, Some(res(9_000, 9_000, 0))), EndStep::StayOverdue { .. }));
+    assert!(matches!(at_end(&ending(AtEnd::End), &guests, &Room::default()), EndStep::EndGuests { .. }));
+    assert!(matches!(at_end(&ending(AtEnd::Stay), &guests, &home(9_000, 9_000)), EndStep::StayOverdue { .. }));
     let moving = [guest("o-1", 10, OffloadPhase::Moving)];
-    assert!(matches!(at_end(&ending(AtEnd::End), &moving, None), EndStep::Wait { .. }));
+    assert!(matches!(at_end(&ending(AtEnd::End), &moving, &Room::default()), EndStep::Wait { .. }));
     let mut lost = ending(AtEnd::Recall);
     lost.state = S::Ending { why: EndReason::LenderLost };
-    assert!(matches!(at_end(&lost, &guests, Some(res(9_000, 9_000, 0))), EndStep::StayOverdue { .. }));
+    assert!(matches!(at_end(&lost, &guests, &home(9_000, 9_000)), EndStep::StayOverdue { .. }));
 }

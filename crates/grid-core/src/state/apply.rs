@@ -58,6 +58,9 @@ impl State {
             | E::RecallStarted { .. }
             | E::Recalled { .. }
             | E::RecallFailed { .. }
+            | E::OnwardStarted { .. }
+            | E::OnwardMoved { .. }
+            | E::OnwardFailed { .. }
             | E::ProcessEnded { .. }
             | E::OffloadInDoubt { .. }
             | E::OffloadResolved { .. } => {

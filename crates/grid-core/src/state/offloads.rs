@@ -5,13 +5,15 @@
 //!    ▲           │ failed           ▲                            │
 //!    └── Failed ◄┘                  └────── recall failed ───────┘
 //!
-//!  Moving, Returning ── in doubt ──► InDoubt ── proof either way, or a person's decision
+//!  Away ── onward started ──► Onward ── onward moved ──► Away (elsewhere), or onward failed ──► Away (as before)
+//!
+//!  Moving, Returning, Onward ── in doubt ──► InDoubt ── proof either way, or a person's decision
 //!  any live phase, Home ── ended ──► Ended (status known) or Lost (unknown, or dropped in doubt)
 //! ```
 
 use super::{ApplyError, State};
 use grid_types::boost::BoostState;
-use grid_types::event::{Actor, Direction, Event, EventRecord, OffloadPhase as P, OffloadRecord, Resolution};
+use grid_types::event::{Actor, Direction, Event, EventRecord, OffloadPhase as P, OffloadRecord, OnwardTo, Resolution};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::{AttemptId, BoostId, NodeName, OffloadId, Resources};
 
@@ -22,7 +24,7 @@ impl State {
         }
         let Some((id, attempt, name)) = about(&rec.event) else { return Ok(()) };
         let offload = self.offloads.get(id).ok_or_else(|| ApplyError::UnknownOffload(id.clone()))?;
-        let begins = matches!(rec.event, Event::RecallStarted { .. });
+        let begins = matches!(rec.event, Event::RecallStarted { .. } | Event::OnwardStarted { .. });
         if let Some(got) = attempt.filter(|a| !begins && **a != offload.attempt) {
             let current = offload.attempt.clone();
             return Err(ApplyError::StaleAttempt { offload: id.clone(), current, got: got.clone() });
@@ -32,6 +34,9 @@ impl State {
             return Err(ApplyError::Offload { offload: id.clone(), phase: offload.phase, event: name });
         };
         self.still_held(offload, phase)?;
+        if let Event::OnwardStarted { destination, boost, .. } = &rec.event {
+            self.room(boost, destination, &offload.needed)?;
+        }
         let mut next = offload.clone();
         (next.phase, next.since) = (phase, rec.at);
         self.note(&mut next, rec);
@@ -45,7 +50,8 @@ impl State {
             return Err(ApplyError::ProcessBusy { process: o.process.clone(), offload: other.id.clone() });
         }
         let lost = |id: &BoostId| self.boosts.get(id).is_none_or(|b| !b.state.holds_capacity());
-        match o.boost.as_ref().filter(|id| next.is_guest() && lost(id)) {
+        let mut leases = o.boost.iter().chain(o.onward.as_ref().map(|to| &to.boost));
+        match leases.find(|id| next.is_guest() && lost(id)) {
             Some(id) => Err(ApplyError::NoGuests { boost: id.clone(), destination: o.destination.clone() }),
             None => Ok(()),
         }
@@ -110,7 +116,40 @@ impl State {
                 o.reasons.push(Reason::new(ReasonCode::Doubt, detail.clone()));
                 self.metrics.in_doubt += 1;
             }
-            _ => self.note_way_back(o, rec),
+            _ => {
+                self.note_way_back(o, rec);
+                self.note_way_on(o, rec);
+            }
+        }
+    }
+
+    fn note_way_on(&mut self, o: &mut OffloadRecord, rec: &EventRecord) {
+        match &rec.event {
+            Event::OnwardStarted { attempt, destination, boost, .. } => {
+                o.attempt = attempt.clone();
+                o.attempts += 1;
+                o.direction = Direction::Onward;
+                o.onward = Some(OnwardTo { node: destination.clone(), boost: boost.clone() });
+                self.recall_failed.remove(&o.id);
+            }
+            Event::OnwardMoved { figures, .. } => {
+                if let Some(to) = o.onward.take() {
+                    (o.destination, o.boost) = (to.node, Some(to.boost));
+                }
+                // As after any move out: away, where it was to go.
+                o.direction = Direction::Out;
+                o.figures = Some(figures.clone());
+                self.metrics.moved_on += 1;
+                self.metrics.moved(figures);
+            }
+            Event::OnwardFailed { reason, .. } => {
+                o.onward = None;
+                o.reasons.push(reason.clone());
+                self.recall_failed.insert(o.id.clone());
+            }
+            // Thawed where it was.
+            Event::OffloadResolved { .. } => o.onward = None,
+            _ => {}
         }
     }
 
@@ -156,6 +195,7 @@ fn record_of(rec: &EventRecord) -> Option<OffloadRecord> {
         source: source.clone(),
         destination: destination.clone(),
         boost: boost.clone(),
+        onward: None,
         plan: plan.clone(),
         phase: P::Moving,
         direction: Direction::Out,
@@ -180,6 +220,9 @@ fn about(event: &Event) -> Option<(&OffloadId, Option<&AttemptId>, &'static str)
         Event::RecallStarted { offload, attempt } => (offload, Some(attempt), "returning"),
         Event::Recalled { offload, attempt, .. } => (offload, Some(attempt), "home"),
         Event::RecallFailed { offload, attempt, .. } => (offload, Some(attempt), "away again"),
+        Event::OnwardStarted { offload, attempt, .. } => (offload, Some(attempt), "on its way on"),
+        Event::OnwardMoved { offload, attempt, .. } => (offload, Some(attempt), "away elsewhere"),
+        Event::OnwardFailed { offload, attempt, .. } => (offload, Some(attempt), "away as before"),
         Event::OffloadInDoubt { offload, attempt, .. } => (offload, Some(attempt), "in doubt"),
         Event::ProcessEnded { offload, .. } => (offload, None, "ended"),
         Event::OffloadResolved { offload, .. } => (offload, None, "resolved"),
@@ -189,7 +232,7 @@ fn about(event: &Event) -> Option<(&OffloadId, Option<&AttemptId>, &'static str)
 
 /// The legal transitions. In doubt, only events of the way that was under way are proof.
 fn next_phase(phase: P, direction: Direction, event: &Event) -> Option<P> {
-    use Direction::{Back, Out};
+    use Direction::{Back, Onward, Out};
     let ended = |status: &Option<_>| if status.is_some() { P::Ended } else { P::Lost };
     Some(match (phase, direction, event) {
         (P::Moving, _, Event::OffloadMoved { .. }) => P::Away,
@@ -198,14 +241,17 @@ fn next_phase(phase: P, direction: Direction, event: &Event) -> Option<P> {
         (P::Away, _, Event::RecallStarted { .. }) => P::Returning,
         (P::Returning, _, Event::Recalled { .. }) | (P::InDoubt | P::Lost, Back, Event::Recalled { .. }) => P::Home,
         (P::Returning, _, Event::RecallFailed { .. }) | (P::InDoubt, Back, Event::RecallFailed { .. }) => P::Away,
-        (P::Moving | P::Returning, _, Event::OffloadInDoubt { .. }) => P::InDoubt,
+        (P::Away, _, Event::OnwardStarted { .. }) => P::Onward,
+        (P::Onward, _, Event::OnwardMoved { .. }) | (P::InDoubt | P::Lost, Onward, Event::OnwardMoved { .. }) => {
+            P::Away
+        }
+        (P::Onward, _, Event::OnwardFailed { .. }) | (P::InDoubt, Onward, Event::OnwardFailed { .. }) => P::Away,
+        (P::Moving | P::Returning | P::Onward, _, Event::OffloadInDoubt { .. }) => P::InDoubt,
         // Thawed at the owner of the attempt: at home on the way out, at the lender on the way back.
         (P::InDoubt, Out, Event::OffloadResolved { decision: Resolution::AcceptRepeat, .. }) => P::Home,
-        (P::InDoubt, Back, Event::OffloadResolved { decision: Resolution::AcceptRepeat, .. }) => P::Away,
+        (P::InDoubt, Back | Onward, Event::OffloadResolved { decision: Resolution::AcceptRepeat, .. }) => P::Away,
         (P::InDoubt, _, Event::OffloadResolved { decision: Resolution::Drop, .. }) => P::Lost,
-        (P::Moving | P::Away | P::Returning | P::InDoubt | P::Home, _, Event::ProcessEnded { status, .. }) => {
-            ended(status)
-        }
+        (live, _, Event::ProcessEnded { status, .. }) if live.is_guest() || live == P::Home => ended(status),
         (P::Lost, _, Event::ProcessEnded { status: Some(_), .. }) => P::Ended,
         _ => return None,
     })

@@ -62,7 +62,7 @@ impl State {
 
     /// Offloads that count against a boost's lease.
     pub fn guests(&self, boost: &BoostId) -> Vec<&OffloadRecord> {
-        self.offloads.values().filter(|o| o.phase.is_guest() && o.boost.as_ref() == Some(boost)).collect()
+        self.offloads.values().filter(|o| o.counts_against(boost)).collect()
     }
 
     /// The same as `boost::at_end` takes them. A recall counts as failed where one failed since the end began.
@@ -84,7 +84,7 @@ impl State {
 
     /// Processes that are away: everything that lives, or may live, somewhere else.
     pub fn away(&self) -> Vec<&OffloadRecord> {
-        let away = |p| matches!(p, OffloadPhase::Away | OffloadPhase::Returning | OffloadPhase::InDoubt);
+        let away = |p: OffloadPhase| p.is_guest() && p != OffloadPhase::Moving;
         self.offloads.values().filter(|o| away(o.phase)).collect()
     }
 

@@ -1,6 +1,8 @@
+mod onward;
+
 use super::*;
 use crate::auto_offload::{self, Action, Bucket, Round, StepResult};
-use crate::boost::{EndStep, at_end, due};
+use crate::boost::{EndStep, Room, at_end, due};
 use crate::check::{LeaseNow, ProcNow, World, check};
 use crate::lease::fixtures::*;
 use crate::lease::{LenderView, admit, validate_request};
@@ -159,7 +161,8 @@ fn capacity_waits_for_guests_and_they_go_home_or_are_reported() {
     push(&mut s, moved("o-1", "a-1")).unwrap();
     assert_eq!(due(s.boosts.values(), &clock(10_000)), ["b-1".into()]);
     push(&mut s, Event::BoostEnding { boost: "b-1".into(), why: EndReason::Expired }).unwrap();
-    let end = |s: &State| at_end(&s.boosts[&"b-1".into()], &s.guests_at_end(&"b-1".into()), Some(res(9_000, 9_000, 0)));
+    let room = Room { home: Some(res(9_000, 9_000, 0)), others: Vec::new() };
+    let end = |s: &State| at_end(&s.boosts[&"b-1".into()], &s.guests_at_end(&"b-1".into()), &room);
     assert_eq!(end(&s), EndStep::RecallHome { offloads: vec!["o-1".into()] });
     push(&mut s, Event::RecallStarted { offload: "o-1".into(), attempt: "a-2".into() }).unwrap();
     assert_eq!(end(&s), EndStep::Wait { offloads: vec!["o-1".into()] });
@@ -334,6 +337,14 @@ fn event(s: &State, op: u8, x: u8, fresh: u64) -> Event {
         17..=18 => Event::RecallStarted { offload, attempt: format!("a-{fresh}").as_str().into() },
         19 => Event::Recalled { offload, attempt, pid: 5, process: Some(proc_id(5)), figures },
         20 => Event::RecallFailed { offload, attempt, reason: why() },
+        24 => Event::OnwardStarted {
+            offload,
+            attempt: format!("a-{fresh}").as_str().into(),
+            destination: "gpu1".into(),
+            boost,
+        },
+        25 => Event::OnwardMoved { offload, attempt, figures },
+        26 => Event::OnwardFailed { offload, attempt, reason: why() },
         21 => Event::ProcessEnded { offload, status: x.is_multiple_of(2).then_some(ExitStatus::Code(0)) },
         22 => Event::OffloadInDoubt { offload, attempt, detail: "x".into() },
         23 => Event::OffloadResolved {
@@ -348,7 +359,7 @@ fn event(s: &State, op: u8, x: u8, fresh: u64) -> Event {
 #[test]
 fn the_random_sequences_reach_every_phase_and_every_boost_state() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let ops = proptest::collection::vec((0u8..25, any::<u8>()), 120);
+    let ops = proptest::collection::vec((0u8..28, any::<u8>()), 120);
     let (mut phases, mut states) = (BTreeSet::new(), BTreeSet::new());
     for _ in 0..400 {
         let mut s = State::new(4);
@@ -359,7 +370,7 @@ fn the_random_sequences_reach_every_phase_and_every_boost_state() {
             states.extend(s.boosts.values().map(|b| crate::boost::state_name(&b.state)));
         }
     }
-    assert_eq!((phases.len(), states.len()), (8, 6), "{phases:?} {states:?}");
+    assert_eq!((phases.len(), states.len()), (9, 6), "{phases:?} {states:?}");
 }
 
 fn invariants(s: &State) {
@@ -377,7 +388,7 @@ fn invariants(s: &State) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
-    fn a_replayed_journal_is_the_live_state(ops in proptest::collection::vec((0u8..25, any::<u8>()), 1..120)) {
+    fn a_replayed_journal_is_the_live_state(ops in proptest::collection::vec((0u8..28, any::<u8>()), 1..120)) {
         let mut live = State::new(4);
         let mut journal = Vec::new();
         for (fresh, (op, x)) in ops.into_iter().enumerate() {

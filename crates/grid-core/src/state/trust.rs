@@ -28,7 +28,10 @@ impl State {
 
     /// Remembers who asked for a move: what comes of it is theirs.
     pub(super) fn note_cause(&mut self, rec: &EventRecord) {
-        if let Event::OffloadStarted { offload, .. } | Event::RecallStarted { offload, .. } = &rec.event {
+        if let Event::OffloadStarted { offload, .. }
+        | Event::RecallStarted { offload, .. }
+        | Event::OnwardStarted { offload, .. } = &rec.event
+        {
             self.causes.insert(offload.clone(), rec.actor.clone());
         }
     }

@@ -75,6 +75,22 @@ impl Drop for SmallDisk {
 }
 
 impl Cluster {
+    /// This node says from now on that it has so many bytes of memory, all free; with none, what it really has. (Of
+    /// clusters that look for faults.)
+    ///
+    /// # Panics
+    /// Where the file cannot be written.
+    pub fn pretend_memory(&self, node: &str, bytes: Option<u64>) {
+        let file = self.state.join("nodes").join(node).join(grid_types::fault::MEMORY_FILE);
+        let done = match bytes {
+            Some(bytes) => std::fs::write(&file, bytes.to_string()),
+            None => std::fs::remove_file(&file),
+        };
+        done.unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        self.wait_heard();
+        self.wait_heard();
+    }
+
     /// Takes all the room that is left on the small disk.
     pub fn fill_disk(&self) {
         let disk = self.disk.as_ref().unwrap_or_else(|| panic!("Cluster::with_small_disk has one"));

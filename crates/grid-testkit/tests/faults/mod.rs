@@ -268,7 +268,7 @@ impl Stage {
                 }
                 Some(OffloadPhase::InDoubt) => (running, copies.len()) == (0, 1),
                 Some(OffloadPhase::Ended | OffloadPhase::Lost) => copies.is_empty(),
-                Some(OffloadPhase::Moving | OffloadPhase::Returning) => false,
+                Some(OffloadPhase::Moving | OffloadPhase::Returning | OffloadPhase::Onward) => false,
             };
             if right { Ok(phase) } else { Err(format!("{phase:?} {copies:?}")) }
         });

@@ -15,6 +15,9 @@ nodes:
   - {name: gpu1, role: worker, resource_sharing: {can_share: true, max_share_cpu: 8, max_share_memory_gb: 4}}
 ";
 
+const SECOND_LENDER: &str =
+    "  - {name: gpu2, role: worker, resource_sharing: {can_share: true, max_share_cpu: 8, max_share_memory_gb: 4}}\n";
+
 /// What scripts are made of. `meant` writes down the shell's number: who moves. `told STATUS...` says how it all ended.
 ///
 /// `prog.py` is meant itself, counts in the file `says` (`COUNT SIGUSR1s`), and ends as the file `go` says: with this
@@ -65,8 +68,17 @@ pub(crate) struct Job {
 impl Job {
     /// Starts the cluster, with a boost, and the script.
     pub(crate) fn start(script: &str) -> Option<Self> {
-        let cluster = Cluster::faulty(CONFIG)?;
-        cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
+        Self::start_with(CONFIG, script)
+    }
+
+    /// The same with a second lender, gpu2; the boost is gpu1's.
+    pub(crate) fn start_on_two(script: &str) -> Option<Self> {
+        Self::start_with(&format!("{CONFIG}{SECOND_LENDER}"), script)
+    }
+
+    fn start_with(config: &str, script: &str) -> Option<Self> {
+        let cluster = Cluster::faulty(config)?;
+        cluster.boost("--cpu 1 --memory 1GiB --duration 5m --from gpu1");
         let guest = Guest::start(&cluster, "/bin/bash", &["-c", &format!("{PRELUDE}{script}")]);
         Some(Self { guest, cluster })
     }

@@ -141,12 +141,17 @@ pub enum OffloadCommand {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Bring a process home
-    #[command(after_help = "Examples:\n  grid offload recall 4711\n  grid offload recall o-19 --dry-run")]
+    /// Bring a process home, or move it on from its lender to another
+    #[command(
+        after_help = "Examples:\n  grid offload recall 4711\n  grid offload recall 4711 --to gpu2\n  grid offload recall o-19 --dry-run"
+    )]
     Recall {
         /// Which
         #[arg(value_name = "ID|PID")]
         id: String,
+        /// The head, or a node with an active lease in which it fits [default: home]
+        #[arg(long, value_name = "head|NODE")]
+        to: Option<String>,
         /// Only say what would happen
         #[arg(long)]
         dry_run: bool,
@@ -276,7 +281,7 @@ words! {
 words! {
     /// `--at-end`.
     AtEndWord => AtEnd {
-        /// Home if it fits whole there, else it stays and that is said loudly
+        /// Home if it fits whole there, else to another lease, else it stays and that is said loudly
         Recall,
         /// Stays, and that is said loudly
         Stay,

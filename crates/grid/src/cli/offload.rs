@@ -7,8 +7,10 @@ use super::commands::{explain_pid, lines, printed, reason_code};
 use super::failure::Failure;
 use super::output::{Format, Printed};
 use super::render::{self, Clock};
-use grid_types::api::{AutoAsk, AutoView, DryRun, OffloadAsk, OffloadReply, OffloadView, ResolveAsk, ScanReply};
-use grid_types::event::{OffloadPhase, Resolution};
+use grid_types::api::{
+    AutoAsk, AutoView, DryRun, OffloadAsk, OffloadReply, OffloadView, RecallAsk, ResolveAsk, ScanReply,
+};
+use grid_types::event::{Direction, OffloadPhase, Resolution};
 
 pub(super) async fn run(client: &Client, command: &OffloadCommand, format: Format) -> Result<Printed, Failure> {
     match command {
@@ -24,7 +26,9 @@ pub(super) async fn run(client: &Client, command: &OffloadCommand, format: Forma
         }
         OffloadCommand::Show { id } => show(client, id).await,
         OffloadCommand::Cancel { id, dry_run } => cancel(client, id, *dry_run, format).await,
-        OffloadCommand::Recall { id, dry_run } => recall(client, id, *dry_run, format).await,
+        OffloadCommand::Recall { id, to, dry_run } => {
+            recall(client, id, RecallAsk { to: to.clone(), dry_run: *dry_run }, format).await
+        }
         OffloadCommand::Resolve { id, accept_repeat, dry_run, .. } => {
             resolve(client, id, *accept_repeat, *dry_run).await
         }
@@ -90,14 +94,17 @@ async fn cancel(client: &Client, id: &str, dry_run: bool, format: Format) -> Res
     done(settled, &[OffloadPhase::Failed, OffloadPhase::Home, OffloadPhase::Away, OffloadPhase::Ended], format)
 }
 
-async fn recall(client: &Client, id: &str, dry_run: bool, format: Format) -> Result<Printed, Failure> {
+async fn recall(client: &Client, id: &str, ask: RecallAsk, format: Format) -> Result<Printed, Failure> {
     let id = ask::offload_id(client, id).await?;
-    let begun: Answer<OffloadView> = client.post(&format!("/v1/offloads/{id}/recall"), &DryRun { dry_run }).await?;
-    if dry_run {
+    let begun: Answer<OffloadView> = client.post(&format!("/v1/offloads/{id}/recall"), &ask).await?;
+    if ask.dry_run {
         return Ok(printed(begun, render::would_recall, |v| v.record.id.to_string()));
     }
     let settled = ask::settle(client, begun.ok.record.id.as_str(), &render::moving(&begun.ok)).await?;
-    done(settled, &[OffloadPhase::Home, OffloadPhase::Ended], format)
+    // On the way on, away is where it was to be, unless the way failed.
+    let arrived = ask.to.is_some() && settled.ok.record.direction == Direction::Out;
+    let want = if arrived { OffloadPhase::Away } else { OffloadPhase::Home };
+    done(settled, &[want, OffloadPhase::Ended], format)
 }
 
 async fn resolve(client: &Client, id: &str, accept_repeat: bool, dry_run: bool) -> Result<Printed, Failure> {

@@ -189,7 +189,7 @@ async fn would_stop(place: &StopPlace, client: &Client, lift: bool) -> Result<Pr
     let asked = tokio::time::timeout(DAEMON_WITHIN, client.get::<Status>("/v1/status")).await;
     let away = asked.ok().and_then(Result::ok).map(|s| s.ok.away);
     let moving = away.map(|all| {
-        let under_way = |p| matches!(p, OffloadPhase::Moving | OffloadPhase::Returning);
+        let under_way = OffloadPhase::is_under_way;
         all.into_iter().filter(|o| under_way(o.record.phase)).collect::<Vec<_>>()
     });
     let human = render::would_stop(standing.as_ref(), moving.as_deref(), lift, &place.own());

@@ -38,7 +38,7 @@ pub fn boost_granted(r: &BoostReply, plan: Option<&Plan>, clock: Clock) -> Strin
 
 fn at_end(at_end: AtEnd) -> &'static str {
     match at_end {
-        AtEnd::Recall => "comes home if it fits, else stays and is reported; never ended",
+        AtEnd::Recall => "comes home if it fits, else goes to another lease, else stays and is reported; never ended",
         AtEnd::Stay => "stays and is reported; never ended",
         AtEnd::End => "what lives in it is ENDED by force",
     }

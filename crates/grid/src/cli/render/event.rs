@@ -87,6 +87,13 @@ fn offload_event(e: &Event) -> String {
         Event::RecallFailed { offload, reason, .. } => {
             format!("{offload} did not come home: {} [{}]", reason.detail, reason.code)
         }
+        Event::OnwardStarted { offload, destination, boost, .. } => {
+            format!("{offload} moves on to {destination} in {boost}")
+        }
+        Event::OnwardMoved { offload, figures: f, .. } => format!("{offload} moved on, {}", figures(f)),
+        Event::OnwardFailed { offload, reason, .. } => {
+            format!("{offload} did not move on: {} [{}]", reason.detail, reason.code)
+        }
         Event::ProcessEnded { offload, status } => format!("{offload} ended: {}", exit(*status)),
         Event::OffloadInDoubt { offload, detail, .. } => format!("{offload} is IN DOUBT: {detail}"),
         Event::OffloadResolved { offload, decision } => match decision {

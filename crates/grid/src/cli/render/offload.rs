@@ -13,6 +13,7 @@ pub fn phase(phase: OffloadPhase) -> &'static str {
         OffloadPhase::Moving => "moving",
         OffloadPhase::Away => "away",
         OffloadPhase::Returning => "returning",
+        OffloadPhase::Onward => "moving on",
         OffloadPhase::Home => "home",
         OffloadPhase::Ended => "ended",
         OffloadPhase::Failed => "not moved",
@@ -30,7 +31,7 @@ pub fn moving(v: &OffloadView) -> String {
     let r = &v.record;
     match r.phase {
         OffloadPhase::Returning => format!("{}: {} comes home from {}", r.id, who(r), r.destination),
-        _ => format!("{}: {} moves to {}", r.id, who(r), r.destination),
+        _ => format!("{}: {} moves to {}", r.id, who(r), r.onward.as_ref().map_or(&r.destination, |to| &to.node)),
     }
 }
 
@@ -43,7 +44,7 @@ pub fn cancelling(v: &OffloadView) -> String {
 pub(super) fn back_with(v: &OffloadView) -> String {
     let r = &v.record;
     match r.phase {
-        OffloadPhase::Moving | OffloadPhase::Returning => format!("grid offload cancel {}", r.id),
+        phase if phase.is_under_way() => format!("grid offload cancel {}", r.id),
         OffloadPhase::InDoubt => format!("grid offload resolve {} --accept-repeat|--drop", r.id),
         OffloadPhase::Away => format!("grid offload recall {}", r.process),
         _ => "-".to_owned(),
@@ -58,6 +59,9 @@ pub fn moved(v: &OffloadView) -> String {
     match r.phase {
         OffloadPhase::Away if r.direction == Direction::Back => {
             format!("{} did not come home: {why}\nIt runs on {} as before.\n", who(r), r.destination)
+        }
+        OffloadPhase::Away if r.direction == Direction::Onward => {
+            format!("{} did not move on: {why}\nIt runs on {} as before.\n", who(r), r.destination)
         }
         OffloadPhase::Away => {
             format!(
@@ -83,7 +87,7 @@ pub fn moved(v: &OffloadView) -> String {
             who(r)
         ),
         OffloadPhase::Lost => format!("{} {} was lost with {}: {why}\n", r.id, who(r), r.destination),
-        OffloadPhase::Moving | OffloadPhase::Returning => {
+        OffloadPhase::Moving | OffloadPhase::Returning | OffloadPhase::Onward => {
             format!("{} {} is {}.  Follow: grid offload show {0}\n", r.id, who(r), phase(r.phase))
         }
     }
@@ -124,7 +128,7 @@ pub(super) fn exit(status: Option<ExitStatus>) -> String {
 /// What cancelling would do.
 pub fn would_cancel(v: &OffloadView) -> String {
     let r = &v.record;
-    let at = if r.phase == OffloadPhase::Returning { &r.destination } else { &r.source };
+    let at = if r.phase == OffloadPhase::Moving { &r.source } else { &r.destination };
     format!(
         "{} {} would be thawed on {at}, unless it commits first.\nNothing was changed.  Do it: grid offload cancel {0}\n",
         r.id,
@@ -147,8 +151,12 @@ pub fn would_recall(v: &OffloadView) -> String {
     let r = &v.record;
     let silent = r.figures.as_ref().and_then(|f| f.downtime);
     let last = silent.map_or_else(String::new, |silent| format!("; its last move was silent for {silent}"));
+    let (way, option) = match &r.onward {
+        None => ("come home".to_owned(), String::new()),
+        Some(to) => (format!("move on to {} in {}", to.node, to.boost), format!(" --to {}", to.node)),
+    };
     format!(
-        "{} {} would come home from {}: needs {}{last}.\nNothing was changed.  Do it: grid offload recall {}\n",
+        "{} {} would {way} from {}: needs {}{last}.\nNothing was changed.  Do it: grid offload recall {}{option}\n",
         r.id,
         who(r),
         r.destination,

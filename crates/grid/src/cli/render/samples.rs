@@ -102,6 +102,7 @@ pub(crate) fn away() -> OffloadView {
             source: "ws1".into(),
             destination: "gpu2".into(),
             boost: Some("b-7k2".into()),
+            onward: None,
             plan: Some("p-52".into()),
             phase: OffloadPhase::Away,
             direction: Direction::Out,
