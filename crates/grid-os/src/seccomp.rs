@@ -81,6 +81,13 @@ pub fn is_ours(instructions: &[u8]) -> bool {
     instructions.iter().copied().eq(FILTER.iter().flat_map(word))
 }
 
+/// As [`is_ours`] knows them.
+#[cfg(test)]
+pub(crate) fn instructions() -> Vec<u8> {
+    let word = |f: &libc::sock_filter| [&f.code.to_ne_bytes()[..], &[f.jt, f.jf], &f.k.to_ne_bytes()[..]].concat();
+    FILTER.iter().flat_map(word).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,10 +128,7 @@ mod tests {
 
     #[test]
     fn another_filter_is_not_ours() {
-        let bytes: Vec<u8> = FILTER
-            .iter()
-            .flat_map(|f| [&f.code.to_ne_bytes()[..], &[f.jt, f.jf], &f.k.to_ne_bytes()[..]].concat())
-            .collect();
+        let bytes = instructions();
         assert!(is_ours(&bytes));
         for bad in [&bytes[8..], &bytes[..40], &[]] {
             assert!(!is_ours(bad));
