@@ -22,7 +22,7 @@ const THREAD: u32 = 5;
 const FIELDS: [u32; 2] = [11, 12];
 /// `COMPEL_TASK_DEAD` and `COMPEL_TASK_ZOMBIE`, of which nothing runs.
 const ENDED: [u32; 2] = [2, 6];
-/// `SECCOMP_FILTER_FLAG_TSYNC`: CRIU's note that all threads of a process have it.
+/// `SECCOMP_FILTER_FLAG_TSYNC`: CRIU's note that all threads of a process have the same; only the first one's core says so.
 const FOR_ALL: u32 = 1;
 /// `SECCOMP_MODE_FILTER`.
 const FILTER: u32 = 2;
@@ -70,18 +70,18 @@ pub(super) fn check(dir: &Path) -> Result<(), CriuError> {
     let image = fs::read(&path).map_err(|e| CriuError::Images(path, e))?;
     let message = image.get(MAGIC..).and_then(framed).map(|(message, _)| message);
     let filters = message.and_then(|m| Filters::decode(m).ok()).unwrap_or_default().filters;
-    let ours = |f: &Filter| is_ours(&f.filter) && f.prev.is_none() && f.flags.unwrap_or(0) & !FOR_ALL == 0;
+    let ours = |f: &Filter| is_ours(&f.filter) && f.prev.is_none() && f.flags == Some(FOR_ALL);
     if !filters.is_empty() && filters.iter().all(ours) { Ok(()) } else { Err(CriuError::ForeignFilter) }
 }
 
-/// A core image without its filter; its thread must have been under one.
+/// A core image without its filter. A process must have been under one; of its other threads [`check`] knows.
 pub(super) fn without(image: &[u8]) -> Result<Vec<u8>, CriuError> {
     let unclear = || CriuError::Unclear { image: "core", what: "its messages" };
     let (magic, rest) = image.split_at_checked(MAGIC).ok_or_else(unclear)?;
     let (message, after) = framed(rest).ok_or_else(unclear)?;
     let core = Core::decode(message).map_err(|_| unclear())?;
-    let ended = core.task.and_then(|t| t.state).is_some_and(|state| ENDED.contains(&state));
-    if !ended && core.thread.and_then(|t| t.mode) != Some(FILTER) {
+    let process = core.task.is_some_and(|task| !task.state.is_some_and(|state| ENDED.contains(&state)));
+    if process && core.thread.and_then(|t| t.mode) != Some(FILTER) {
         return Err(CriuError::ForeignFilter);
     }
     let dropped = |m: &[u8], field| replace(m, field, without_fields);
@@ -112,18 +112,19 @@ mod tests {
 
     #[test]
     fn only_our_filter_alone_passes() {
-        let ours = || Filter { filter: instructions(), prev: None, flags: None };
+        let ours = || Filter { filter: instructions(), prev: None, flags: Some(1) };
         let mut other = ours();
         other.filter[0] ^= 1;
         let above = Filter { prev: Some(0), ..ours() };
-        let logged = Filter { flags: Some(2), ..ours() };
+        let logged = Filter { flags: Some(3), ..ours() };
+        let one_thread = Filter { flags: None, ..ours() };
         let dir = tempfile::tempdir().unwrap();
         let check = |filters: &[Filter]| {
             fs::write(dir.path().join(IMAGE), image(&Filters { filters: filters.to_vec() })).unwrap();
             check(dir.path())
         };
-        assert!(check(&[ours()]).is_ok() && check(&[Filter { flags: Some(1), ..ours() }, ours()]).is_ok());
-        for bad in [&[][..], &[ours(), other], &[ours(), above], &[logged]] {
+        assert!(check(&[ours()]).is_ok() && check(&[ours(), ours()]).is_ok());
+        for bad in [&[][..], &[ours(), other], &[ours(), above], &[logged], &[one_thread]] {
             assert!(matches!(check(bad), Err(CriuError::ForeignFilter)), "{bad:?}");
         }
         fs::remove_file(dir.path().join(IMAGE)).unwrap();
@@ -157,6 +158,8 @@ mod tests {
         let bare = core(None, Some(half(None)));
         assert_eq!(without(&core(None, Some(half(Some(2))))).unwrap(), bare);
         assert_eq!(without(&core(Some(2), Some(half(Some(2))))).unwrap(), bare);
+        let thread = image(&Whole { task: None, thread: Some(half(None)) });
+        assert_eq!(without(&thread).unwrap(), thread);
         for unfiltered in [core(None, Some(half(None))), core(None, Some(half(Some(1)))), core(None, None)] {
             assert!(matches!(without(&unfiltered), Err(CriuError::ForeignFilter)));
         }
