@@ -28,5 +28,5 @@ fuzz_target!(|data: &[u8]| {
         assert!(e.to_string().len() < 4096, "an error as long as what it is about: {}", e.to_string().len());
     }
     let mut sent = Vec::new();
-    let _ = send_images(dir.path(), &mut sent);
+    let _ = send_images(dir.path(), false, &mut sent);
 });

@@ -65,6 +65,7 @@ impl<'a> Gate<'a> {
             gid: stage.gid,
             groups: stage.groups.clone(),
             namespaces: proc.namespace_links(init.pid).map_err(|e| unread(&e))?,
+            filters: Some(own_filters().map_err(|e| unread(&e))? + u32::from(stage.filtered)),
             cgroups: groups.iter().map(|line| beside(line, inits, trees)).collect(),
             mounts: proc.mount_table(init.pid).map_err(|e| unread(&e))?,
             limits: proc.hard_limits(std::process::id() as i32).map_err(|e| unread(&e))?,
@@ -146,6 +147,11 @@ fn refusal(what: String) -> String {
     format!("{SIGN} refused it: {what}")
 }
 
+/// Whatever is started here is under these (in a container's, say).
+fn own_filters() -> std::io::Result<u32> {
+    std::fs::read_to_string("/proc/self/status").map(|status| grid_os::seccomp::count(&status))
+}
+
 /// The tree's group of a hierarchy, from its pid 1's line: beside it where it has a group of its own, else the same.
 fn beside(line: &str, inits: &str, trees: &str) -> String {
     match line.strip_suffix(inits.trim_matches('/')) {
@@ -191,6 +197,7 @@ mod tests {
             admitted: grid_types::Bytes(0),
             processes: 1,
             shell_job: false,
+            filtered: false,
             shadow: None,
         }
     }

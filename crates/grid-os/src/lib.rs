@@ -10,6 +10,7 @@ pub mod descriptors;
 pub mod frames;
 pub mod gpu;
 pub mod inplace;
+pub mod launch;
 pub mod node;
 pub mod packets;
 pub mod peer;

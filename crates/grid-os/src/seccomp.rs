@@ -36,6 +36,28 @@ static FILTER: [libc::sock_filter; 6] = [
     step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
 ];
 
+/// What `grid run` puts into the environment of what it starts under the filter: by that a process is known to be under it
+/// where nobody may look at the filter itself. What was dumped shows whether it was true.
+pub const CLAIM: (&str, &str) = ("GRID_RUN", "no-io-uring");
+
+/// This environment, as `/proc/PID/environ` has it, says so.
+pub fn is_claimed(environment: &[u8]) -> bool {
+    let claim = format!("{}={}", CLAIM.0, CLAIM.1);
+    environment.split(|b| *b == 0).any(|variable| variable == claim.as_bytes())
+}
+
+/// This process is under one filter, which is said to be this one.
+pub fn is_claimed_by(pid: i32) -> bool {
+    let file = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    count(&String::from_utf8_lossy(&file("status"))) == 1 && is_claimed(&file("environ"))
+}
+
+/// How many filters a thread is under, by its `status`; one that is under the strict mode has none.
+pub fn count(status: &str) -> u32 {
+    let line = status.lines().find_map(|l| l.strip_prefix("Seccomp_filters:"));
+    line.and_then(|l| l.trim().parse().ok()).unwrap_or(0)
+}
+
 /// Puts the calling thread, and whatever it starts from now on, under the filter; for good. Only system calls on memory
 /// that is there: it may run between fork and exec.
 ///
@@ -57,6 +79,13 @@ pub fn is_ours(instructions: &[u8]) -> bool {
         [a, b, f.jt, f.jf, k0, k1, k2, k3]
     };
     instructions.iter().copied().eq(FILTER.iter().flat_map(word))
+}
+
+/// As [`is_ours`] knows them.
+#[cfg(test)]
+pub(crate) fn instructions() -> Vec<u8> {
+    let word = |f: &libc::sock_filter| [&f.code.to_ne_bytes()[..], &[f.jt, f.jf], &f.k.to_ne_bytes()[..]].concat();
+    FILTER.iter().flat_map(word).collect()
 }
 
 #[cfg(test)]
@@ -91,11 +120,15 @@ mod tests {
     }
 
     #[test]
+    fn the_claim_is_a_whole_variable() {
+        assert!(is_claimed(b"A=b\0GRID_RUN=no-io-uring\0"));
+        assert!(!is_claimed(b"A=GRID_RUN=no-io-uring\0GRID_RUN=no-io-uring2\0"));
+        assert_eq!((count("Seccomp:\t2\nSeccomp_filters:\t3\n"), count("Seccomp:\t0\n")), (3, 0));
+    }
+
+    #[test]
     fn another_filter_is_not_ours() {
-        let bytes: Vec<u8> = FILTER
-            .iter()
-            .flat_map(|f| [&f.code.to_ne_bytes()[..], &[f.jt, f.jf], &f.k.to_ne_bytes()[..]].concat())
-            .collect();
+        let bytes = instructions();
         assert!(is_ours(&bytes));
         for bad in [&bytes[8..], &bytes[..40], &[]] {
             assert!(!is_ours(bad));

@@ -12,6 +12,8 @@ use std::path::PathBuf;
 
 /// `CAP_SYS_PTRACE` and `CAP_CHECKPOINT_RESTORE`: all that a dump as the owner needs.
 pub const DUMP_CAPS: &[u32] = &[19, 40];
+/// With `CAP_SYS_ADMIN`, without which nobody reads a filter of system calls, or suspends it to reach into its process.
+pub const DUMP_FILTERED_CAPS: &[u32] = &[19, 21, 40];
 /// With these a restore as the owner works, too. `CAP_SETPCAP` trims the bounding set (CRIU trims it anew, also where
 /// it is trimmed already); it cannot add a capability to what is permitted.
 pub const RESTORE_CAPS: &[u32] = &[8, 19, 40];
@@ -40,6 +42,8 @@ pub struct Place<'a> {
     pub groups: Vec<u32>,
     /// Capabilities that the owner keeps, also over an exec.
     pub capabilities: &'static [u32],
+    /// Be under the filter of `grid run`.
+    pub filtered: bool,
     /// Live in a time namespace of one's own with these offsets.
     pub clocks: Option<Clocks>,
     /// The kernel's killer may choose it as any other, also where this process is kept from that.
@@ -284,6 +288,10 @@ fn child_steps(place: &Place<'_>, prepared: &Prepared) -> Result<Never, i32> {
     if let Some(cwd) = &prepared.cwd {
         // SAFETY: plain system call on a prepared string.
         check(unsafe { libc::chdir(cwd.as_ptr()) }.into())?;
+    }
+    // While this is root still, who needs not give up new privileges for it.
+    if place.filtered {
+        crate::seccomp::without_io_uring().map_err(|e| e.raw_os_error().unwrap_or(libc::EINVAL))?;
     }
     if let Some(owner) = place.become_owner {
         become_owner(owner, &place.groups, place.capabilities)?;

@@ -36,6 +36,12 @@ pub enum FaultClass {
 pub const TREE_LOST: u8 = 113;
 /// A shadow that could not begin leaves with this. Its tree goes on where it is.
 pub const NO_SHADOW: u8 = 125;
+/// `grid run` could not prepare its command, as `env` says it.
+pub const CANNOT_RUN: u8 = 125;
+/// Its command is there and cannot be executed, as shells say it.
+pub const CANNOT_EXECUTE: u8 = 126;
+/// There is no such command, as shells say it.
+pub const NO_COMMAND: u8 = 127;
 
 impl FaultClass {
     /// Every class in the order of its code.

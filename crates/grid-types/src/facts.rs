@@ -265,6 +265,12 @@ pub struct ProcDeep {
     pub tracer: i32,
     /// Seccomp mode: 0 none, 1 strict, 2 filter.
     pub seccomp: u32,
+    /// How many filters of system calls it is under.
+    #[serde(default)]
+    pub filters: u32,
+    /// Its environment says that its only filter is that of `grid run`.
+    #[serde(default)]
+    pub claims_run: bool,
     /// Its owner may not look into it: it made itself so, or its executable cannot be read.
     #[serde(default)]
     pub closed: bool,

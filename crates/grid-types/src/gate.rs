@@ -17,6 +17,8 @@ pub struct Rights {
     pub capabilities: BTreeMap<String, u64>,
     /// Who traces it; 0 = nobody.
     pub tracer: i32,
+    /// Filters of system calls that it is under.
+    pub filters: u32,
     /// Session and process group as its own PID namespace numbers them; 0 = from outside.
     pub session: i32,
     /// Process group.
@@ -97,6 +99,8 @@ pub struct Terms {
     pub threads: u32,
     /// Executables announced.
     pub executables: Vec<String>,
+    /// Filters of system calls that each thread is under; none where that is not looked at.
+    pub filters: Option<u32>,
     /// Namespaces of the tree's pid 1.
     pub namespaces: BTreeMap<String, String>,
     /// Groups of a member of the tree.

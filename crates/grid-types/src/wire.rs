@@ -392,6 +392,9 @@ pub struct Stage {
     pub processes: u32,
     /// The tree's session leader is not in the tree.
     pub shell_job: bool,
+    /// All of it is under the filter of `grid run`, and no other: it is restored under it.
+    #[serde(default)]
+    pub filtered: bool,
     /// What stays at home for it; none where nothing does.
     #[serde(default)]
     pub shadow: Option<ShadowTerms>,

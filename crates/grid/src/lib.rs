@@ -3,4 +3,5 @@
 
 pub mod cli;
 pub mod criu_path;
+pub mod run;
 pub mod up;

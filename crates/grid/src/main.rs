@@ -3,6 +3,7 @@
 
 use grid_cli::cli::{self, Cli, Command, DaemonCommand, DaemonRunArgs, DownArgs, UpArgs};
 use grid_cli::criu_path;
+use grid_cli::run;
 use grid_cli::up::{self, LocalSize, Plan, UpError};
 use grid_types::api::Status;
 use grid_types::exit::FaultClass;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
             let DaemonCommand::Run(args) = &args.command;
             daemon(args)
         }
+        Command::Run(args) => return run::run(args, &cli.global),
         Command::Up(args) => up_command(args, &state),
         Command::Down(args) => down_command(args, &state),
         _ => return block_on(cli::run(cli)).unwrap_or_else(|e| fail(&e)),

@@ -37,6 +37,16 @@ fn exit_codes() -> String {
         grid_types::exit::TREE_LOST,
         grid_types::exit::NO_SHADOW,
     );
+    let _ = write!(
+        out,
+        "\n## Of `grid run`\n\nIt becomes its command, whose exit status is its own. Where no command was started:\n\n| code | \
+         meaning |\n| --- | --- |\n| 2 | wrong usage or input |\n| {} | the command could not be prepared |\n| {} | it cannot \
+         be executed |\n| {} | there is no such command |\n\nA move that `--boost` asked for and that fails changes none of \
+         this: the command runs at home.\n",
+        grid_types::exit::CANNOT_RUN,
+        grid_types::exit::CANNOT_EXECUTE,
+        grid_types::exit::NO_COMMAND,
+    );
     out
 }
 

@@ -116,6 +116,7 @@ fn nothing(from: NodeName, boot_id: &str) -> Record {
         admitted: Bytes(0),
         processes: 0,
         shell_job: false,
+        filtered: false,
         shadow: None,
     };
     let boot_id = boot_id.to_owned();

@@ -120,6 +120,7 @@ impl Staging {
             owner: Owner { uid: self.stage.uid, gid: self.stage.gid },
             groups: &self.stage.groups,
             shell_job: self.stage.shell_job,
+            filtered: self.stage.filtered,
             given: ends.map_or_else(Vec::new, Ends::given_to_tree),
             terminal: ends.and_then(Ends::terminal).map(|slave| Keeper {
                 slave,

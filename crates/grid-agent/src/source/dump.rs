@@ -66,7 +66,9 @@ impl Dump {
         let sent = || data::send_manifest(&mut self.stream, &manifest).map_err(|e| format!("the page stream: {e}"));
         steps.run(FaultPoint::SendManifest, sent)?;
         steps.run(FaultPoint::SendImages, || {
-            send_images(&self.place.images, &mut self.stream).map(|_| ()).map_err(|e| e.to_string())
+            send_images(&self.place.images, self.stage.filtered, &mut self.stream)
+                .map(|_| ())
+                .map_err(|e| e.to_string())
         })
     }
 
@@ -83,6 +85,7 @@ impl Dump {
             pages: self.stream.as_fd(),
             owner: Some(Owner { uid: self.stage.uid, gid: self.stage.gid }),
             shell_job: self.stage.shell_job,
+            filtered: self.stage.filtered,
             place: Where {
                 cgroup_procs: self.place.criu.procs_files(),
                 join: root.as_ref().map(|fd| (fd.as_fd(), TREE_NAMESPACES | nix::libc::CLONE_NEWTIME)),

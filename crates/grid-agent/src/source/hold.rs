@@ -24,6 +24,7 @@ pub(super) fn stage_of(order: &MoveOrder, tree: &TreeFacts, shadow: Option<Shado
         admitted: order.admitted,
         processes: tree.all().count() as u32,
         shell_job: !session_inside,
+        filtered: grid_core::detect::filtered(tree),
         shadow,
     }
 }

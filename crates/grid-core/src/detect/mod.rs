@@ -11,6 +11,7 @@
 //! ```
 
 mod classify;
+mod filter;
 mod first_pass;
 mod glob;
 mod movable;
@@ -21,6 +22,7 @@ mod streams;
 mod title;
 mod worth;
 
+pub use filter::filtered;
 pub use first_pass::{FirstPass, below, first_pass};
 pub use streams::streams;
 pub use title::{masked, title};

@@ -1,6 +1,6 @@
 //! Can it move: every obstacle in the tree's real state. None of them is a matter of policy.
 
-use super::{DetectContext, streams};
+use super::{DetectContext, filter, streams};
 use grid_types::facts::{FdFacts, FdKind, Namespaces, ProcDeep, ProcFacts, TreeFacts, UNNAMED_FILE_LIMIT};
 use grid_types::reason::{Reason, ReasonCode};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -97,8 +97,8 @@ impl Obstacles<'_> {
         if deep.closed {
             self.add(p, ReasonCode::Closed, "is closed to its owner (not dumpable)");
         }
-        if deep.seccomp != 0 {
-            self.add(p, ReasonCode::Seccomp, "runs under a seccomp filter");
+        if let Some(why) = filter::obstacle(self.tree, p) {
+            self.add(p, ReasonCode::Seccomp, why);
         }
         if deep.frozen {
             self.add(p, ReasonCode::Frozen, "its cgroup is frozen");

@@ -26,6 +26,31 @@ fn what_its_owner_may_not_save_is_refused() {
 }
 
 #[test]
+fn only_the_filter_of_grid_run_goes_along_and_over_the_whole_tree() {
+    let under = |claims| move |d: &mut ProcDeep| (d.seccomp, d.filters, d.claims_run) = (2, 1, claims);
+    assert!(with(under(true)).is_empty());
+    assert_eq!(with(under(false)), ["E-SECCOMP runs under a seccomp filter"]);
+    let two = with(|d| (d.seccomp, d.filters, d.claims_run) = (2, 2, true));
+    assert_eq!(two, ["E-SECCOMP runs under a seccomp filter"]);
+    // A child inherits it, and may have cleaned its environment.
+    let family = |root: bool, child: Option<bool>| {
+        reasons(|t| {
+            let mut p = process(4712, 4711);
+            child.into_iter().for_each(|claims| under(claims)(p.deep.as_mut().unwrap()));
+            t.descendants.push(p);
+            if root {
+                under(true)(t.root.deep.as_mut().unwrap());
+            }
+        })
+    };
+    assert!(family(true, Some(false)).is_empty());
+    let mixed = "is not under the filter of `grid run`, as others of its tree are";
+    assert_eq!(family(true, None), [format!("E-SECCOMP pid 4712: {mixed}")]);
+    assert_eq!(family(false, Some(true)), [format!("E-SECCOMP {mixed}")]);
+    assert_eq!(family(false, Some(false)), ["E-SECCOMP pid 4712: runs under a seccomp filter"]);
+}
+
+#[test]
 fn what_the_gate_would_refuse_is_refused_before() {
     assert_eq!(with(|d| d.gids = [7, 8, 8, 8]), ["E-ROOT has the rights of two groups, 7 and 8"]);
     assert!(with(|d| d.gids = [7; 4]).is_empty());

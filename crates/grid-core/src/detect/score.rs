@@ -17,10 +17,10 @@ fn deeps(tree: &TreeFacts) -> impl Iterator<Item = &ProcDeep> {
     tree.all().filter_map(|p| p.deep.as_ref())
 }
 
-/// Low: one process, plain files. High: a seccomp filter (only root can dump it), a GPU, a crowd, very much memory.
+/// Low: one process, plain files. High: a GPU, a crowd, very much memory.
 pub(super) fn complexity(tree: &TreeFacts, memory: Bytes) -> Complexity {
     let processes = tree.all().count();
-    let high = |d: &ProcDeep| d.seccomp != 0 || d.gpu_memory.is_some();
+    let high = |d: &ProcDeep| d.gpu_memory.is_some();
     let medium_fd = |k: &FdKind| {
         use FdKind::{Fifo, File, MemFd, TcpListen, Unix};
         matches!(k, Fifo { .. } | MemFd | TcpListen { .. } | Unix { .. } | File { deleted: true, .. })
@@ -96,9 +96,6 @@ pub(super) fn notices(tree: &TreeFacts) -> Vec<String> {
         }
         if is_deleted(d.exe.as_deref()) {
             all.push(format!("the executable of {pid} was replaced since it started: its old file moves along"));
-        }
-        if d.seccomp != 0 {
-            all.push(format!("{pid} runs under a seccomp filter, which only root can save"));
         }
         if let Some(cpus) = &d.affinity {
             let list: Vec<String> = cpus.iter().map(u32::to_string).collect();

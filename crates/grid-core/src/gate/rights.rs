@@ -13,6 +13,7 @@ pub(super) fn check(guest: &Guest, terms: &Terms) -> Result<(), String> {
         ids(thread, terms)?;
         capabilities(thread)?;
         tracer(thread)?;
+        filters(thread, terms)?;
     }
     limits(guest, terms)?;
     turn(guest)
@@ -44,6 +45,16 @@ fn capabilities(thread: &Rights) -> Result<(), String> {
 
 fn tracer(thread: &Rights) -> Result<(), String> {
     if thread.tracer == 0 { Ok(()) } else { Err(format!("is traced by {}", thread.tracer)) }
+}
+
+/// Whoever was under the filter of `grid run` is so here; nobody brings another one.
+fn filters(thread: &Rights, terms: &Terms) -> Result<(), String> {
+    match terms.filters {
+        Some(announced) if announced != thread.filters => {
+            Err(format!("is under {} filters of system calls, {announced} were announced", thread.filters))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn limits(guest: &Guest, terms: &Terms) -> Result<(), String> {

@@ -32,6 +32,7 @@ fn terms() -> Terms {
             mount(4, "/proc", "proc", "rw,nosuid"),
         ],
         limits: map(&[("Max open files", Some(10)), ("Max cpu time", None)]),
+        filters: Some(1),
         closed: vec!["/run/grid".into()],
         terminal: Some((136, 5)),
         guest: true,
@@ -46,6 +47,7 @@ fn guest() -> Guest {
         groups: vec![8, 9],
         capabilities: map(&[("CapInh", 0), ("CapPrm", 0), ("CapEff", 0), ("CapAmb", 0)]),
         tracer: 0,
+        filters: 1,
         session: 3,
         group: 3,
     };
@@ -81,7 +83,7 @@ fn what_was_announced_passes() {
 #[test]
 fn each_thing_that_a_guest_may_not_be_is_refused_by_name() {
     type Change = fn(&mut Guest);
-    let cases: [(Change, &str); 28] = [
+    let cases: [(Change, &str); 29] = [
         (|g| g.threads[0].uids[1] = 0, "has uids [7, 0, 7, 7], 7 was announced"),
         (|g| g.threads[0].uids = Vec::new(), "has uids []"),
         (|g| g.threads[0].gids[3] = 0, "has gids"),
@@ -118,6 +120,7 @@ fn each_thing_that_a_guest_may_not_be_is_refused_by_name() {
             "shows no CapAmb",
         ),
         (|g| g.threads[0].tracer = 9, "is traced by 9"),
+        (|g| g.threads[0].filters = 0, "is under 0 filters of system calls, 1 were announced"),
         (|g| g.threads[0].session = 0, "a session from outside"),
         (|g| g.threads[0].group = 0, "a process group from outside"),
         (

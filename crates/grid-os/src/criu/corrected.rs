@@ -150,7 +150,7 @@ fn running_timer(message: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// A message after its length, and what follows it.
-fn framed(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn framed(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_at_checked(4)?;
     rest.split_at_checked(u32::from_le_bytes(length.try_into().ok()?) as usize)
 }
@@ -211,7 +211,7 @@ fn with_numbers(message: &[u8], changes: &[(u32, u64)]) -> Option<Vec<u8>> {
 }
 
 /// The message with its field `wanted`, a message itself, changed; all else byte for byte.
-fn replace(message: &[u8], wanted: u32, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+pub(super) fn replace(message: &[u8], wanted: u32, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
     let (mut out, mut changed) = (Vec::with_capacity(message.len()), false);
     for_each_field(message, |field, wire, raw, mut value| {
         let inner = (field == wanted && wire == WireType::LengthDelimited).then(|| {
@@ -232,7 +232,7 @@ fn replace(message: &[u8], wanted: u32, change: impl Fn(&[u8]) -> Option<Vec<u8>
 }
 
 /// Calls `visit(number, wire type, whole field, its value)` for each field; `None` where the message is not well formed.
-fn for_each_field(message: &[u8], mut visit: impl FnMut(u32, WireType, &[u8], &[u8])) -> Option<()> {
+pub(super) fn for_each_field(message: &[u8], mut visit: impl FnMut(u32, WireType, &[u8], &[u8])) -> Option<()> {
     let mut rest = message;
     while !rest.is_empty() {
         let whole = rest;

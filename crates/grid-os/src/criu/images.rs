@@ -4,7 +4,7 @@
 //! What arrives comes from another machine and is not believed: names are plain file names of CRIU's forms, sizes
 //! are bounded.
 
-use super::{CriuError, corrected};
+use super::{CriuError, corrected, filter};
 use prost::Message;
 use std::fs;
 use std::io::{self, BufWriter, Read, Write};
@@ -99,14 +99,19 @@ fn is_image_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
-/// Sends every image of a directory over a stream: a count, then for each its name, its size and its bytes.
-pub fn send_images(dir: &Path, to: &mut impl Write) -> Result<u64, CriuError> {
+/// Sends every image of a directory over a stream: a count, then for each its name, its size and its bytes. Where the tree
+/// is under the filter of `grid run`, that is not among them; where that is not so it is refused.
+pub fn send_images(dir: &Path, filtered: bool, to: &mut impl Write) -> Result<u64, CriuError> {
+    if filtered {
+        filter::check(dir)?;
+    }
     let io = |e| CriuError::Images(dir.to_owned(), e);
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).map_err(io)? {
         let entry = entry.map_err(io)?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if is_image_name(&name) && entry.file_type().map_err(io)?.is_file() {
+        let left_out = filtered && name == filter::IMAGE;
+        if is_image_name(&name) && !left_out && entry.file_type().map_err(io)?.is_file() {
             files.push((name, entry.path(), entry.metadata().map_err(io)?.len()));
         }
     }
@@ -117,7 +122,7 @@ pub fn send_images(dir: &Path, to: &mut impl Write) -> Result<u64, CriuError> {
     for (name, path, size) in files {
         out.write_all(&(name.len() as u32).to_le_bytes()).map_err(io)?;
         out.write_all(name.as_bytes()).map_err(io)?;
-        if let Some(image) = in_place_of(&name, &path, size, &root).map_err(io)? {
+        if let Some(image) = in_place_of(&name, &path, size, &root, filtered)? {
             out.write_all(&(image.len() as u64).to_le_bytes()).map_err(io)?;
             out.write_all(&image).map_err(io)?;
             total += image.len() as u64;
@@ -135,11 +140,16 @@ pub fn send_images(dir: &Path, to: &mut impl Write) -> Result<u64, CriuError> {
 }
 
 /// What is sent in place of an image; `None` where it goes as it is.
-fn in_place_of(name: &str, path: &Path, size: u64, root: &[u32]) -> io::Result<Option<Vec<u8>>> {
+fn in_place_of(name: &str, path: &Path, size: u64, root: &[u32], filtered: bool) -> Result<Option<Vec<u8>>, CriuError> {
+    let read = || fs::read(path).map_err(|e| CriuError::Images(path.to_owned(), e));
     let thread = name.strip_prefix("core-").and_then(|n| n.strip_suffix(".img")?.parse().ok());
     match thread.filter(|_| size <= MAX_FILE) {
-        None if name == "files.img" && size <= MAX_FILE => Ok(corrected::corrected_files(&fs::read(path)?)),
-        Some(thread) => Ok(corrected::corrected(&fs::read(path)?, root.contains(&thread))),
+        None if name == "files.img" && size <= MAX_FILE => Ok(corrected::corrected_files(&read()?)),
+        Some(thread) => {
+            let image = read()?;
+            let corrected = corrected::corrected(&image, root.contains(&thread));
+            if filtered { filter::without(&corrected.unwrap_or(image)).map(Some) } else { Ok(corrected) }
+        }
         None => Ok(None),
     }
 }
@@ -198,7 +208,7 @@ mod tests {
         fs::write(a.path().join("inventory.img"), b"x").unwrap();
         fs::write(a.path().join("dump.log"), b"not an image").unwrap();
         let mut stream = Vec::new();
-        let sent = send_images(a.path(), &mut stream).unwrap();
+        let sent = send_images(a.path(), false, &mut stream).unwrap();
         assert_eq!(receive_images(b.path(), &mut stream.as_slice()).unwrap(), sent);
         assert_eq!(fs::read(b.path().join("core-12.img")).unwrap().len(), 100_000);
         assert!(!b.path().join("dump.log").exists());

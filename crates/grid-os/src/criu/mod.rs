@@ -13,6 +13,7 @@
 
 mod arena;
 mod corrected;
+mod filter;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod images;
@@ -77,6 +78,17 @@ pub enum CriuError {
     /// The stream of pages broke off: this is also how a dump is cancelled.
     #[error("the page stream broke off: {0}")]
     PageStream(#[source] io::Error),
+    /// What was thought to be under the filter of `grid run` is not, or not under it alone.
+    #[error("it is under another seccomp filter than that of `grid run`, or not all of it under that one")]
+    ForeignFilter,
+    /// An image of ours that is not as CRIU writes it.
+    #[error("a {image} image is not as CRIU writes it: {what}")]
+    Unclear {
+        /// Of which kind.
+        image: &'static str,
+        /// What is not understood.
+        what: &'static str,
+    },
     /// An image directory.
     #[error("{}: {}", .0.display(), .1)]
     Images(PathBuf, #[source] io::Error),

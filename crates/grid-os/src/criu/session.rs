@@ -4,7 +4,7 @@ use super::rpc::{CGROUPS_IGNORE, Channel, InheritFd, NETWORK_LOCK_SKIP, Opts, Pa
 use super::timens;
 use super::uffd::{self, SOCKET};
 use super::{CriuError, ReceivedPages, corrected, origin};
-use crate::spawn::{DUMP_CAPS, Keeper, Owner, Place, RESTORE_CAPS, Spawned, spawn};
+use crate::spawn::{DUMP_CAPS, DUMP_FILTERED_CAPS, Keeper, Owner, Place, RESTORE_CAPS, Spawned, spawn};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -51,6 +51,8 @@ pub struct DumpJob<'a> {
     pub owner: Option<Owner>,
     /// The tree's session leader is not in the tree.
     pub shell_job: bool,
+    /// It is under the filter of `grid run`, as far as is known: [`super::send_images`] looks.
+    pub filtered: bool,
     /// Where.
     pub place: Where<'a>,
 }
@@ -66,6 +68,8 @@ pub struct RestoreJob<'a> {
     pub groups: &'a [u32],
     /// As it was dumped.
     pub shell_job: bool,
+    /// It is to be under the filter of `grid run`: CRIU is started under it, and so is all that it makes.
+    pub filtered: bool,
     /// What restored processes get in place of what the images call by these names (`pipe:[4711]`). The owner must be
     /// able to open each anew by its number.
     pub given: Vec<(String, BorrowedFd<'a>)>,
@@ -120,7 +124,8 @@ impl Criu {
     /// # Errors
     /// Where CRIU refuses, the tree runs on. Where `hold` fails, too.
     pub fn dump(&self, job: &DumpJob<'_>, hold: &mut dyn FnMut() -> Result<(), String>) -> Result<(), CriuError> {
-        let place = Place { become_owner: job.owner, capabilities: DUMP_CAPS, ..Place::default() };
+        let capabilities = if job.filtered { DUMP_FILTERED_CAPS } else { DUMP_CAPS };
+        let place = Place { become_owner: job.owner, capabilities, ..Place::default() };
         let words: &[&str] = if job.owner.is_some() { &["--unprivileged"] } else { &[] };
         let (channel, started) = self.start(words, &job.place, &[(job.pages, PAGES_FD)], place)?;
         let opts = Opts {
@@ -173,6 +178,7 @@ impl Criu {
             become_owner: Some(job.owner),
             groups: job.groups.to_vec(),
             capabilities: RESTORE_CAPS,
+            filtered: job.filtered,
             clocks,
             killable: true,
             cwd: Some(job.images.to_owned()),

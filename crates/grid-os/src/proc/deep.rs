@@ -4,6 +4,7 @@
 
 use super::fds::Fds;
 use super::{ProcError, ProcRoot, maps, oomd, vanished};
+use crate::seccomp;
 use grid_types::facts::{Namespaces, ProcDeep};
 use grid_types::units::Bytes;
 use std::collections::{BTreeSet, HashSet};
@@ -33,6 +34,7 @@ impl ProcRoot {
         })?;
         let mut deep = ProcDeep::default();
         self.read_status(&status, &mut deep);
+        deep.claims_run = deep.filters == 1 && self.claims_run(pid);
         deep.closed = self.is_closed(pid, deep.uids[1]);
         self.read_links(pid, &mut deep);
         self.read_namespaces(pid, &mut deep);
@@ -77,6 +79,7 @@ impl ProcRoot {
         deep.cap_prm = cap_prm.unwrap_or_default();
         deep.tracer = tracer.unwrap_or_default() as i32;
         deep.seccomp = number("Seccomp").unwrap_or_default() as u32;
+        deep.filters = seccomp::count(status);
         deep.ns_pids = value("NSpid").unwrap_or("").split_whitespace().filter_map(|w| w.parse().ok()).collect();
         deep.affinity = value("Cpus_allowed_list").and_then(cpu_list).and_then(|allowed| self.narrowed(&allowed));
     }
@@ -86,6 +89,11 @@ impl ProcRoot {
         let online = self.online();
         let both: Vec<u32> = online.intersection(allowed).copied().collect();
         (both.len() < online.len()).then_some(both)
+    }
+
+    /// Only a claim: the filter itself is seen where it is dumped. What cannot be read claims nothing.
+    fn claims_run(&self, pid: i32) -> bool {
+        std::fs::read(self.path(&format!("{pid}/environ"))).is_ok_and(|environment| seccomp::is_claimed(&environment))
     }
 
     /// The kernel gives files of a process that is not "dumpable" to root (proc(5)).

@@ -144,6 +144,7 @@ fn rights(status: &str) -> Option<Rights> {
         groups: numbers("Groups")?,
         capabilities: SETS.iter().map(|name| set(name)).collect::<Option<_>>()?,
         tracer: field("TracerPid")?.parse().ok()?,
+        filters: crate::seccomp::count(status),
         session: inner("NSsid")?,
         group: inner("NSpgid")?,
     })

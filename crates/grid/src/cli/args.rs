@@ -5,6 +5,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use grid_types::boost::Priority;
 use grid_types::policy::{AtEnd, AutoMode};
 use grid_types::units::{Bytes, MilliCpu, Millis};
+use std::ffi::OsString;
 
 /// `grid boost …`.
 #[derive(Clone, Debug, Subcommand)]
@@ -207,6 +208,23 @@ pub enum PlanCommand {
         #[arg(long)]
         dry_run: bool,
     },
+}
+
+/// `grid run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// Move it into this boost as soon as it runs; where that fails it runs at home, and standard error says why
+    #[arg(long, value_name = "ID", value_parser = super::ask::boost_id)]
+    pub boost: Option<String>,
+    /// Let it use io_uring: while it does, it cannot be moved
+    #[arg(long)]
+    pub allow_io_uring: bool,
+    /// Only say what would happen
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The command, and its words
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
 }
 
 /// `grid stop`.

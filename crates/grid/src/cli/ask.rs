@@ -24,6 +24,11 @@ pub(super) fn id(text: &str) -> Result<&str, Failure> {
     }
 }
 
+/// [`id`] of a boost, among the words of a command.
+pub(super) fn boost_id(text: &str) -> Result<String, String> {
+    id(text).map(str::to_owned).map_err(|e| format!("{e}: ids of boosts look like b-7k2; `last` is the newest"))
+}
+
 /// The id of an offload that is given by its id, or by its process's number at home.
 pub(super) async fn offload_id(client: &Client, text: &str) -> Result<String, Failure> {
     let Ok(pid) = text.parse::<i32>() else { return id(text).map(str::to_owned) };

@@ -53,7 +53,8 @@ async fn dispatch(cli: &Cli, client: &Client) -> Result<Printed, Failure> {
         Command::Keep(args) => trust::keep(client, args).await,
         Command::Stop(args) => trust::stop(&cli.global.state, client, args).await,
         Command::Rescue(args) => rescue::rescue(&cli.global.state, args, format),
-        Command::Up(_) | Command::Down(_) => Err(elsewhere()),
+        Command::RunHelper(args) => offload::of_run(client, args).await,
+        Command::Up(_) | Command::Down(_) | Command::Run(_) => Err(elsewhere()),
         Command::Agent(_)
         | Command::Daemon(_)
         | Command::NodeInit(_)

@@ -87,3 +87,12 @@ pub struct NodeInitArgs {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub args: Vec<OsString>,
 }
+
+/// `grid run-helper`.
+#[derive(Clone, Debug, Args)]
+pub struct RunHelperArgs {
+    /// Boost to move into.
+    pub boost: String,
+    /// What is moved, once standard input has come to its end without a word.
+    pub pid: i32,
+}

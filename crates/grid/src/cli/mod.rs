@@ -29,13 +29,15 @@ mod words;
 
 pub use args::{
     AtEndWord, AutoWord, BoostCommand, BoostRequestArgs, KeepArgs, OffloadCommand, PlanCommand, PriorityWord,
-    RescueArgs, StopArgs,
+    RescueArgs, RunArgs, StopArgs,
 };
 pub use client::{Answer, Client};
 pub use commands::run;
 pub use config::trusted;
 pub use failure::Failure;
-pub use internal::{AgentArgs, DaemonArgs, DaemonCommand, DaemonRunArgs, DownArgs, NodeInitArgs, UpArgs};
+pub use internal::{
+    AgentArgs, DaemonArgs, DaemonCommand, DaemonRunArgs, DownArgs, NodeInitArgs, RunHelperArgs, UpArgs,
+};
 pub use output::{Format, Printed, Progress, data, message, text};
 
 use clap::{Args, Parser, Subcommand};
@@ -123,6 +125,17 @@ pub enum Command {
         #[arg(value_name = "PID|BOOST|OFFLOAD|PLAN|CODE")]
         what: String,
     },
+    /// Start a command so that it can be moved later: no io_uring, no stray descriptors
+    #[command(
+        override_usage = "grid run [--boost ID] [--allow-io-uring] [--dry-run] [--] COMMAND...",
+        after_help = "Examples:\n  grid run -- python3 prep.py\n  grid run node server.js | tee log\n  \
+grid run --boost b-7k2 -- make -j8\n\n\
+It becomes the command: same PID, parent, terminal and pipes, and its exit status is the command's.\n\
+Descriptors beyond 0, 1 and 2 are closed. io_uring answers ENOSYS, by a seccomp filter; for that everybody\n\
+but root gives up new privileges (sudo in it gets none). Where nothing was started: 127 no such command,\n\
+126 it cannot be executed, 125 it could not be prepared."
+    )]
+    Run(RunArgs),
     /// Keep a process of yours where it is
     #[command(
         after_help = "Examples:\n  grid keep 4711\n  grid keep 4711 --for 2h\n  grid keep --list\n  grid keep --drop 4711"
@@ -192,6 +205,9 @@ sudo grid rescue --accept-repeat o-19.1")]
     /// The head's daemon
     #[command(hide = true)]
     Daemon(DaemonArgs),
+    /// Who asks for the move of what `grid run` started
+    #[command(hide = true)]
+    RunHelper(RunHelperArgs),
     /// First process of an embedded worker
     #[command(hide = true)]
     NodeInit(NodeInitArgs),

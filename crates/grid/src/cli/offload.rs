@@ -5,12 +5,14 @@ use super::ask;
 use super::client::{Answer, Client};
 use super::commands::{explain_pid, lines, printed, reason_code};
 use super::failure::Failure;
+use super::internal::RunHelperArgs;
 use super::output::{Format, Printed};
 use super::render::{self, Clock};
 use grid_types::api::{
     AutoAsk, AutoView, DryRun, OffloadAsk, OffloadReply, OffloadView, RecallAsk, ResolveAsk, ScanReply,
 };
 use grid_types::event::{Direction, OffloadPhase, Resolution};
+use grid_types::exit::FaultClass;
 
 pub(super) async fn run(client: &Client, command: &OffloadCommand, format: Format) -> Result<Printed, Failure> {
     match command {
@@ -62,6 +64,25 @@ async fn execute(client: &Client, ask: OffloadAsk, format: Format) -> Result<Pri
     let what = render::moving(&view);
     let settled = ask::settle(client, view.record.id.as_str(), &what).await?;
     done(settled, &[OffloadPhase::Away, OffloadPhase::Ended], format)
+}
+
+/// Moves what `grid run` has become, into the boost that was named. Its starter says by closing our standard input that it is
+/// that program by now, and by a word before that it is none.
+pub(super) async fn of_run(client: &Client, args: &RunHelperArgs) -> Result<Printed, Failure> {
+    let word = std::io::Read::bytes(std::io::stdin()).next();
+    if word.is_some() {
+        return Err(Failure::shown(FaultClass::Refused));
+    }
+    let ask = OffloadAsk { pid: args.pid, to: None, boost: Some(args.boost.clone()), dry_run: false };
+    execute(client, ask, Format::Quiet).await.map_err(|e| {
+        let RunHelperArgs { boost, pid } = args;
+        let code = e.error.code.map_or_else(String::new, |code| format!(" [{code}]"));
+        super::output::message(&format!(
+            "grid run: process {pid} goes on at home: {}{code}\n  do: grid offload execute {pid} --boost {boost}",
+            e.error.message
+        ));
+        Failure::shown(e.error.class)
+    })
 }
 
 /// Prints how a move ended and sets the exit code.

@@ -1,0 +1,85 @@
+//! `grid run`: a command that can be moved later. This process becomes it.
+//!
+//! Owns the order of things: the words are checked, a helper waits where a boost was named, then the exec. Never stands
+//! between the command and its caller: number, parent, terminal, pipes and exit status are the command's own.
+//!
+//! ```text
+//!  grid run ──fork──► helper (nobody's child) ── waits for the exec ──► daemon: move PID into the boost
+//!     └── filter, descriptors ── exec ──► COMMAND
+//! ```
+
+use crate::cli::{self, Global, RunArgs};
+use grid_os::launch::{self, Launch};
+use grid_os::seccomp::{CLAIM, is_claimed_by};
+use grid_types::exit::{CANNOT_EXECUTE, CANNOT_RUN, NO_COMMAND};
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::{Command, ExitCode, Stdio};
+
+/// By which libuv, and so node, is told not to try; it would be refused anyway.
+const LIBUV: (&str, &str) = ("UV_USE_IO_URING", "0");
+
+/// Becomes the command. Returns where that is impossible, with the code that shells and `env` give.
+pub fn run(args: &RunArgs, global: &Global) -> ExitCode {
+    let Some((program, words)) = args.command.split_first() else { return ExitCode::from(CANNOT_RUN) };
+    if args.dry_run {
+        cli::text(&would_run(args, program));
+        return ExitCode::SUCCESS;
+    }
+    let mut command = Command::new(program);
+    command.args(words);
+    let launch = prepare(&mut command, args);
+    let watcher = match args.boost.as_deref().map(|boost| start_helper(boost, global)).transpose() {
+        Ok(watcher) => watcher,
+        Err(e) => {
+            cli::message(&format!("grid run: it stays at home: nobody could be started to ask for its move: {e}"));
+            None
+        }
+    };
+    let error = launch::become_program(&mut command, launch);
+    watcher.iter().for_each(launch::call_off);
+    failed(program, &error)
+}
+
+/// The environment, and the filter: once is enough, where this runs under `grid run` itself.
+fn prepare(command: &mut Command, args: &RunArgs) -> Launch {
+    let already = is_claimed_by(std::process::id() as i32);
+    let without_io_uring = !args.allow_io_uring && !already;
+    if without_io_uring {
+        command.envs([CLAIM, LIBUV]);
+    } else if !already {
+        // Of somebody else's making: nothing here is under the filter.
+        command.env_remove(CLAIM.0);
+    }
+    Launch { without_io_uring }
+}
+
+fn start_helper(boost: &str, global: &Global) -> io::Result<OwnedFd> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("--state").arg(&global.state).args(["--output", "human", "run-helper", boost]);
+    command.arg(std::process::id().to_string()).env("GRID_SOCKET", global.socket());
+    launch::start_watcher(command.stdout(Stdio::null()))
+}
+
+fn would_run(args: &RunArgs, program: &OsStr) -> String {
+    let rings = if args.allow_io_uring { "io_uring allowed" } else { "no io_uring" };
+    let then = args.boost.as_ref().map_or_else(String::new, |boost| format!(", then moved into {boost}"));
+    format!(
+        "{} would be started: its descriptors 0, 1, 2 only, {rings}{then}.\nNothing was started.",
+        program.display()
+    )
+}
+
+fn failed(program: &OsStr, error: &io::Error) -> ExitCode {
+    let code = match error.raw_os_error() {
+        Some(nix::libc::ENOENT) => NO_COMMAND,
+        Some(nix::libc::EACCES | nix::libc::ENOEXEC | nix::libc::EISDIR | nix::libc::ENOTDIR) => CANNOT_EXECUTE,
+        _ => CANNOT_RUN,
+    };
+    cli::message(&format!("grid run: {}: {error}. Nothing was started", program.display()));
+    if code == CANNOT_RUN {
+        cli::message("  do: try it with --allow-io-uring, if this kernel has no filters of system calls");
+    }
+    ExitCode::from(code)
+}
