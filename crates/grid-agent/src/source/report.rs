@@ -12,6 +12,7 @@ use grid_core::handover::{
     DestinationInput, GoneProof, HomeCopy, Source, SourceInput, SourceReport, answer_unknown_at_source,
 };
 use grid_os::cgroup::Controller;
+use grid_os::criu::CriuError;
 use grid_types::event::Resolution;
 use grid_types::handover::{SourceState, ToSource};
 use grid_types::reason::{Reason, ReasonCode};
@@ -218,6 +219,8 @@ fn code_of(detail: &str) -> ReasonCode {
     }
     match detail {
         d if d.starts_with(crate::gate::SIGN) => ReasonCode::Gate,
+        // It claimed the filter of `grid run`, and CRIU saw another one.
+        d if d == CriuError::ForeignFilter.to_string() => ReasonCode::Seccomp,
         d if d.contains("link") || d.contains("restarted") => ReasonCode::Link,
         d if d.contains("longer than allowed") => ReasonCode::Frozen10,
         _ => ReasonCode::Criu,
