@@ -1,7 +1,7 @@
 //! Starting a program in a place: control groups, namespaces, an owner's identity with few capabilities, and only
 //! the descriptors it should have.
 //!
-//! The only home of `fork` in grid. What runs between fork and exec is async-signal-safe: raw system calls on data
+//! The only home of `fork` in grid, beside the helper of `launch.rs`. What runs between fork and exec is async-signal-safe: raw system calls on data
 //! that was prepared before.
 #![allow(unsafe_code)]
 

@@ -39,7 +39,7 @@ reason_codes! {
     Ns "E-NS" "it lives in namespaces of its own (a container or a sandbox)" "move it by its container's tools";
     Fd "E-FD" "a descriptor of a kind that CRIU cannot save" "close it";
     Watch "E-WATCH" "it watches files by inotify, which cannot be saved with its owner's rights" "let it poll for changes (CHOKIDAR_USEPOLLING=1, tail ---disable-inotify), or stop the watching";
-    Seccomp "E-SECCOMP" "it runs under a seccomp filter, which cannot be lifted for the dump with its owner's rights" "start it without its sandbox";
+    Seccomp "E-SECCOMP" "it runs under a seccomp filter, which cannot be lifted for the dump with its owner's rights; that of `grid run` alone goes along" "start it without its sandbox";
     Closed "E-CLOSED" "its owner may not look into it, so it cannot be dumped with its owner's rights" "none; it guards secrets, or its executable cannot be read";
     Session "E-SESSION" "the leader of a member's session has ended, and nobody can put the member back into it" "wait until that member has ended";
     Map "E-MAP" "a mapping that CRIU cannot save" "none; run it where it can stay";

@@ -64,7 +64,7 @@ pub struct Program {
 pub enum Expect {
     /// It moves as it is.
     Moves,
-    /// It moves after `grid run`; refused today.
+    /// Refused as it is; it moves when it is started by `grid run`.
     Later,
     /// It is refused.
     Refused,

@@ -19,7 +19,7 @@ fn codes(program: &Program) -> String {
 fn answer(expect: Expect) -> &'static str {
     match expect {
         Expect::Moves => "moves",
-        Expect::Later => "stays; moves after `grid run`, once there is one",
+        Expect::Later => "stays; moves when started by `grid run`",
         Expect::Refused => "stays",
     }
 }
@@ -42,7 +42,7 @@ pub fn compact(list: &List) -> String {
             Expect::Moves => "moves".to_owned(),
             Expect::Later | Expect::Refused => format!("stays {codes}"),
         };
-        let fix = if expect == Expect::Later { "will move when started by `grid run`" } else { fix };
+        let fix = if expect == Expect::Later { "start it by `grid run`: then it moves" } else { fix };
         let _ = writeln!(text, "| {} | {today} | {} |", cell(&names.join("; ")), cell(fix));
     }
     text
