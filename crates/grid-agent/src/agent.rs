@@ -204,6 +204,7 @@ impl Agent {
         let sources = self.source_rows()?;
         self.recover_destinations(&leaving(&sources))?;
         self.recover_sources(sources);
+        self.recover_reclaimed();
         self.recover_shadows()?;
         Ok(())
     }
@@ -338,6 +339,7 @@ impl Agent {
             Request::OpenLease { lease } => self.open_lease(lease),
             Request::ExtendLease { lease, remaining, epoch } => self.extend_lease(&lease, remaining, epoch),
             Request::CloseLease { lease, force } => self.close_lease(&lease, force),
+            Request::ReclaimLease { lease, freeze } => self.reclaim_lease(&lease, freeze),
             Request::Holdings => Ok(Answer::Holdings {
                 leases: self.lease_holdings(),
                 trees: self.tree_holdings(),

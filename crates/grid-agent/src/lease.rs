@@ -13,7 +13,7 @@ use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::{Answer, LeaseHolding, LeaseTerms, Notice};
 use grid_types::{AttemptId, BootMs, Bytes, LeaseId, Millis, Resources};
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The head ends its leases itself; the lender's timer waits this much longer for it.
 const HEAD_FIRST: Duration = Duration::from_secs(2);
@@ -29,12 +29,17 @@ pub(crate) struct LeaseRecord {
     until: BootMs,
     /// … of this boot.
     boot_id: String,
+    /// Its lender took it back: its guests are frozen.
+    #[serde(default)]
+    pub(crate) reclaimed: bool,
 }
 
 /// A lease that is held here.
 pub(crate) struct Lease {
     pub(crate) record: LeaseRecord,
     pub(crate) group: Group,
+    /// Since when its guests are frozen, where that was seen.
+    pub(crate) frozen_at: Option<Instant>,
 }
 
 impl Lease {
@@ -43,7 +48,7 @@ impl Lease {
     }
 }
 
-fn failed(e: impl std::fmt::Display) -> Reason {
+pub(crate) fn failed(e: impl std::fmt::Display) -> Reason {
     Reason::new(ReasonCode::Unknown, e.to_string())
 }
 
@@ -56,7 +61,7 @@ impl Agent {
                 self.ledger.drop_lease(&id)?;
                 continue;
             }
-            self.leases.insert(id.clone(), Lease { record, group });
+            self.leases.insert(id.clone(), Lease { record, group, frozen_at: None });
             self.arm_lease(&id);
         }
         Ok(())
@@ -72,13 +77,13 @@ impl Agent {
         let id = terms.lease.clone();
         let group = self.group(id.as_str(), &BOUNDED);
         let until = BootMs(boot_ms().0 + terms.remaining.0);
-        let record = LeaseRecord { terms, until, boot_id: self.boot_id.clone() };
+        let record = LeaseRecord { terms, until, boot_id: self.boot_id.clone(), reclaimed: false };
         self.ledger.put_lease(&id, &record).map_err(failed)?;
         let made =
             group.create().and_then(|()| group.set_limits(&record.terms.amount)).and_then(|()| group.describe_limits());
         match made {
             Ok(enforced) => {
-                self.leases.insert(id.clone(), Lease { record, group });
+                self.leases.insert(id.clone(), Lease { record, group, frozen_at: None });
                 self.arm_lease(&id);
                 Ok(Answer::LeaseOpen {
                     enforced: format!("{} cgroup {}/{id} reads {enforced}", self.cfg.node, self.cfg.cgroup),
@@ -108,6 +113,7 @@ impl Agent {
     }
 
     pub(crate) fn extend_lease(&mut self, id: &LeaseId, remaining: Millis, epoch: u64) -> Result<Answer, Reason> {
+        self.not_reclaimed(id)?;
         let lease = self.leases.get_mut(id).ok_or_else(|| no_lease(id))?;
         if epoch <= lease.record.terms.epoch {
             return Err(Reason::new(ReasonCode::Expired, format!("epoch {epoch} is past")));
@@ -142,7 +148,7 @@ impl Agent {
     }
 
     /// Guests whose root still lives in this lease.
-    fn guests(&self, id: &LeaseId) -> Vec<AttemptId> {
+    pub(crate) fn guests(&self, id: &LeaseId) -> Vec<AttemptId> {
         self.incoming.iter().filter(|(_, t)| t.lives_in(id)).map(|(a, _)| a.clone()).collect()
     }
 

@@ -21,6 +21,7 @@ mod link;
 mod lock;
 mod passage;
 mod preflight;
+mod reclaim;
 mod rescue;
 mod shadow;
 mod source;

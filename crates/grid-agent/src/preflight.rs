@@ -46,7 +46,11 @@ impl Agent {
             ..DetectContext::default()
         };
         let verdict = judge(&tree, &ctx, &order.detector);
-        match verdict.cannot.unwrap_or_default().into_iter().next() {
+        // Frozen by its own lender, who wants it gone.
+        let came_by = self.came_by(order.process.pid);
+        let taken_back = self.reclaimed(came_by.as_ref()).is_some();
+        let counts = |reason: &Reason| !(taken_back && reason.code == ReasonCode::Frozen);
+        match verdict.cannot.unwrap_or_default().into_iter().find(counts) {
             Some(reason) => Err(reason),
             None => Ok(tree),
         }

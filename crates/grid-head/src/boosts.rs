@@ -277,6 +277,8 @@ impl Head {
                     }
                 }
                 EndStep::StayOverdue { detail } => {
+                    let frozen = self.inner.borrow().state.frozen.contains(id);
+                    let detail = if frozen { format!("frozen there: {detail}") } else { detail };
                     log(&format!("boost {id} is overdue: {detail}"));
                     return self.note(Event::BoostOverdue { boost: id.clone(), detail });
                 }
@@ -312,7 +314,7 @@ impl Head {
     }
 
     /// Ends every guest of a boost by force and waits until the journal knows their end.
-    async fn end_guests(&self, boost: &Boost) {
+    pub(crate) async fn end_guests(&self, boost: &Boost) {
         let _ = self.engine.stop(&boost.lender, &boost.lease, true).await;
         let deadline = Instant::now() + Duration::from_secs(5);
         while !self.inner.borrow().state.guests(&boost.id).is_empty() && Instant::now() < deadline {

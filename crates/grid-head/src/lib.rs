@@ -21,6 +21,7 @@ mod offloads;
 mod pressure;
 mod privacy;
 mod recall;
+mod reclaim;
 mod reconcile;
 mod scan;
 mod server;

@@ -299,8 +299,10 @@ impl Head {
     pub(crate) fn offload_view(&self, id: &OffloadId) -> Result<OffloadView, ApiError> {
         let record = self.offload_record(id)?;
         let pid_there = self.inner.borrow().there.get(id).map(|p| p.pid);
+        let taken_back = record.boost.as_ref().is_some_and(|b| self.inner.borrow().state.frozen.contains(b));
+        let frozen = record.phase == OffloadPhase::Away && taken_back;
         let since = Millis(unix_ms().0.saturating_sub(record.since.0));
-        Ok(OffloadView { record, pid_there, since })
+        Ok(OffloadView { record, pid_there, since, frozen })
     }
 }
 

@@ -82,7 +82,7 @@ impl Head {
             To::Lease(lease) => Some(OnwardTo { node: lease.node.clone(), boost: lease.boost.clone() }),
         };
         let pid_there = self.inner.borrow().there.get(&record.id).map(|p| p.pid);
-        OffloadView { record: OffloadRecord { onward, ..record }, pid_there, since: Millis(0) }
+        OffloadView { record: OffloadRecord { onward, ..record }, pid_there, since: Millis(0), frozen: false }
     }
 
     fn can_reach(&self, node: &NodeName) -> Result<(), ApiError> {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use grid_os::peer::Peer;
 use grid_types::api::{
     API_VERSION, ApiError, AutoAsk, BoostAsk, DryRun, ExplainReply, ExtendAsk, KeepAsk, OffloadAsk, RecallAsk,
-    ReleaseAsk, Reply, ResolveAsk, ScanReply,
+    ReclaimReply, ReleaseAsk, Reply, ResolveAsk, ScanReply,
 };
 use grid_types::event::{Actor, Event};
 use grid_types::exit::FaultClass;
@@ -239,6 +239,7 @@ impl Call {
             [] if get => respond(&Ok(h.boost_views().into_iter().map(|b| reader.boost(b)).collect::<Vec<_>>())),
             [] => respond(&self.request_boost().await),
             [id] if get => respond(&h.boost_id(id).and_then(|id| h.boost(&id)).map(|b| reader.boost(h.view_of(&b)))),
+            [id, "reclaim"] => respond(&self.reclaim(id).await),
             [id, verb] => {
                 let done = async {
                     self.may_boost("change boosts")?;
@@ -253,6 +254,13 @@ impl Call {
             }
             _ => respond(&Err::<(), _>(fault(FaultClass::NotFound, "no such call"))),
         }
+    }
+
+    async fn reclaim(&self, id: &str) -> Result<ReclaimReply, ApiError> {
+        self.may_boost("take boosts back")?;
+        let id = self.head.boost_id(id)?;
+        let reply = self.head.boost_reclaim(&id, self.parsed()?, self.actor()).await?;
+        Ok(ReclaimReply { boost: self.asker.reader().boost(reply.boost), ..reply })
     }
 
     async fn request_boost(&self) -> Result<grid_types::api::BoostReply, ApiError> {

@@ -8,6 +8,7 @@
 //! | `POST /v1/boosts` | [`BoostAsk`] | [`BoostReply`] |
 //! | `POST /v1/boosts/ID/extend` | [`ExtendAsk`] | [`BoostView`] |
 //! | `POST /v1/boosts/ID/release` | [`ReleaseAsk`] | [`BoostView`] |
+//! | `POST /v1/boosts/ID/reclaim` | [`ReclaimAsk`] | [`ReclaimReply`] |
 //! | `GET /v1/scan` | | [`ScanReply`] |
 //! | `GET /v1/explain/PID` | | [`ExplainReply`] |
 //! | `POST /v1/offloads` | [`OffloadAsk`] | [`OffloadReply`] |
@@ -161,6 +162,35 @@ pub struct ReleaseAsk {
     pub dry_run: bool,
 }
 
+/// A lender takes a lease back.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct ReclaimAsk {
+    /// How long to wait for the guests to leave.
+    #[serde(default)]
+    pub within: Millis,
+    /// End by force what is there then.
+    #[serde(default)]
+    pub end: bool,
+    /// Let its guests run there again in place of taking it back.
+    #[serde(default)]
+    pub lift: bool,
+    /// Only say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What was taken back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReclaimReply {
+    /// The boost as it is at the deadline, or earlier.
+    pub boost: BoostView,
+    /// From the lender's hearing of it until its kernel had confirmed that the guests are frozen (or thawed); none with
+    /// `dry_run`.
+    pub frozen: Option<Millis>,
+    /// In all.
+    pub took: Millis,
+}
+
 /// `dry_run` alone.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct DryRun {
@@ -247,6 +277,9 @@ pub struct OffloadView {
     pub pid_there: Option<i32>,
     /// Since its last change.
     pub since: Millis,
+    /// Its lender has taken its lease back and keeps it frozen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub frozen: bool,
 }
 
 /// A person's decision.

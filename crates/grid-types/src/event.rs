@@ -183,6 +183,24 @@ pub enum Event {
         /// Why.
         detail: String,
     },
+    /// Its lender took it back: everything in it is frozen.
+    GuestsFrozen {
+        /// Which.
+        boost: BoostId,
+        /// How many guests.
+        guests: u32,
+        /// Until the kernel had confirmed it.
+        took: Millis,
+    },
+    /// They run there again.
+    GuestsThawed {
+        /// Which.
+        boost: BoostId,
+        /// How many guests.
+        guests: u32,
+        /// Until the kernel had confirmed it.
+        took: Millis,
+    },
     /// Over; the cgroup was empty and the capacity went back.
     BoostEnded {
         /// Which.

@@ -204,6 +204,13 @@ pub enum Request {
         /// End the guests.
         force: bool,
     },
+    /// Its lender takes it back, or lets its guests run again.
+    ReclaimLease {
+        /// Which.
+        lease: LeaseId,
+        /// Freeze its guests; else thaw them.
+        freeze: bool,
+    },
     /// What is held here.
     Holdings,
     /// Move a tree that lives here.
@@ -259,6 +266,13 @@ pub enum Answer {
     LeaseOpen {
         /// What the kernel reports of its limits.
         enforced: String,
+    },
+    /// To `ReclaimLease`, when the kernel has confirmed it.
+    GuestsSet {
+        /// How many.
+        guests: u32,
+        /// From the request to that.
+        took: Millis,
     },
     /// To `Holdings`.
     Holdings {

@@ -207,6 +207,7 @@ impl Agent {
             let detail = || format!("{}: nothing of uid {}'s of that name went to {from}", stage.offload, stage.uid);
             return if self.went_to(from, stage) { Ok(()) } else { Err(Reason::new(ReasonCode::Gate, detail())) };
         };
+        self.not_reclaimed(id)?;
         let lease = self.leases.get(id).ok_or_else(|| no_lease(id))?;
         let used = lease.group.usage().map_or(Bytes(0), |u| u.1);
         let limit = lease.record.terms.amount.memory;
@@ -348,6 +349,7 @@ impl Agent {
             }
             DestinationAction::Thaw => {
                 incoming.place.group.set_frozen(false).map_err(|e| e.to_string())?;
+                self.freeze_if_reclaimed(Some(attempt))?;
                 self.join_streams(attempt);
             }
             DestinationAction::Refreeze => incoming.place.group.set_frozen(true).map_err(|e| e.to_string())?,

@@ -44,6 +44,8 @@ pub(super) struct Dump {
     pub(super) as_owner: bool,
     /// Where the far end of its streams is spoken to, where it has one here.
     pub(super) far: Option<PathBuf>,
+    /// Its lender froze it: CRIU can seize only what runs.
+    pub(super) thaw: bool,
 }
 
 impl Dump {
@@ -92,6 +94,9 @@ impl Dump {
             },
         };
         let (hold, faults, stop) = (self.hold.clone(), self.faults.clone(), self.stop.clone());
+        if self.thaw {
+            self.hold.set_frozen(false).map_err(|e| e.to_string())?;
+        }
         let mut freeze = || {
             refuse(&stop).map_err(|reason| reason.to_string())?;
             faults.at(FaultPoint::FreezeSource)?;

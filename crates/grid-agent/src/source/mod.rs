@@ -72,6 +72,8 @@ pub(crate) struct Outgoing {
     dumping: bool,
     begun: Instant,
     frozen_at: Option<Instant>,
+    /// Its lender had frozen it before.
+    frozen_before: Option<Instant>,
     armed: u64,
     /// A person, or an order to stop, undid it: the reason that is reported.
     undone_by: Option<Reason>,
@@ -98,6 +100,7 @@ impl Outgoing {
             dumping: false,
             begun: now,
             frozen_at: None,
+            frozen_before: None,
             armed: 0,
             undone_by: None,
             last_word: now,
@@ -123,6 +126,11 @@ impl Outgoing {
         !self.is_moving() && self.record.report.is_some()
     }
 
+    /// CRIU reads, or is about to read, the tree that this attempt brought here.
+    pub(crate) fn is_read_of(&self, came_by: &AttemptId) -> bool {
+        self.dumping && self.record.came_by.as_ref() == Some(came_by)
+    }
+
     pub(crate) fn goes_to(&self, node: &NodeName) -> bool {
         self.record.order.destination == *node
     }
@@ -140,7 +148,7 @@ impl Agent {
         let tree = self.preflight(&order)?;
         let attempt = order.attempt.clone();
         let root = tree.root.stat.id.pid;
-        let came_by = self.incoming.iter().find(|(_, i)| i.living_root() == Some(root)).map(|(a, _)| a.clone());
+        let came_by = self.came_by(root);
         let shadow = self.shadow_terms(&attempt, &tree, came_by.as_ref())?;
         let hold = self.hold_group(&attempt, root, came_by.as_ref());
         let record = Record {
@@ -170,6 +178,11 @@ impl Agent {
             }
         }
         Ok(Answer::Done)
+    }
+
+    /// The attempt that brought the tree of this root here, where one did.
+    pub(crate) fn came_by(&self, root: i32) -> Option<AttemptId> {
+        self.incoming.iter().find(|(_, i)| i.living_root() == Some(root)).map(|(a, _)| a.clone())
     }
 
     /// Where the tree is held: its own group where it came by an earlier move; else a group of its own (v1), or a
@@ -215,6 +228,7 @@ impl Agent {
     pub(crate) fn start_dump(&mut self, attempt: &AttemptId, stream: TcpStream) {
         let place = self.tree_place(attempt, None);
         let far = self.far_of(attempt);
+        let taken_back = self.reclaimed(self.came_by_of(attempt).as_ref());
         let Some(outgoing) = self.sources.get_mut(attempt) else { return };
         if outgoing.machine.state != SourceState::Running || outgoing.dumping {
             return;
@@ -231,6 +245,8 @@ impl Agent {
         }
         outgoing.stream = stream.try_clone().ok();
         outgoing.dumping = true;
+        outgoing.frozen_before = taken_back;
+        let thaw = taken_back.is_some();
         let came_by = outgoing.record.came_by.clone();
         let (hold, stage) = (outgoing.hold.clone(), outgoing.record.stage.clone());
         let max_frozen = Duration::from_millis(outgoing.record.order.max_frozen.0);
@@ -238,7 +254,7 @@ impl Agent {
         let inside = came_by.and_then(|a| self.incoming.get(&a)).and_then(|i| i.tree().1).map(|r| r.inside);
         let (criu, faults) = (self.criu.clone(), self.faults.clone());
         let stop = self.cfg.stop.clone();
-        let work = Dump { criu, faults, stop, place, hold, stage, root, inside, stream, as_owner: true, far };
+        let work = Dump { criu, faults, stop, place, hold, stage, root, inside, stream, as_owner: true, far, thaw };
         let (inputs, id) = (self.inputs.clone(), attempt.clone());
         std::thread::spawn(move || {
             let outcome = work.run();
@@ -250,9 +266,10 @@ impl Agent {
     pub(crate) fn dumped(&mut self, attempt: &AttemptId, outcome: DumpOutcome) {
         let place = self.tree_place(attempt, None);
         let Some(outgoing) = self.sources.get_mut(attempt) else { return };
+        let (came_by, before) = (outgoing.record.came_by.clone(), outgoing.machine.state);
         outgoing.dumping = false;
         outgoing.stream = None;
-        outgoing.frozen_at = Some(outcome.frozen_at);
+        outgoing.frozen_at = Some(outgoing.frozen_before.unwrap_or(outcome.frozen_at));
         outgoing.record.figures.bytes = Some(Bytes(outcome.bytes));
         outgoing.record.figures.dumped_as_owner = Some(outcome.as_owner);
         outgoing.record.figures.dump = Some(Millis(outcome.frozen_at.elapsed().as_millis() as u64));
@@ -266,6 +283,14 @@ impl Agent {
             }
             Err(detail) => self.step_source(attempt, SourceInput::DumpFailed { detail }),
         }
+        // One that was undone meanwhile was thawed while CRIU had it.
+        if before == SourceState::Aborted {
+            self.freeze_if_reclaimed(came_by.as_ref()).unwrap_or_else(|e| tracing_line(&e));
+        }
+    }
+
+    fn came_by_of(&self, attempt: &AttemptId) -> Option<AttemptId> {
+        self.sources.get(attempt)?.record.came_by.clone()
     }
 
     pub(crate) fn cancel_move(&mut self, attempt: &AttemptId) -> Result<Answer, Reason> {
@@ -383,6 +408,10 @@ impl Agent {
             }
             SourceAction::Thaw => {
                 thaw_home(outgoing)?;
+                let (dumping, came_by) = (outgoing.dumping, outgoing.record.came_by.clone());
+                if !dumping {
+                    self.freeze_if_reclaimed(came_by.as_ref())?;
+                }
                 if let Some(control) = self.far_of(attempt) {
                     streams::tell(&control, &ToFar::Resume);
                 }

@@ -51,6 +51,8 @@ impl State {
             | E::BoostExtended { .. }
             | E::BoostEnding { .. }
             | E::BoostOverdue { .. }
+            | E::GuestsFrozen { .. }
+            | E::GuestsThawed { .. }
             | E::BoostEnded { .. } => self.boost_event(rec)?,
             E::OffloadStarted { .. }
             | E::OffloadMoved { .. }

@@ -40,12 +40,26 @@ impl State {
             Event::BoostOverdue { boost, detail } => {
                 self.step(boost, BoostEvent::Overdue { detail: detail.clone() }).map(drop)
             }
+            Event::GuestsFrozen { boost, .. } => {
+                self.holding(boost)?;
+                self.frozen.insert(boost.clone());
+                Ok(())
+            }
+            Event::GuestsThawed { boost, .. } => {
+                self.frozen.remove(boost).then_some(()).ok_or(ApplyError::Already("its guests are not frozen"))
+            }
             Event::BoostEnded { boost, why } => {
                 self.no_guests(boost)?;
+                self.frozen.remove(boost);
                 self.step(boost, BoostEvent::LeaseEmpty { why: *why, at: rec.at }).map(drop)
             }
             _ => Ok(()),
         }
+    }
+
+    fn holding(&self, id: &BoostId) -> Result<(), ApplyError> {
+        let holds = self.boost(id)?.state.holds_capacity();
+        holds.then_some(()).ok_or(ApplyError::Already("it holds nothing"))
     }
 
     /// What the lender's kernel read back of a boost's limits; none before it was active.

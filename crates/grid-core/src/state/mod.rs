@@ -57,6 +57,8 @@ pub struct State {
     pub stopped: Option<Stop>,
     /// Processes that their owners keep where they are.
     pub kept: BTreeMap<ProcId, Keep>,
+    /// Boosts whose lender has taken them back: their guests are frozen.
+    pub frozen: BTreeSet<BoostId>,
     /// What the lender's kernel read back of each boost's limits, when it became active.
     enforced: BTreeMap<BoostId, String>,
     /// Who asked for the last move of each offload.
@@ -87,6 +89,7 @@ impl State {
             starts: 0,
             stopped: None,
             kept: BTreeMap::new(),
+            frozen: BTreeSet::new(),
             enforced: BTreeMap::new(),
             causes: BTreeMap::new(),
             recall_failed: BTreeSet::new(),

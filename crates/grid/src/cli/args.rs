@@ -50,6 +50,30 @@ pub enum BoostCommand {
         #[arg(long)]
         dry_run: bool,
     },
+    /// For its lender: freeze what lives in it at once, and have it leave
+    #[command(
+        after_help = "Examples:\n  grid boost reclaim b-7k2 --within 30s\n  grid boost reclaim b-7k2 --lift\n  grid boost reclaim b-7k2 --dry-run"
+    )]
+    Reclaim(ReclaimArgs),
+}
+
+/// `grid boost reclaim`.
+#[derive(Clone, Debug, Args)]
+pub struct ReclaimArgs {
+    /// Which
+    pub id: String,
+    /// How long its guests have to leave
+    #[arg(long, value_name = "D", default_value = "30s", allow_hyphen_values = true)]
+    pub within: Millis,
+    /// End by force what is still there then
+    #[arg(long, conflicts_with = "lift")]
+    pub end: bool,
+    /// Let its guests run there again
+    #[arg(long)]
+    pub lift: bool,
+    /// Only say what would happen
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `grid boost request`.

@@ -1,13 +1,15 @@
 //! Each command: what it asks, and what of the answer it prints.
 
-use super::args::{BoostCommand, PlanCommand};
+use super::args::{BoostCommand, PlanCommand, ReclaimArgs};
 use super::client::{Answer, Client};
 use super::failure::Failure;
 use super::output::{self, Format, Printed};
 use super::render::{self, Clock};
-use super::{Cli, Command, ConfigCommand, amount, ask, config, doctor, generate, init, offload, rescue, trust};
+use super::{
+    Cli, Command, ConfigCommand, amount, ask, config, doctor, generate, init, offload, reclaim, rescue, trust,
+};
 use grid_types::api::{
-    BoostReply, BoostView, DryRun, ExplainReply, ExtendAsk, NodeView, OffloadView, ReleaseAsk, Status,
+    BoostReply, BoostView, DryRun, ExplainReply, ExtendAsk, NodeView, OffloadView, ReclaimAsk, ReleaseAsk, Status,
 };
 use grid_types::event::{EventRecord, OffloadPhase};
 use grid_types::exit::FaultClass;
@@ -112,6 +114,11 @@ async fn boost(client: &Client, command: &BoostCommand, format: Format) -> Resul
             let path = format!("/v1/boosts/{}/extend", ask::id(id)?);
             let answer = client.post(&path, &ExtendAsk { by: *by, dry_run: *dry_run }).await?;
             Ok(printed(answer, |b| render::boost_extended(b, clock, *dry_run), quiet))
+        }
+        BoostCommand::Reclaim(args) => {
+            let ReclaimArgs { id, within, end, lift, dry_run } = args;
+            let ask = ReclaimAsk { within: *within, end: *end, lift: *lift, dry_run: *dry_run };
+            reclaim::run(client, id, ask).await
         }
         BoostCommand::Release { id, end, dry_run } => {
             let path = format!("/v1/boosts/{}/release", ask::id(id)?);

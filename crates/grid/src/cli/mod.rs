@@ -22,6 +22,7 @@ mod internal;
 mod may;
 mod offload;
 mod output;
+mod reclaim;
 pub mod render;
 mod rescue;
 mod trust;
@@ -29,7 +30,7 @@ mod words;
 
 pub use args::{
     AtEndWord, AutoWord, BoostCommand, BoostRequestArgs, KeepArgs, OffloadCommand, PlanCommand, PriorityWord,
-    RescueArgs, RunArgs, StopArgs,
+    ReclaimArgs, RescueArgs, RunArgs, StopArgs,
 };
 pub use client::{Answer, Client};
 pub use commands::run;

@@ -65,6 +65,10 @@ fn boost_event(e: &Event) -> Option<String> {
         Event::BoostExtended { boost, epoch, .. } => format!("{boost} extended, epoch {epoch}"),
         Event::BoostEnding { boost, why } => format!("{boost} is ending: {}", end_reason(*why)),
         Event::BoostOverdue { boost, detail } => format!("{boost} is OVERDUE: {detail}"),
+        Event::GuestsFrozen { boost, guests, took } => {
+            format!("{boost} is taken back: {guests} frozen within {took}")
+        }
+        Event::GuestsThawed { boost, guests, took } => format!("{boost}: {guests} thawed within {took}"),
         Event::BoostEnded { boost, why } => format!("{boost} ended: {}; its capacity went back", end_reason(*why)),
         Event::BoostRefused { borrower, amount, reasons: why } => {
             format!("boost of {} for {borrower} refused: {}", held(amount), reasons(why))

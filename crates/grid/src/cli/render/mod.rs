@@ -9,6 +9,7 @@ mod explain;
 mod nodes;
 mod offload;
 mod plan;
+mod reclaim;
 mod rescue;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -25,6 +26,7 @@ pub use offload::{
     auto_set, cancelling, moved, moving, offload, offloads, phase, would_cancel, would_recall, would_resolve,
 };
 pub use plan::{applied, plan, plans, would_move};
+pub use reclaim::reclaimed;
 pub use rescue::rescued;
 pub use scan::{scan, scan_code};
 pub use status::status;

@@ -200,6 +200,9 @@ pub fn offloads(all: &[OffloadView]) -> String {
 pub fn offload(v: &OffloadView, clock: Clock) -> String {
     let r = &v.record;
     let mut out = format!("{} {} {}, since {}\n", r.id, who(r), phase(r.phase), v.since);
+    if v.frozen {
+        let _ = writeln!(out, "  FROZEN     {} has taken its lease back", r.destination);
+    }
     let _ = writeln!(out, "  from       {} (pid {}, {})", r.source, r.process, super::owner(r.uid));
     let there = v.pid_there.map_or_else(String::new, |p| format!(", pid {p} there"));
     let boost = r.boost.as_ref().map_or_else(String::new, |b| format!(" in {b}"));

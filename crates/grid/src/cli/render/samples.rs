@@ -117,6 +117,7 @@ pub(crate) fn away() -> OffloadView {
             started_at: clock().now,
             reasons: Vec::new(),
         },
+        frozen: false,
         pid_there: Some(812),
         since: Millis(363_000),
     }

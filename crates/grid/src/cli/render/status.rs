@@ -87,6 +87,7 @@ fn away_table(away: &[OffloadView]) -> String {
     for v in away {
         let r = &v.record;
         let on = match r.phase {
+            OffloadPhase::Away if v.frozen => format!("{}: FROZEN", r.destination),
             OffloadPhase::Away => r.destination.to_string(),
             other => format!("{}: {}", r.destination, super::phase(other)),
         };

@@ -1,0 +1,90 @@
+//! A lender takes a lease back: its guests are frozen at once, so that the CPU is the lender's, and stay so until they leave.
+//!
+//! Invariants: nothing is ended here; what could not leave is frozen again, also after a restart. A guest that CRIU reads
+//! at this moment is left to it, which stops it too. A frozen guest is let run for the moment in which CRIU seizes it.
+
+use crate::agent::Agent;
+use crate::lease::{failed, no_lease};
+use crate::link::tracing_line;
+use crate::source::refuse_when_stopped;
+use grid_types::reason::{Reason, ReasonCode};
+use grid_types::wire::Answer;
+use grid_types::{AttemptId, LeaseId, Millis};
+use std::time::Instant;
+
+impl Agent {
+    /// Freezes the guests of a lease, or lets them run again. Written down before it is answered.
+    pub(crate) fn reclaim_lease(&mut self, id: &LeaseId, freeze: bool) -> Result<Answer, Reason> {
+        let begun = Instant::now();
+        if freeze {
+            refuse_when_stopped(&self.cfg.stop)?;
+        }
+        let lease = self.leases.get_mut(id).ok_or_else(|| no_lease(id))?;
+        let before = std::mem::replace(&mut lease.record.reclaimed, freeze);
+        lease.frozen_at = freeze.then(|| lease.frozen_at.unwrap_or(begun));
+        let record = lease.record.clone();
+        let guests = self.guests(id);
+        let done = guests.iter().try_for_each(|guest| self.set_guest(guest, freeze));
+        let took = Millis(begun.elapsed().as_millis() as u64);
+        let done = done.and_then(|()| self.ledger.put_lease(id, &record).map_err(|e| e.to_string()));
+        match done {
+            Ok(()) => Ok(Answer::GuestsSet { guests: guests.len() as u32, took }),
+            Err(e) => {
+                self.undo_reclaim(id, before, &guests);
+                Err(failed(e))
+            }
+        }
+    }
+
+    fn undo_reclaim(&mut self, id: &LeaseId, reclaimed: bool, guests: &[AttemptId]) {
+        if let Some(lease) = self.leases.get_mut(id) {
+            lease.record.reclaimed = reclaimed;
+        }
+        for guest in guests {
+            self.set_guest(guest, reclaimed).unwrap_or_else(|e| tracing_line(&e));
+        }
+    }
+
+    fn set_guest(&self, guest: &AttemptId, frozen: bool) -> Result<(), String> {
+        let read_by_criu = self.sources.values().any(|s| s.is_read_of(guest));
+        match self.incoming.get(guest) {
+            Some(incoming) if !read_by_criu => incoming.tree().0.group.set_frozen(frozen).map_err(|e| e.to_string()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The tree that this attempt brought lives in a lease that its lender took back; since when, where it is known.
+    pub(crate) fn reclaimed(&self, came_by: Option<&AttemptId>) -> Option<Instant> {
+        let lease = self.incoming.get(came_by?)?.record.stage.lease.as_ref()?;
+        self.leases
+            .get(lease)
+            .filter(|lease| lease.record.reclaimed)
+            .map(|lease| lease.frozen_at.unwrap_or_else(Instant::now))
+    }
+
+    /// A guest that did not get away is frozen again, where its lender took the lease back.
+    pub(crate) fn freeze_if_reclaimed(&self, came_by: Option<&AttemptId>) -> Result<(), String> {
+        match (self.reclaimed(came_by), came_by) {
+            (Some(_), Some(guest)) => self.set_guest(guest, true),
+            _ => Ok(()),
+        }
+    }
+
+    /// Into a lease that was taken back nobody comes, and it gets no more time.
+    pub(crate) fn not_reclaimed(&self, id: &LeaseId) -> Result<(), Reason> {
+        let taken = self.leases.get(id).is_some_and(|lease| lease.record.reclaimed);
+        let what =
+            || format!("{} took {id} back; it lets it run again with: grid boost reclaim {id} --lift", self.cfg.node);
+        if taken { Err(Reason::new(ReasonCode::Owner, what())) } else { Ok(()) }
+    }
+
+    /// Whatever the restart let run is frozen again.
+    pub(crate) fn recover_reclaimed(&self) {
+        let taken = self.leases.iter().filter(|(_, lease)| lease.record.reclaimed).map(|(id, _)| id.clone());
+        for id in taken.collect::<Vec<_>>() {
+            for guest in self.guests(&id) {
+                self.set_guest(&guest, true).unwrap_or_else(|e| tracing_line(&e));
+            }
+        }
+    }
+}
