@@ -25,7 +25,8 @@ impl Agent {
         let record = lease.record.clone();
         let guests = self.guests(id);
         let done = guests.iter().try_for_each(|guest| self.set_guest(guest, freeze));
-        let took = Millis(begun.elapsed().as_millis() as u64);
+        // Rounded up: what is said is a bound.
+        let took = Millis(begun.elapsed().as_micros().div_ceil(1000) as u64);
         let done = done.and_then(|()| self.ledger.put_lease(id, &record).map_err(|e| e.to_string()));
         match done {
             Ok(()) => Ok(Answer::GuestsSet { guests: guests.len() as u32, took }),
