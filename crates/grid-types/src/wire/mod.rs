@@ -3,92 +3,24 @@
 //! The head's agent is the hub. Worker agents dial it over TCP, the head's daemon over a Unix socket; a frame for
 //! another node is passed on. Memory never travels here: it has a connection of its own ([`Hello::Data`]).
 
+mod hello;
+mod tree;
+
+pub use hello::*;
+pub use tree::*;
+
 use crate::event::{ExitStatus, MoveFigures, Resolution};
 use crate::facts::{NodeFacts, ProcStat, TreeFacts};
-use crate::handover::{DestinationState, SourceState, ToDestination, ToSource};
+use crate::handover::{ToDestination, ToSource};
 use crate::ids::{AttemptId, LeaseId, NodeName, OffloadId, ProcId};
-use crate::policy::{AtEnd, Detector};
 use crate::reason::Reason;
-use crate::streams::{ShadowId, ShadowTerms};
-use crate::units::{Bytes, Millis, Resources};
+use crate::units::Millis;
 use serde::{Deserialize, Serialize};
 
 /// Raised when a frame changes its meaning; both ends must speak the same.
 pub const PROTOCOL: u32 = 4;
 /// No frame is longer.
 pub const MAX_FRAME: usize = 64 << 20;
-
-/// First frame on a connection.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "hello", rename_all = "snake_case")]
-pub enum Hello {
-    /// A node's agent.
-    Agent {
-        /// [`PROTOCOL`].
-        protocol: u32,
-        /// The node's secret.
-        token: String,
-        /// Which node.
-        node: NodeName,
-        /// Its boot.
-        boot_id: String,
-    },
-    /// The head's daemon (Unix socket only: the kernel vouches for the peer).
-    Daemon {
-        /// [`PROTOCOL`].
-        protocol: u32,
-    },
-    /// The streams between a shadow and its tree follow; what comes after this frame is not framed.
-    Streams {
-        /// [`PROTOCOL`].
-        protocol: u32,
-        /// The node's secret.
-        token: String,
-        /// The attempt that brought the tree to that node.
-        attempt: AttemptId,
-        /// The tree's shadow.
-        shadow: ShadowId,
-        /// Of the tree's far end.
-        generation: u64,
-    },
-    /// The memory of one attempt follows; what comes after this frame is not framed.
-    Data {
-        /// [`PROTOCOL`].
-        protocol: u32,
-        /// The node's secret.
-        token: String,
-        /// Which attempt.
-        attempt: AttemptId,
-    },
-}
-
-/// Answer to a `Hello`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "welcome", rename_all = "snake_case")]
-pub enum Welcome {
-    /// Go on.
-    Ok {
-        /// The hub's node.
-        node: NodeName,
-        /// Its boot.
-        boot_id: String,
-    },
-    /// Refused, with the reason.
-    Refused {
-        /// Why.
-        detail: String,
-    },
-}
-
-/// Where a frame goes or comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Party {
-    /// The head's daemon.
-    Daemon,
-    /// A node's agent.
-    Agent(NodeName),
-}
 
 /// Everything on a link after the greeting.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -283,149 +215,6 @@ pub enum Answer {
         /// Attempts of which this agent is the source.
         attempts: Vec<AttemptHolding>,
     },
-}
-
-/// The terms of a lease as its lender must know them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeaseTerms {
-    /// Which.
-    pub lease: LeaseId,
-    /// How much.
-    pub amount: Resources,
-    /// From now.
-    pub remaining: Millis,
-    /// Raised with each change.
-    pub epoch: u64,
-    /// What happens with guests at the end.
-    pub at_end: AtEnd,
-}
-
-/// A lease as the lender sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeaseHolding {
-    /// Which.
-    pub lease: LeaseId,
-    /// How much.
-    pub amount: Resources,
-    /// Until its end; zero where it is past.
-    pub remaining: Millis,
-    /// Its epoch.
-    pub epoch: u64,
-    /// Memory charged to it.
-    pub memory_used: Bytes,
-    /// Processes in it.
-    pub processes: u32,
-}
-
-/// A tree that came to a node.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TreeHolding {
-    /// Which move brought it.
-    pub attempt: AttemptId,
-    /// Whose.
-    pub offload: OffloadId,
-    /// Lease it lives in; none = home again.
-    pub lease: Option<LeaseId>,
-    /// Its state.
-    pub state: DestinationState,
-    /// Its root on this node, while it lives.
-    pub process: Option<ProcId>,
-    /// How it ended.
-    pub exit: Option<ExitStatus>,
-}
-
-/// An attempt that left, or tried to leave, a node.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AttemptHolding {
-    /// Which.
-    pub attempt: AttemptId,
-    /// Whose.
-    pub offload: OffloadId,
-    /// Where to.
-    pub destination: NodeName,
-    /// Its state.
-    pub state: SourceState,
-    /// What was last reported.
-    pub report: Option<MoveReport>,
-}
-
-/// An order to move a tree: leaves no choice to who executes it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct MoveOrder {
-    /// Whose.
-    pub offload: OffloadId,
-    /// This try.
-    pub attempt: AttemptId,
-    /// The root, as the agent that gets the order sees it.
-    pub process: ProcId,
-    /// Where to.
-    pub destination: NodeName,
-    /// Into this lease; none = home.
-    pub lease: Option<LeaseId>,
-    /// Memory admitted at the destination for what arrives.
-    pub admitted: Bytes,
-    /// An overrun of the freeze before the commit aborts.
-    pub max_frozen: Millis,
-    /// Rules for the last look before the freeze.
-    pub detector: Detector,
-    /// Path prefixes that are private to the destination.
-    pub private_paths: Vec<String>,
-}
-
-/// The hub's leave for a tree to move from one worker to another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Passage {
-    /// Whose.
-    pub offload: OffloadId,
-    /// The lender that it leaves.
-    pub from: NodeName,
-    /// The lender that it goes to.
-    pub to: NodeName,
-}
-
-/// What a destination must know to stage.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Stage {
-    /// Whose.
-    pub offload: OffloadId,
-    /// For people.
-    pub title: String,
-    /// Owner, user and group.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// The owner's supplementary groups, as the kernel orders them.
-    pub groups: Vec<u32>,
-    /// Into this lease; none = home.
-    pub lease: Option<LeaseId>,
-    /// Memory that will arrive, about.
-    pub expected: Bytes,
-    /// Memory that may arrive at most.
-    pub admitted: Bytes,
-    /// Processes that will arrive, about: what was frozen is said by [`Manifest`].
-    pub processes: u32,
-    /// The tree's session leader is not in the tree.
-    pub shell_job: bool,
-    /// All of it is under the filter of `grid run`, and no other: it is restored under it.
-    #[serde(default)]
-    pub filtered: bool,
-    /// What stays at home for it; none where nothing does.
-    #[serde(default)]
-    pub shadow: Option<ShadowTerms>,
-}
-
-/// What the frozen tree consists of, sent behind its memory: the gate holds what was restored against it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manifest {
-    /// Processes, those that have ended and wait for their parents not counted.
-    pub processes: u32,
-    /// Their threads, in all.
-    pub threads: u32,
-    /// Their executables.
-    pub executables: Vec<String>,
-    /// Where its streams stand, as the far end that leaves wrote it (JSON); none where it leaves home.
-    #[serde(default)]
-    pub streams: Option<String>,
 }
 
 /// How a move went.

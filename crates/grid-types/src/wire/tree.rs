@@ -1,0 +1,153 @@
+//! What agents and the daemon tell each other of leases and of trees that move.
+
+use super::MoveReport;
+use crate::event::ExitStatus;
+use crate::handover::{DestinationState, SourceState};
+use crate::ids::{AttemptId, LeaseId, NodeName, OffloadId, ProcId};
+use crate::policy::{AtEnd, Detector};
+use crate::streams::ShadowTerms;
+use crate::units::{Bytes, Millis, Resources};
+use serde::{Deserialize, Serialize};
+
+/// The terms of a lease as its lender must know them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseTerms {
+    /// Which.
+    pub lease: LeaseId,
+    /// How much.
+    pub amount: Resources,
+    /// From now.
+    pub remaining: Millis,
+    /// Raised with each change.
+    pub epoch: u64,
+    /// What happens with guests at the end.
+    pub at_end: AtEnd,
+}
+
+/// A lease as the lender sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseHolding {
+    /// Which.
+    pub lease: LeaseId,
+    /// How much.
+    pub amount: Resources,
+    /// Until its end; zero where it is past.
+    pub remaining: Millis,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Memory charged to it.
+    pub memory_used: Bytes,
+    /// Processes in it.
+    pub processes: u32,
+}
+
+/// A tree that came to a node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TreeHolding {
+    /// Which move brought it.
+    pub attempt: AttemptId,
+    /// Whose.
+    pub offload: OffloadId,
+    /// Lease it lives in; none = home again.
+    pub lease: Option<LeaseId>,
+    /// Its state.
+    pub state: DestinationState,
+    /// Its root on this node, while it lives.
+    pub process: Option<ProcId>,
+    /// How it ended.
+    pub exit: Option<ExitStatus>,
+}
+
+/// An attempt that left, or tried to leave, a node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttemptHolding {
+    /// Which.
+    pub attempt: AttemptId,
+    /// Whose.
+    pub offload: OffloadId,
+    /// Where to.
+    pub destination: NodeName,
+    /// Its state.
+    pub state: SourceState,
+    /// What was last reported.
+    pub report: Option<MoveReport>,
+}
+
+/// An order to move a tree: leaves no choice to who executes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MoveOrder {
+    /// Whose.
+    pub offload: OffloadId,
+    /// This try.
+    pub attempt: AttemptId,
+    /// The root, as the agent that gets the order sees it.
+    pub process: ProcId,
+    /// Where to.
+    pub destination: NodeName,
+    /// Into this lease; none = home.
+    pub lease: Option<LeaseId>,
+    /// Memory admitted at the destination for what arrives.
+    pub admitted: Bytes,
+    /// An overrun of the freeze before the commit aborts.
+    pub max_frozen: Millis,
+    /// Rules for the last look before the freeze.
+    pub detector: Detector,
+    /// Path prefixes that are private to the destination.
+    pub private_paths: Vec<String>,
+}
+
+/// The hub's leave for a tree to move from one worker to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passage {
+    /// Whose.
+    pub offload: OffloadId,
+    /// The lender that it leaves.
+    pub from: NodeName,
+    /// The lender that it goes to.
+    pub to: NodeName,
+}
+
+/// What a destination must know to stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stage {
+    /// Whose.
+    pub offload: OffloadId,
+    /// For people.
+    pub title: String,
+    /// Owner, user and group.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// The owner's supplementary groups, as the kernel orders them.
+    pub groups: Vec<u32>,
+    /// Into this lease; none = home.
+    pub lease: Option<LeaseId>,
+    /// Memory that will arrive, about.
+    pub expected: Bytes,
+    /// Memory that may arrive at most.
+    pub admitted: Bytes,
+    /// Processes that will arrive, about: what was frozen is said by [`Manifest`].
+    pub processes: u32,
+    /// The tree's session leader is not in the tree.
+    pub shell_job: bool,
+    /// All of it is under the filter of `grid run`, and no other: it is restored under it.
+    #[serde(default)]
+    pub filtered: bool,
+    /// What stays at home for it; none where nothing does.
+    #[serde(default)]
+    pub shadow: Option<ShadowTerms>,
+}
+
+/// What the frozen tree consists of, sent behind its memory: the gate holds what was restored against it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Processes, those that have ended and wait for their parents not counted.
+    pub processes: u32,
+    /// Their threads, in all.
+    pub threads: u32,
+    /// Their executables.
+    pub executables: Vec<String>,
+    /// Where its streams stand, as the far end that leaves wrote it (JSON); none where it leaves home.
+    #[serde(default)]
+    pub streams: Option<String>,
+}
