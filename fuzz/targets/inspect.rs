@@ -23,10 +23,13 @@ fuzz_target!(|data: &[u8]| {
         limits: &[u64::MAX; 16],
         closed: &["/dev/shm".to_owned()],
         root: root.as_fd(),
+        terminal: data.len() % 2 == 1,
     };
     if let Err(e) = inspect(dir.path(), &announced) {
         assert!(e.to_string().len() < 4096, "an error as long as what it is about: {}", e.to_string().len());
     }
     let mut sent = Vec::new();
     let _ = send_images(dir.path(), false, &mut sent);
+    sent.clear();
+    let _ = send_images(dir.path(), true, &mut sent);
 });
