@@ -47,7 +47,7 @@ impl Detached {
         let mut command = Command::new("setsid");
         // setsid --fork ends at once, so that init (or the nearest subreaper) is the parent.
         command.args(["--fork", "sh", "-c", LAUNCHER, "sh"]);
-        command.arg(program).args(args).current_dir(dir).stdin(Stdio::null());
+        command.arg(program).args(args).current_dir(dir).stdin(Stdio::null()).env_clear().envs(environment());
         for name in ["stdout", "stderr"] {
             let file = std::fs::File::create(dir.join(name))?;
             // The program's own, as where its user's shell opened it: CRIU opens it anew as that user.
@@ -115,6 +115,13 @@ impl Drop for Detached {
             let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
         }
     }
+}
+
+/// What every program under test is given, so that a test says the same wherever it runs.
+fn environment() -> impl Iterator<Item = (&'static str, std::ffi::OsString)> {
+    let own = [("HOME", "/"), ("SHELL", "/bin/sh"), ("LANG", "C.UTF-8"), ("TERM", "xterm")];
+    let path = std::env::var_os("PATH").map(|path| ("PATH", path));
+    own.map(|(name, value)| (name, value.into())).into_iter().chain(path)
 }
 
 /// The shell that tells its number and then becomes the program.

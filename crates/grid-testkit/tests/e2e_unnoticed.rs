@@ -60,7 +60,7 @@ impl<'a> Desk<'a> {
         let guest = Guest::start(cluster, "/usr/bin/tmux", &["-S", "tmux", "-f", "/dev/null", "-D"]);
         fs::write(guest.dir.join("job.py"), JOB).unwrap();
         let desk = Self { cluster, guest, place, texts: Vec::new() };
-        let shell = "env -i PATH=/usr/bin:/bin HOME=/ LC_ALL=C TERM=screen PS1='$ ' bash --norc --noprofile";
+        let shell = "exec env -i PATH=/usr/bin:/bin HOME=/ LC_ALL=C TERM=screen PS1='$ ' bash --norc --noprofile";
         cluster.wait("the terminal", || desk.tmux(&["new-session", "-d", "-x", "80", "-y", "24", shell]));
         desk.shows("$ ");
         desk
