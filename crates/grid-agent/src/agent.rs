@@ -4,7 +4,7 @@ use crate::destination::{Incoming, StageOutcome};
 use crate::faults::Faults;
 use crate::lease::Lease;
 use crate::ledger::Ledger;
-use crate::link::{Greeter, Outbox, bind_unix, keep_dialling, serve_tcp, serve_unix, tracing_line};
+use crate::link::{Greeter, Outbox, bind_unix, keep_dialling, serve_unix, serve_workers, tracing_line};
 use crate::lock::AgentLock;
 use crate::preflight::foresee;
 use crate::shadow::{Shadow, StreamLink};
@@ -15,13 +15,13 @@ use grid_os::criu::Criu;
 use grid_os::gpu::GpuReader;
 use grid_os::node::{NodeCgroup, NodeReader};
 use grid_os::proc::{ProcRoot, Sample};
+use grid_os::socket::Socket;
 use grid_types::facts::{Namespaces, TreeFacts};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::streams::ShadowId;
 use grid_types::wire::{Answer, Body, Frame, Notice, Party, Passage, Refusal, Request};
 use grid_types::{AttemptId, LeaseId, NodeName};
 use std::collections::{BTreeMap, HashMap};
-use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub(crate) enum Input {
     LinkUp { party: Party, outbox: Outbox, boot_id: Option<String> },
     LinkDown { party: Party, outbox: Outbox },
     Frame(Frame),
-    DataLink { attempt: AttemptId, from: NodeName, stream: TcpStream },
+    DataLink { attempt: AttemptId, from: NodeName, stream: Socket },
     Dumped { attempt: AttemptId, outcome: DumpOutcome },
     StageEnded { attempt: AttemptId, outcome: StageOutcome },
     Deadline { attempt: AttemptId, armed: u64 },
@@ -79,7 +79,7 @@ pub(crate) struct Agent {
     /// The order to stop that stands, and what became of it here.
     pub(crate) heeded: Option<Heeded>,
     /// Data connections that came before the frame that explains them.
-    pub(crate) early: HashMap<AttemptId, (NodeName, TcpStream)>,
+    pub(crate) early: HashMap<AttemptId, (NodeName, Socket)>,
     /// Attempts that may pass from one worker to another (the hub's).
     pub(crate) passages: BTreeMap<AttemptId, Passage>,
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
@@ -103,12 +103,7 @@ pub async fn run(cfg: AgentConfig) -> Result<(), AgentError> {
     match agent.cfg.role.clone() {
         AgentRole::Hub { listen, socket, daemon_uid, .. } => {
             for address in listen {
-                let listener = tokio::net::TcpListener::bind(address).await.map_err(|source| AgentError::Io {
-                    action: "listen on",
-                    path: address.to_string().into(),
-                    source,
-                })?;
-                tokio::spawn(serve_tcp(listener, greeter.clone()));
+                serve_workers(&address, greeter.clone()).await?;
             }
             tokio::spawn(serve_unix(bind_unix(&socket, daemon_uid)?, greeter, daemon_uid));
         }

@@ -6,12 +6,12 @@ use crate::agent::Agent;
 use crate::faults::Faults;
 use crate::{AgentConfig, AgentRole};
 use grid_os::frames;
+use grid_os::socket::{Address, Socket};
 use grid_types::fault::FaultPoint;
 use grid_types::streams::ShadowTerms;
 use grid_types::wire::{Hello, Manifest, PROTOCOL, Welcome};
 use grid_types::{AttemptId, NodeName};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 const READY: u8 = b'R';
@@ -26,27 +26,27 @@ const MAX_WELCOME: usize = 1 << 16;
 
 /// How a spoke reaches its hub for data.
 pub(crate) struct Dial {
-    hub: SocketAddr,
+    hub: Address,
     token: String,
 }
 
 impl Dial {
     /// Only spokes dial.
     pub(crate) fn of(cfg: &AgentConfig) -> Option<Self> {
-        match cfg.role {
-            AgentRole::Spoke { hub, ref token } => Some(Self { hub, token: token.clone() }),
+        match &cfg.role {
+            AgentRole::Spoke { hub, token } => Some(Self { hub: hub.clone(), token: token.clone() }),
             AgentRole::Hub { .. } => None,
         }
     }
 
     /// Connects and greets.
-    pub(crate) fn connect(&self, attempt: &AttemptId, faults: &Faults) -> io::Result<TcpStream> {
+    pub(crate) fn connect(&self, attempt: &AttemptId, faults: &Faults) -> io::Result<Socket> {
         faults.at(FaultPoint::OpenStream).map_err(io::Error::other)?;
         self.greeted(&Hello::Data { protocol: PROTOCOL, token: self.token.clone(), attempt: attempt.clone() })
     }
 
     /// Connects for the streams of a tree that this attempt brought here.
-    pub(crate) fn streams(&self, attempt: &AttemptId, terms: &ShadowTerms) -> io::Result<TcpStream> {
+    pub(crate) fn streams(&self, attempt: &AttemptId, terms: &ShadowTerms) -> io::Result<Socket> {
         self.greeted(&Hello::Streams {
             protocol: PROTOCOL,
             token: self.token.clone(),
@@ -56,8 +56,8 @@ impl Dial {
         })
     }
 
-    fn greeted(&self, hello: &Hello) -> io::Result<TcpStream> {
-        let mut stream = TcpStream::connect_timeout(&self.hub, Duration::from_secs(5))?;
+    fn greeted(&self, hello: &Hello) -> io::Result<Socket> {
+        let mut stream = Socket::connect(&self.hub, Duration::from_secs(5))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         frames::send(&mut stream, hello)?;
         match frames::receive(&mut stream, MAX_WELCOME)? {
@@ -69,12 +69,12 @@ impl Dial {
 
 /// The receiving end, read through a large buffer for headers and straight into its place for pages.
 pub(crate) struct DataStream<'a> {
-    stream: &'a TcpStream,
-    buffer: io::BufReader<&'a TcpStream>,
+    stream: &'a Socket,
+    buffer: io::BufReader<&'a Socket>,
 }
 
 impl<'a> DataStream<'a> {
-    pub(crate) fn new(stream: &'a TcpStream) -> Self {
+    pub(crate) fn new(stream: &'a Socket) -> Self {
         let _ = stream.set_nodelay(true);
         let _ = stream.set_read_timeout(Some(SILENCE));
         Self { stream, buffer: io::BufReader::with_capacity(BUFFER, stream) }
@@ -114,7 +114,7 @@ pub(crate) fn receive_manifest(from: &mut impl Read) -> io::Result<Manifest> {
 }
 
 /// Waits until the destination is ready.
-pub(crate) fn await_ready(mut stream: &TcpStream) -> io::Result<()> {
+pub(crate) fn await_ready(mut stream: &Socket) -> io::Result<()> {
     stream.set_read_timeout(Some(SILENCE))?;
     let mut byte = [0u8; 1];
     stream.read_exact(&mut byte)?;
@@ -128,7 +128,7 @@ impl Agent {
 
     /// A data connection of this node's was accepted: it belongs to an attempt that leaves from here to that node, or
     /// comes here from it. Another's is closed.
-    pub(crate) fn data_link(&mut self, attempt: &AttemptId, from: NodeName, stream: TcpStream) {
+    pub(crate) fn data_link(&mut self, attempt: &AttemptId, from: NodeName, stream: Socket) {
         if let Some(outgoing) = self.sources.get(attempt) {
             if outgoing.goes_to(&from) {
                 self.start_dump(attempt, stream);
@@ -146,7 +146,7 @@ impl Agent {
     }
 
     /// The data connection of an attempt from this node, where it came early.
-    pub(crate) fn take_data(&mut self, attempt: &AttemptId, from: &NodeName) -> Option<TcpStream> {
+    pub(crate) fn take_data(&mut self, attempt: &AttemptId, from: &NodeName) -> Option<Socket> {
         self.early.remove(attempt).filter(|(node, _)| node == from).map(|(_, stream)| stream)
     }
 }

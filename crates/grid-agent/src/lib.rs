@@ -33,11 +33,11 @@ pub use ledger::{Ledger, LedgerError};
 pub use lock::running;
 pub use rescue::{Fate, Found, RescueAsk, Rescued, Side, rescue};
 
+use grid_os::socket::Address;
 use grid_types::stop::StopPlace;
 use grid_types::{NodeName, Resources};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// How an agent is started.
@@ -71,7 +71,7 @@ pub enum AgentRole {
     /// The head's agent.
     Hub {
         /// Where workers dial.
-        listen: Vec<SocketAddr>,
+        listen: Vec<Address>,
         /// Where the head's daemon comes.
         socket: PathBuf,
         /// Whose that socket is: who comes there as anybody else but root is refused.
@@ -82,7 +82,7 @@ pub enum AgentRole {
     /// A worker's agent.
     Spoke {
         /// The hub.
-        hub: SocketAddr,
+        hub: Address,
         /// Its own secret.
         token: String,
     },

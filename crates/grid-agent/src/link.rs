@@ -5,14 +5,14 @@
 use crate::agent::Input;
 use crate::shadow::StreamLink;
 use grid_os::frames::{LinkError, io, read_frame, read_hello, write_frame};
+use grid_os::socket::{Address, Socket};
 use grid_types::NodeName;
 use grid_types::wire::{Body, Frame, Hello, PROTOCOL, Party, Welcome};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
 /// The outgoing half of a link that is up.
@@ -105,8 +105,7 @@ impl Greeter {
         found.cloned().ok_or_else(|| "its token is not this cluster's".to_owned())
     }
 
-    async fn greet_tcp(self, mut stream: TcpStream, peer: String) -> Result<(), LinkError> {
-        let _ = stream.set_nodelay(true);
+    async fn greet(self, mut stream: impl Plain, peer: String) -> Result<(), LinkError> {
         let hello = read_hello(&mut stream, &peer).await?;
         let checked = match &hello {
             Hello::Agent { protocol, token, node, .. } => match self.check(*protocol, token) {
@@ -131,12 +130,12 @@ impl Greeter {
                 pump(stream, Party::Agent(from), Some(boot_id), Speaks::ForItself, &self.inputs).await;
             }
             Hello::Data { attempt, .. } => {
-                let stream = stream.into_std().map_err(io(&peer))?;
+                let stream = stream.into_socket().map_err(io(&peer))?;
                 stream.set_nonblocking(false).map_err(io(&peer))?;
                 let _ = self.inputs.send(Input::DataLink { attempt, from, stream });
             }
             Hello::Streams { attempt, shadow, generation, .. } => {
-                let stream = stream.into_std().map_err(io(&peer))?;
+                let stream = stream.into_socket().map_err(io(&peer))?;
                 let link = StreamLink { attempt, from, shadow, generation, end: stream.into() };
                 let _ = self.inputs.send(Input::StreamLink(link));
             }
@@ -146,19 +145,65 @@ impl Greeter {
     }
 }
 
-/// Accepts worker agents and data connections for ever.
-pub(crate) async fn serve_tcp(listener: TcpListener, greeter: Greeter) {
+/// A connection that frames cross first, and that becomes a plain socket afterwards.
+trait Plain: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    fn into_socket(self) -> std::io::Result<Socket>;
+}
+
+impl Plain for TcpStream {
+    fn into_socket(self) -> std::io::Result<Socket> {
+        self.into_std().map(Socket::from)
+    }
+}
+
+impl Plain for UnixStream {
+    fn into_socket(self) -> std::io::Result<Socket> {
+        self.into_std().map(Socket::from)
+    }
+}
+
+/// Listens where workers dial; a Unix socket is this user's alone.
+pub(crate) async fn serve_workers(at: &Address, greeter: Greeter) -> Result<(), LinkError> {
+    match at {
+        Address::Tcp(address) => {
+            let listener = TcpListener::bind(address).await.map_err(io(&at.to_string()))?;
+            tokio::spawn(accept_tcp(listener, greeter));
+        }
+        Address::Unix(path) => {
+            let listener = bind_unix(path, nix::unistd::geteuid().as_raw())?;
+            tokio::spawn(accept_unix(listener, greeter));
+        }
+    }
+    Ok(())
+}
+
+/// An accepting that failed, for want of descriptors most likely, is tried again after this.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+
+async fn accept_tcp(listener: TcpListener, greeter: Greeter) {
     loop {
-        let Ok((stream, peer)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let greeter = greeter.clone();
-        tokio::spawn(async move {
-            if let Err(e) = greeter.greet_tcp(stream, peer.to_string()).await {
-                tracing_line(&e.to_string());
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let _ = stream.set_nodelay(true);
+                tokio::spawn(greeted(greeter.clone(), stream, peer.to_string()));
             }
-        });
+            Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
+        }
+    }
+}
+
+async fn accept_unix(listener: UnixListener, greeter: Greeter) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => drop(tokio::spawn(greeted(greeter.clone(), stream, "the channel".to_owned()))),
+            Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
+        }
+    }
+}
+
+async fn greeted(greeter: Greeter, stream: impl Plain, peer: String) {
+    if let Err(e) = greeter.greet(stream, peer).await {
+        tracing_line(&e.to_string());
     }
 }
 
@@ -166,7 +211,7 @@ pub(crate) async fn serve_tcp(listener: TcpListener, greeter: Greeter) {
 pub(crate) async fn serve_unix(listener: UnixListener, greeter: Greeter, daemon_uid: u32) {
     loop {
         let Ok((mut stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(ACCEPT_AGAIN).await;
             continue;
         };
         let allowed = stream.peer_cred().is_ok_and(|c| c.uid() == 0 || c.uid() == daemon_uid);
@@ -186,10 +231,10 @@ pub(crate) async fn serve_unix(listener: UnixListener, greeter: Greeter, daemon_
 }
 
 /// Keeps a spoke's link to its hub: dials, greets, runs, and dials again after a pause that grows to a second.
-pub(crate) async fn keep_dialling(hub: SocketAddr, greeter: Greeter) {
+pub(crate) async fn keep_dialling(hub: Address, greeter: Greeter) {
     let mut pause = Duration::from_millis(20);
     loop {
-        match dial(hub, &greeter).await {
+        match dial(&hub, &greeter).await {
             Ok((stream, node, boot_id)) => {
                 pause = Duration::from_millis(20);
                 pump(stream, Party::Agent(node), Some(boot_id), Speaks::ForOthers, &greeter.inputs).await;
@@ -201,10 +246,20 @@ pub(crate) async fn keep_dialling(hub: SocketAddr, greeter: Greeter) {
     }
 }
 
-async fn dial(hub: SocketAddr, greeter: &Greeter) -> Result<(TcpStream, NodeName, String), LinkError> {
+/// A link's bytes, whatever they cross.
+trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
+
+async fn dial(hub: &Address, greeter: &Greeter) -> Result<(Box<dyn Duplex>, NodeName, String), LinkError> {
     let peer = hub.to_string();
-    let mut stream = TcpStream::connect(hub).await.map_err(io(&peer))?;
-    let _ = stream.set_nodelay(true);
+    let mut stream: Box<dyn Duplex> = match hub {
+        Address::Tcp(address) => {
+            let stream = TcpStream::connect(address).await.map_err(io(&peer))?;
+            let _ = stream.set_nodelay(true);
+            Box::new(stream)
+        }
+        Address::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(io(&peer))?),
+    };
     let hello = Hello::Agent {
         protocol: PROTOCOL,
         token: greeter.tokens.get(&greeter.node).cloned().unwrap_or_default(),

@@ -7,11 +7,12 @@
 use crate::AgentError;
 use crate::agent::Agent;
 use crate::link::tracing_line;
+use grid_os::socket::Socket;
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::{Answer, Passage};
 use grid_types::{AttemptId, NodeName, OffloadId};
 use std::io;
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::time::Duration;
 
 /// A side that takes, or says, nothing for so long is given up: longer than either end waits for the other.
@@ -50,7 +51,7 @@ impl Agent {
     }
 
     /// A worker's end of a passage: it waits for the other worker's, or is joined with it. What is neither is given back.
-    pub(crate) fn passage_link(&mut self, attempt: &AttemptId, from: NodeName, end: TcpStream) -> Option<TcpStream> {
+    pub(crate) fn passage_link(&mut self, attempt: &AttemptId, from: NodeName, end: Socket) -> Option<Socket> {
         let Some(passage) = self.passages.get(attempt) else { return Some(end) };
         let other = match &from {
             node if *node == passage.from => &passage.to,
@@ -74,7 +75,7 @@ impl Agent {
 }
 
 /// Passes bytes both ways until one side has said all, or is gone.
-fn join(one: &TcpStream, other: &TcpStream) -> io::Result<()> {
+fn join(one: &Socket, other: &Socket) -> io::Result<()> {
     for (from, to) in [(one, other), (other, one)] {
         let _ = to.set_nodelay(true);
         to.set_write_timeout(Some(SILENCE))?;
@@ -84,7 +85,7 @@ fn join(one: &TcpStream, other: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream) {
+fn pass(mut from: Socket, mut to: Socket) {
     match copy(&mut from, &mut to) {
         // The other way may still be in use.
         Ok(()) => drop(to.shutdown(Shutdown::Write)),
@@ -109,12 +110,11 @@ fn copy(from: &mut impl io::Read, to: &mut impl io::Write) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::io::{Read, Write};
-    use std::net::TcpListener;
+    use std::os::unix::net::UnixStream;
 
-    fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        (near, listener.accept().unwrap().0)
+    fn pair() -> (Socket, Socket) {
+        let (near, far) = UnixStream::pair().unwrap();
+        (near.into(), far.into())
     }
 
     #[test]

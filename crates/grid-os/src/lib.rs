@@ -20,6 +20,7 @@ pub mod proc;
 pub mod rights;
 pub mod seccomp;
 pub mod signals;
+pub mod socket;
 pub mod spawn;
 pub mod stop;
 pub mod terminal;

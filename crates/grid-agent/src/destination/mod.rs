@@ -21,6 +21,7 @@ use crate::tree::{InitProcess, TreePlace, start_ticks, wait_gone};
 use grid_core::handover::{Destination, DestinationAction, DestinationInput, TreeCopy};
 use grid_os::cgroup::Controller;
 use grid_os::pidfd::PidFd;
+use grid_os::socket::Socket;
 use grid_types::event::ExitStatus;
 use grid_types::handover::{DestinationState, ToDestination};
 use grid_types::reason::{Reason, ReasonCode};
@@ -28,7 +29,6 @@ use grid_types::streams::Stream;
 use grid_types::wire::{Body, Party, Stage};
 use grid_types::{AttemptId, Bytes, LeaseId, NodeName, ProcId};
 use serde::{Deserialize, Serialize};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -78,7 +78,7 @@ pub(crate) struct Incoming {
     machine: Destination,
     pub(crate) record: Record,
     place: TreePlace,
-    stream: Option<TcpStream>,
+    stream: Option<Socket>,
     staging: bool,
     /// Its streams are being kept joined with its shadow: whether they are now.
     pub(crate) joined: Option<Arc<AtomicBool>>,
@@ -220,7 +220,7 @@ impl Agent {
     }
 
     /// Starts the thread that stages; `stream` is there already where the source dialled.
-    pub(crate) fn start_staging(&mut self, attempt: &AttemptId, stream: Option<TcpStream>) {
+    pub(crate) fn start_staging(&mut self, attempt: &AttemptId, stream: Option<Socket>) {
         let dial = data::Dial::of(&self.cfg);
         let own = self.own();
         let shadow = self.incoming.get(attempt).and_then(|i| i.record.stage.shadow.as_ref()).map(|s| s.shadow.clone());

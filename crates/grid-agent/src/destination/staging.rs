@@ -10,10 +10,10 @@ use crate::streams::{Ends, keep_snapshot};
 use crate::tree::{InitProcess, TREE_NAMESPACES, TreePlace, start_ticks, wait_gone};
 use grid_os::cgroup::Controller;
 use grid_os::criu::{Arena, Criu, CriuError, ReceivedPages, RestoreJob, Where, receive_images, receive_pages};
+use grid_os::socket::Socket;
 use grid_os::spawn::{Keeper, Owner};
 use grid_types::fault::FaultPoint;
 use grid_types::wire::{Manifest, Stage};
-use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub(super) struct Staging {
     pub(super) own: Own,
     /// Of the tree's shadow, where it is this node's: the tree listens itself from now on.
     pub(super) listeners: Option<Listeners>,
-    pub(super) stream: TcpStream,
+    pub(super) stream: Socket,
 }
 
 impl Staging {

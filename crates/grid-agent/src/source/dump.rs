@@ -10,11 +10,11 @@ use crate::tree::{TREE_NAMESPACES, TreePlace};
 use grid_os::cgroup::Group;
 use grid_os::criu::{Criu, CriuError, DumpJob, Where, send_images};
 use grid_os::pidfd::PidFd;
+use grid_os::socket::Socket;
 use grid_os::spawn::Owner;
 use grid_types::fault::FaultPoint;
 use grid_types::stop::StopPlace;
 use grid_types::wire::Stage;
-use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -40,7 +40,7 @@ pub(super) struct Dump {
     pub(super) root: i32,
     /// The root's number in the tree's own PID namespace, where it has one.
     pub(super) inside: Option<i32>,
-    pub(super) stream: TcpStream,
+    pub(super) stream: Socket,
     pub(super) as_owner: bool,
     /// Where the far end of its streams is spoken to, where it has one here.
     pub(super) far: Option<PathBuf>,

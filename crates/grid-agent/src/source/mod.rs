@@ -22,6 +22,7 @@ use crate::link::tracing_line;
 use crate::streams;
 use grid_core::handover::{GoneProof, Source, SourceAction, SourceInput};
 use grid_os::cgroup::{Controller, Group};
+use grid_os::socket::Socket;
 use grid_shadow::control::ToFar;
 use grid_types::event::{MoveFigures, Resolution};
 use grid_types::facts::TreeFacts;
@@ -31,7 +32,6 @@ use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::{Answer, Body, MoveOrder, MoveReport, Party, Stage};
 use grid_types::{AttemptId, Bytes, Millis, NodeName};
 use serde::{Deserialize, Serialize};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 /// A destination that is not ready to receive within this is given up; nothing is frozen yet.
@@ -68,7 +68,7 @@ pub(crate) struct Outgoing {
     machine: Source,
     record: Record,
     hold: Group,
-    stream: Option<TcpStream>,
+    stream: Option<Socket>,
     dumping: bool,
     begun: Instant,
     frozen_at: Option<Instant>,
@@ -225,7 +225,7 @@ impl Agent {
     }
 
     /// The stream to the destination is there: the tree is taken into its hold, and a thread dumps it.
-    pub(crate) fn start_dump(&mut self, attempt: &AttemptId, stream: TcpStream) {
+    pub(crate) fn start_dump(&mut self, attempt: &AttemptId, stream: Socket) {
         let place = self.tree_place(attempt, None);
         let far = self.far_of(attempt);
         let taken_back = self.reclaimed(self.came_by_of(attempt).as_ref());

@@ -3,13 +3,14 @@
 use super::{Account, UpError};
 use grid_agent::{AgentConfig, AgentRole};
 use grid_head::HeadConfig;
+use grid_os::socket::Address;
 use grid_types::exit::FaultClass;
 use grid_types::policy::{Config, Role};
 use grid_types::stop::StopPlace;
 use grid_types::{Bytes, MilliCpu, NodeName, Resources};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 /// Port of the head's agent on its end of each veth pair.
@@ -178,14 +179,14 @@ impl Plan {
     /// How the head's agent is started.
     pub fn hub_config(&self, head: &NodeName, tokens: &BTreeMap<NodeName, String>) -> AgentConfig {
         let daemon_uid = self.daemon.map_or(0, |d| d.uid);
-        let listen = self.nodes.iter().map(|n| SocketAddr::from((n.address_head, HUB_PORT))).collect();
+        let listen = self.nodes.iter().map(|n| Address::Tcp((n.address_head, HUB_PORT).into())).collect();
         let role = AgentRole::Hub { listen, socket: self.agent_socket(), daemon_uid, tokens: tokens.clone() };
         self.agent_config(head, role, None)
     }
 
     /// How a worker's agent is started.
     pub fn spoke_config(&self, node: &NodePlan, token: &str) -> AgentConfig {
-        let hub = SocketAddr::from((node.address_head, HUB_PORT));
+        let hub = Address::Tcp((node.address_head, HUB_PORT).into());
         let role = AgentRole::Spoke { hub, token: token.to_owned() };
         self.agent_config(&node.name, role, Some(node.lends))
     }

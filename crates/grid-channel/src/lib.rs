@@ -1,0 +1,57 @@
+//! What carries the links of agents between machines: TLS 1.3 in which each end knows the other by its certificate's
+//! fingerprint, and by nothing else.
+//!
+//! ```text
+//!   worker: agent ──Unix socket──► channel ══TLS, TCP or ssh's forward══► channel ──Unix socket──► agent :head
+//! ```
+//! A process of its own on each machine, without any right of root's: what parses bytes of the network holds nothing, and
+//! streams that cross it live on while an agent is started again. The worker's end always dials. Who the worker is, its
+//! agent proves once more by its token; the channel keeps everybody else from asking.
+//!
+//! Invariant: not one byte of a peer whose certificate is not pinned reaches an agent, and none of an agent's reaches it.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic where the reader has gone
+
+mod identity;
+mod pinned;
+mod run;
+
+pub use identity::{Identity, IdentityError, Pin};
+pub use run::{ChannelError, run};
+
+use grid_os::socket::Address;
+use grid_types::NodeName;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// How a channel's end is started.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ChannelConfig {
+    /// Folder of its key and certificate, made where they are not there yet.
+    pub identity: PathBuf,
+    /// Which end it is.
+    pub side: Side,
+}
+
+/// One of the two ends.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Side {
+    /// The head's: TLS comes in, and goes on to the hub.
+    Head {
+        /// Where workers' ends dial.
+        listen: Vec<Address>,
+        /// Where the head's agent listens for workers.
+        hub: PathBuf,
+        /// The certificates of the workers.
+        workers: BTreeMap<NodeName, Pin>,
+    },
+    /// A worker's: its agent comes in, and TLS goes out.
+    Worker {
+        /// Where the worker's agent dials.
+        listen: PathBuf,
+        /// The head's end.
+        head: Address,
+        /// The head's certificate.
+        pin: Pin,
+    },
+}
