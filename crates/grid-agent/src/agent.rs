@@ -103,7 +103,7 @@ pub async fn run(cfg: AgentConfig) -> Result<(), AgentError> {
     match agent.cfg.role.clone() {
         AgentRole::Hub { listen, socket, daemon_uid, .. } => {
             for address in listen {
-                serve_workers(&address, greeter.clone()).await?;
+                serve_workers(&address, greeter.clone(), daemon_uid).await?;
             }
             tokio::spawn(serve_unix(bind_unix(&socket, daemon_uid)?, greeter, daemon_uid));
         }

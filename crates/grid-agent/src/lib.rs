@@ -74,7 +74,7 @@ pub enum AgentRole {
         listen: Vec<Address>,
         /// Where the head's daemon comes.
         socket: PathBuf,
-        /// Whose that socket is: who comes there as anybody else but root is refused.
+        /// Whose that socket is, and a Unix socket among `listen`: who comes there as anybody else but root is refused.
         daemon_uid: u32,
         /// The secret of each worker: who shows it is that worker, and no other.
         tokens: BTreeMap<NodeName, String>,

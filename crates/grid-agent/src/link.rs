@@ -162,15 +162,15 @@ impl Plain for UnixStream {
     }
 }
 
-/// Listens where workers dial; a Unix socket is this user's alone.
-pub(crate) async fn serve_workers(at: &Address, greeter: Greeter) -> Result<(), LinkError> {
+/// Listens where workers dial; a Unix socket is the channel's alone.
+pub(crate) async fn serve_workers(at: &Address, greeter: Greeter, channel_uid: u32) -> Result<(), LinkError> {
     match at {
         Address::Tcp(address) => {
             let listener = TcpListener::bind(address).await.map_err(io(&at.to_string()))?;
             tokio::spawn(accept_tcp(listener, greeter));
         }
         Address::Unix(path) => {
-            let listener = bind_unix(path, nix::unistd::geteuid().as_raw())?;
+            let listener = bind_unix(path, channel_uid)?;
             tokio::spawn(accept_unix(listener, greeter));
         }
     }

@@ -12,6 +12,7 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic where the reader has gone
 
 mod identity;
+mod known;
 mod pinned;
 mod run;
 
@@ -19,9 +20,7 @@ pub use identity::{Identity, IdentityError, Pin};
 pub use run::{ChannelError, run};
 
 use grid_os::socket::Address;
-use grid_types::NodeName;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// How a channel's end is started.
@@ -42,8 +41,9 @@ pub enum Side {
         listen: Vec<Address>,
         /// Where the head's agent listens for workers.
         hub: PathBuf,
-        /// The certificates of the workers.
-        workers: BTreeMap<NodeName, Pin>,
+        /// Folder of the workers' fingerprints, a file for each under its name: looked at for each peer, so that a worker
+        /// comes and goes while the channel runs.
+        workers: PathBuf,
     },
     /// A worker's: its agent comes in, and TLS goes out.
     Worker {

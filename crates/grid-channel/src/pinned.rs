@@ -3,6 +3,7 @@
 //! The signature over the handshake is checked as rustls checks it; what is replaced is only the question of trust.
 
 use crate::identity::{Identity, Pin};
+use crate::known::Known;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -10,18 +11,17 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
 };
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 #[derive(Debug)]
 struct Pinned {
-    pins: BTreeSet<Pin>,
+    known: Known,
     provider: Arc<CryptoProvider>,
 }
 
 impl Pinned {
     fn knows(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
-        let known = self.pins.contains(&Pin::of(certificate));
+        let known = self.known.counts(Pin::of(certificate));
         if known { Ok(()) } else { Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) }
     }
 
@@ -116,14 +116,14 @@ impl ClientCertVerifier for Pinned {
     }
 }
 
-fn pinned(pins: impl IntoIterator<Item = Pin>) -> (Arc<Pinned>, Arc<CryptoProvider>) {
+fn pinned(known: Known) -> (Arc<Pinned>, Arc<CryptoProvider>) {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    (Arc::new(Pinned { pins: pins.into_iter().collect(), provider: provider.clone() }), provider)
+    (Arc::new(Pinned { known, provider: provider.clone() }), provider)
 }
 
 /// The accepting end: it shows who it is, and demands a certificate of these.
-pub(crate) fn server(own: Identity, pins: impl IntoIterator<Item = Pin>) -> Result<ServerConfig, Error> {
-    let (verifier, provider) = pinned(pins);
+pub(crate) fn server(own: Identity, workers: Known) -> Result<ServerConfig, Error> {
+    let (verifier, provider) = pinned(workers);
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
@@ -135,7 +135,7 @@ pub(crate) fn server(own: Identity, pins: impl IntoIterator<Item = Pin>) -> Resu
 
 /// The dialling end: it shows who it is, and goes on only with the holder of this certificate.
 pub(crate) fn client(own: Identity, pin: Pin) -> Result<ClientConfig, Error> {
-    let (verifier, provider) = pinned([pin]);
+    let (verifier, provider) = pinned(Known::Head(pin));
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()

@@ -1,13 +1,12 @@
 //! Accepting, dialling and passing bytes on, until the process is ended.
 
 use crate::identity::{Identity, IdentityError, NAME, Pin};
+use crate::known::Known;
 use crate::{ChannelConfig, Side, pinned};
 use grid_os::socket::Address;
-use grid_types::NodeName;
 use rustls::pki_types::ServerName;
-use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
@@ -48,12 +47,14 @@ pub async fn run(config: ChannelConfig) -> Result<(), ChannelError> {
     let own = Identity::open(&config.identity)?;
     match config.side {
         Side::Head { listen, hub, workers } => {
-            let names = Arc::new(workers.into_iter().map(|(name, pin)| (pin, name)).collect::<BTreeMap<_, _>>());
-            let tls = TlsAcceptor::from(Arc::new(pinned::server(own, names.keys().copied())?));
-            let door = Door { tls, names, hub: hub.into(), strangers: Arc::new(Semaphore::new(STRANGERS)) };
+            let workers = Known::Workers(workers);
+            let tls = TlsAcceptor::from(Arc::new(pinned::server(own, workers.clone())?));
+            let door = Door { tls, workers, hub: hub.into(), strangers: Arc::new(Semaphore::new(STRANGERS)) };
             let mut listeners = Vec::new();
             for at in &listen {
-                listeners.push(bind(at).await.map_err(|source| ChannelError::Listen { at: at.to_string(), source })?);
+                // Who comes has to show a certificate anyway, and ssh comes as the user who started the cluster.
+                listeners
+                    .push(bind(at, 0o666).await.map_err(|source| ChannelError::Listen { at: at.to_string(), source })?);
             }
             for listener in listeners {
                 tokio::spawn(door.clone().serve(listener));
@@ -63,7 +64,8 @@ pub async fn run(config: ChannelConfig) -> Result<(), ChannelError> {
         Side::Worker { listen, head, pin } => {
             let way = Way { tls: TlsConnector::from(Arc::new(pinned::client(own, pin)?)), head: Arc::new(head) };
             let at = Address::Unix(listen);
-            let listener = bind(&at).await.map_err(|source| ChannelError::Listen { at: at.to_string(), source })?;
+            let listener =
+                bind(&at, 0o600).await.map_err(|source| ChannelError::Listen { at: at.to_string(), source })?;
             loop {
                 let agent = listener.accept().await;
                 tokio::spawn(way.clone().carry(agent));
@@ -82,7 +84,7 @@ fn say(text: &str) {
 #[derive(Clone)]
 struct Door {
     tls: TlsAcceptor,
-    names: Arc<BTreeMap<Pin, NodeName>>,
+    workers: Known,
     hub: Arc<Path>,
     strangers: Arc<Semaphore>,
 }
@@ -105,7 +107,7 @@ impl Door {
             Err(_) => return say(&format!("{from} was refused: it did not say who it is within {GREETED_WITHIN:?}")),
         };
         let shown = tls.get_ref().1.peer_certificates().and_then(|shown| shown.first());
-        let Some(name) = shown.and_then(|certificate| self.names.get(&Pin::of(certificate))) else {
+        let Some(name) = shown.and_then(|certificate| self.workers.worker(Pin::of(certificate))) else {
             return say(&format!("{from} was refused: its certificate is no worker's"));
         };
         match UnixStream::connect(&self.hub).await {
@@ -159,18 +161,18 @@ enum Listener {
     Unix(UnixListener),
 }
 
-/// A Unix socket is for this process's user, and root.
-async fn bind(at: &Address) -> io::Result<Listener> {
+/// Listens; a Unix socket with this mode.
+async fn bind(at: &Address, mode: u32) -> io::Result<Listener> {
     match at {
         Address::Tcp(address) => TcpListener::bind(address).await.map(Listener::Tcp),
-        Address::Unix(path) => bind_unix(path).map(Listener::Unix),
+        Address::Unix(path) => bind_unix(path, mode).map(Listener::Unix),
     }
 }
 
-fn bind_unix(path: &PathBuf) -> io::Result<UnixListener> {
+fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let _ = std::fs::remove_file(path);
     let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
     Ok(listener)
 }
 

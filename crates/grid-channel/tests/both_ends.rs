@@ -28,12 +28,14 @@ impl Ends {
             Identity::open(&dir.path().join(name)).unwrap().pin()
         };
         let (of_head, of_worker) = (pin("head"), pin("worker"));
+        std::fs::create_dir(dir.path().join("workers")).unwrap();
+        std::fs::write(dir.path().join("workers/gpu1"), known(of_worker).to_string()).unwrap();
         let hub = UnixListener::bind(dir.path().join("hub.sock")).unwrap();
         let head = free_address().await;
         let side = Side::Head {
             listen: vec![Address::Tcp(head)],
             hub: dir.path().join("hub.sock"),
-            workers: [(grid_types::NodeName::from("gpu1"), known(of_worker))].into(),
+            workers: dir.path().join("workers"),
         };
         tokio::spawn(run(ChannelConfig { identity: dir.path().join("head"), side }));
         let side =
@@ -203,4 +205,17 @@ async fn what_crosses_is_not_readable_on_the_way() {
 
 fn pin_in(dir: &Path) -> Pin {
     Identity::open(dir).unwrap().pin()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_taken_off_the_list_comes_no_more() {
+    limited(async {
+        let ends = Ends::start(|pin| pin, |pin| pin).await;
+        let mut agent = ends.agent().await;
+        agent.write_all(b"hello").await.unwrap();
+        drop(ends.hub.accept().await.unwrap());
+        std::fs::remove_file(ends.dir.path().join("workers/gpu1")).unwrap();
+        ends.is_refused(ends.agent().await).await;
+    })
+    .await;
 }

@@ -15,6 +15,34 @@ pub struct Config {
     pub policy: Policy,
 }
 
+/// How workers are reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineKind {
+    /// All of them are made on the head's machine, each in namespaces of its own.
+    #[default]
+    Local,
+    /// Each is another machine, by the user's own ssh.
+    Ssh,
+}
+
+/// How and where workers run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Engine {
+    /// How they are reached.
+    pub kind: EngineKind,
+    /// Folder on a worker below which grid keeps what it has there.
+    pub directory: String,
+    /// Configuration of ssh in place of the user's own.
+    pub ssh_config: Option<String>,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self { kind: EngineKind::default(), directory: "/var/lib/grid/workers".to_owned(), ssh_config: None }
+    }
+}
+
 /// What a node is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -294,6 +322,9 @@ pub struct Policy {
     /// Users and groups.
     #[serde(default)]
     pub users: Users,
+    /// How workers are reached.
+    #[serde(default)]
+    pub engine: Engine,
 }
 
 impl Default for Thresholds {
@@ -374,6 +405,7 @@ impl Default for Policy {
             detector: Detector::default(),
             limits: Limits::default(),
             users: Users::default(),
+            engine: Engine::default(),
         }
     }
 }

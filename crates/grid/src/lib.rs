@@ -3,5 +3,6 @@
 
 pub mod cli;
 pub mod criu_path;
+pub mod remote;
 pub mod run;
 pub mod up;

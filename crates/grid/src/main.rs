@@ -1,8 +1,9 @@
 //! The `grid` program: user commands, and the daemons as hidden subcommands.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic where the reader has gone
 
-use grid_cli::cli::{self, Cli, Command, DaemonCommand, DaemonRunArgs, DownArgs, UpArgs};
+use grid_cli::cli::{self, Cli, Command, DaemonCommand, DaemonRunArgs, DownArgs, ReachArgs, UpArgs};
 use grid_cli::criu_path;
+use grid_cli::remote;
 use grid_cli::run;
 use grid_cli::up::{self, LocalSize, Plan, UpError};
 use grid_types::api::Status;
@@ -28,6 +29,11 @@ fn main() -> ExitCode {
         }
         Command::TreeSession => grid_os::tree_init::keep_session().map_err(|e| internal(&e)),
         Command::NodeInit(args) => node_init(&args.args),
+        Command::Channel(args) => channel(&args.config, args.run_as),
+        Command::Reach(args) => reach(args),
+        Command::NodeRun(args) => block_on(remote::node_run(&args.config)).flatten(),
+        Command::NodeStart => remote::node_start().map(|pin| _ = cli::text(&pin)),
+        Command::NodeStop { directory } => remote::node_stop(directory),
         Command::Agent(args) => agent(&args.config),
         Command::Daemon(args) => {
             let DaemonCommand::Run(args) = &args.command;
@@ -89,13 +95,31 @@ fn rights_kept(e: &std::io::Error) -> UpError {
 
 fn daemon(args: &DaemonRunArgs) -> Result<(), UpError> {
     // Before anything is read: what comes next is done without root.
-    if let Some(user) = args.run_as {
-        grid_os::rights::become_unprivileged(user.uid, user.gid).map_err(|e| rights_kept(&e))?;
-    }
+    become_user(args.run_as)?;
     let path = args.config.as_deref().ok_or_else(|| internal(&"--config is missing; `grid up` starts the daemon"))?;
     let config = read_config(path)?;
     let handed = grid_head::handed_over(std::io::stdin()).map_err(|e| internal(&e))?;
     block_on(grid_head::run(config, handed))?.map_err(|e| UpError { class: FaultClass::State, ..internal(&e) })
+}
+
+/// As a user of its own, before anything is read.
+fn become_user(user: Option<up::Account>) -> Result<(), UpError> {
+    user.map_or(Ok(()), |user| grid_os::rights::become_unprivileged(user.uid, user.gid)).map_err(|e| rights_kept(&e))
+}
+
+fn channel(config: &Path, user: Option<up::Account>) -> Result<(), UpError> {
+    become_user(user)?;
+    let config = read_config(config)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(|e| internal(&e))?;
+    let environment = |e: grid_channel::ChannelError| UpError { class: FaultClass::Environment, ..internal(&e) };
+    runtime.block_on(grid_channel::run(config)).map_err(environment)
+}
+
+fn reach(args: &ReachArgs) -> Result<(), UpError> {
+    become_user(args.run_as)?;
+    let config: remote::ReachConfig = read_config(&args.config)?;
+    block_on(async { if args.leave { config.leave().await } else { remote::reach(config).await } })?
 }
 
 fn node_init(args: &[std::ffi::OsString]) -> Result<(), UpError> {
@@ -121,10 +145,11 @@ fn up_command(args: &UpArgs, state: &Path) -> Result<(), UpError> {
     if args.daemon_user.is_some() {
         plan.config.policy.users.daemon.clone_from(&args.daemon_user);
     }
+    plan.remote.iter_mut().for_each(|worker| worker.sudo = args.sudo);
     let elsewhere: Vec<String> = plan.nodes_elsewhere();
     if !elsewhere.is_empty() && !args.detach {
         cli::message(&format!(
-            "note: {} made on this machine: other machines are not reached yet (the ssh engine comes later)",
+            "note: {} made on this machine; execution.engine: ssh reaches other machines",
             elsewhere.join(", ")
         ));
     }
@@ -143,12 +168,14 @@ fn up_command(args: &UpArgs, state: &Path) -> Result<(), UpError> {
 /// What `grid up` says of a cluster that answers.
 fn is_up(plan: &Plan, took: Duration, status: &Status) -> String {
     let names: Vec<&str> = plan.config.nodes.iter().map(|n| n.name.as_str()).collect();
-    let mut out = format!(
-        "cluster   {} in {:.1} s: {} workers in namespaces of their own, one kernel, this machine's own RAM and disk\n",
-        names.join(", "),
-        took.as_secs_f64(),
-        plan.nodes.len(),
-    );
+    let workers = match plan.remote.len() {
+        0 => format!(
+            "{} workers in namespaces of their own, one kernel, this machine's own RAM and disk",
+            plan.nodes.len()
+        ),
+        n => format!("{n} workers on machines of their own, reached by ssh"),
+    };
+    let mut out = format!("cluster   {} in {:.1} s: {workers}\n", names.join(", "), took.as_secs_f64());
     for node in status.nodes.iter().filter(|n| !n.head) {
         out += &match (&node.lendable, &node.why) {
             (Some(amount), _) => format!("lends     {} {amount}\n", node.node),
@@ -188,6 +215,7 @@ fn detach(args: &UpArgs, state: &Path) -> Result<(), UpError> {
     argv.extend(args.config.iter().flat_map(|c: &PathBuf| ["--config".into(), c.display().to_string()]));
     argv.extend(args.worker_cpu.iter().flat_map(|c| ["--worker-cpu".into(), format!("{}m", c.0)]));
     argv.extend(args.worker_memory.iter().flat_map(|m| ["--worker-memory".into(), m.0.to_string()]));
+    argv.extend(args.sudo.then(|| "--sudo".into()));
     argv.extend(args.daemon_user.iter().flat_map(|u| ["--daemon-user".into(), u.clone()]));
     up::detached(&argv)
 }

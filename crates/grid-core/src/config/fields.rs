@@ -94,6 +94,9 @@ pub(super) const POLICY: &[Field<Policy>] = fields! { Policy:
     "limits.history" => limits.history;
     "users.daemon" => users.daemon;
     "users.boost_group" => users.boost_group;
+    "execution.engine" => engine.kind;
+    "execution.worker_directory" => engine.directory;
+    "execution.ssh_config" => engine.ssh_config;
 };
 
 /// Every value of a configuration with its path, indices included.

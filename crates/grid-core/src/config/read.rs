@@ -170,6 +170,11 @@ pub(super) fn text(rule: TextRule, text: &str) -> Result<String, Wrong> {
         }
         TextRule::Host if bare("._-:%[]") => {}
         TextRule::Host => return Err((format!("{} is no host name or address", quoted(text)), host_hint(text))),
+        TextRule::Directory if bare("/._-") && text.starts_with('/') && !text.contains("..") => {}
+        TextRule::Directory => {
+            let what = format!("{} is no folder's path", quoted(text));
+            return Err((what, Some("an absolute path of letters, digits and . _ - /, as /var/lib/grid".to_owned())));
+        }
         TextRule::User if bare("._-$+\\") => {}
         TextRule::User => return Err((format!("{} is no user name or number", quoted(text)), None)),
     }

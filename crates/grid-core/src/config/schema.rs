@@ -50,6 +50,8 @@ pub(super) enum TextRule {
     Host,
     /// As `Host`.
     User,
+    /// Becomes a word of a shell on another machine.
+    Directory,
 }
 
 /// What a plain number counts, which decides what it is turned into and the hint for a wrong one.
@@ -105,6 +107,13 @@ pub(super) const ROOT: &[Key] = &[
 ];
 
 const EXECUTION: &[Key] = &[
+    key("engine", Shape::Word(ENGINES), "how workers are reached"),
+    key("ssh_config", ANY, "configuration of ssh in place of your own"),
+    key(
+        "worker_directory",
+        Shape::Text(TextRule::Directory),
+        "folder on a worker below which grid keeps what it has there",
+    ),
     key("default_nodes", count(1, 10_000), "kept for the Ray engine; not used by the local engine"),
     key("default_gpus_per_node", count(0, 1024), "kept for the Ray engine; not used by the local engine"),
     key(
@@ -143,6 +152,11 @@ const SHARING: &[Key] = &[
     key("monitoring_interval_seconds", SECONDS, "accepted, not used: every node reports each second"),
     key("thresholds", Shape::Section(THRESHOLDS, None), "when pressure is high and low"),
     key("auto_offload", Shape::Section(AUTO_OFFLOAD, Some("mode")), "whether grid moves by itself"),
+];
+
+const ENGINES: &[Word] = &[
+    word("local", "each is made on this machine, in namespaces of its own"),
+    word("ssh", "each is another machine, reached by your own ssh"),
 ];
 
 const MODES: &[Word] = &[

@@ -60,6 +60,11 @@ async fn dispatch(cli: &Cli, client: &Client) -> Result<Printed, Failure> {
         Command::Agent(_)
         | Command::Daemon(_)
         | Command::NodeInit(_)
+        | Command::Channel(_)
+        | Command::Reach(_)
+        | Command::NodeRun(_)
+        | Command::NodeStart
+        | Command::NodeStop { .. }
         | Command::TreeInit { .. }
         | Command::TreeSession => Err(elsewhere()),
     }

@@ -24,6 +24,9 @@ pub struct UpArgs {
     /// Memory of each local worker
     #[arg(long, value_name = "SIZE", requires = "local", allow_hyphen_values = true, value_parser = super::amount::size)]
     pub worker_memory: Option<Bytes>,
+    /// On workers that ssh reaches as another user than root, use sudo (without a password)
+    #[arg(long, requires = "config")]
+    pub sudo: bool,
     /// Only say what would happen
     #[arg(long, conflicts_with = "detach")]
     pub dry_run: bool,
@@ -78,6 +81,31 @@ pub struct DaemonRunArgs {
     /// Become this user and group first, without any right of root's
     #[arg(long, value_name = "UID:GID")]
     pub run_as: Option<crate::up::Account>,
+}
+
+/// `grid channel`.
+#[derive(Clone, Debug, Args)]
+pub struct ChannelArgs {
+    /// What it needs to know, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Become this user and group first, without any right of root's
+    #[arg(long, value_name = "UID:GID")]
+    pub run_as: Option<crate::up::Account>,
+}
+
+/// `grid reach`.
+#[derive(Clone, Debug, Args)]
+pub struct ReachArgs {
+    /// What it needs to know, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Become this user and group first, without any right of root's
+    #[arg(long, value_name = "UID:GID")]
+    pub run_as: Option<crate::up::Account>,
+    /// Only end the worker's daemons
+    #[arg(long)]
+    pub leave: bool,
 }
 
 /// `grid node-init`.

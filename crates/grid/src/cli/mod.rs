@@ -37,7 +37,8 @@ pub use commands::run;
 pub use config::trusted;
 pub use failure::Failure;
 pub use internal::{
-    AgentArgs, DaemonArgs, DaemonCommand, DaemonRunArgs, DownArgs, NodeInitArgs, RunHelperArgs, UpArgs,
+    AgentArgs, ChannelArgs, DaemonArgs, DaemonCommand, DaemonRunArgs, DownArgs, NodeInitArgs, ReachArgs, RunHelperArgs,
+    UpArgs,
 };
 pub use output::{Format, Printed, Progress, data, message, text};
 
@@ -209,6 +210,24 @@ sudo grid rescue --accept-repeat o-19.1")]
     /// Who asks for the move of what `grid run` started
     #[command(hide = true)]
     RunHelper(RunHelperArgs),
+    /// An end of the channel between machines
+    #[command(hide = true)]
+    Channel(ChannelArgs),
+    /// Who keeps ssh to a worker
+    #[command(hide = true)]
+    Reach(ReachArgs),
+    /// The supervisor on a worker that is another machine
+    #[command(hide = true)]
+    NodeRun(AgentArgs),
+    /// Starts that supervisor
+    #[command(hide = true)]
+    NodeStart,
+    /// Ends that supervisor and all that lives there
+    #[command(hide = true)]
+    NodeStop {
+        /// Its folder
+        directory: PathBuf,
+    },
     /// First process of an embedded worker
     #[command(hide = true)]
     NodeInit(NodeInitArgs),

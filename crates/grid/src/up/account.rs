@@ -44,6 +44,15 @@ impl std::fmt::Display for Account {
     }
 }
 
+impl Account {
+    /// A number that nobody uses, for a program whose folder this is: made here where it is not yet, and its own.
+    pub(crate) fn unprivileged(folder: &Path) -> Result<Self, UpError> {
+        let account = choose(None, super::plan::tag(folder), folder)?;
+        hand_over(folder, account)?;
+        Ok(account)
+    }
+}
+
 /// The account that was named; else the system user `grid`; else a number that nobody uses, the same each time while
 /// it stays free.
 pub(super) fn choose(named: Option<&str>, tag: u16, head_dir: &Path) -> Result<Account, UpError> {

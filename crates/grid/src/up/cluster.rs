@@ -5,7 +5,7 @@ use super::plan::Plan;
 use super::supervise::Kept;
 use super::worker::{Node, make_again, make_node};
 use super::written::{make_state, write_configs, write_private};
-use super::{Account, UpError, account, down, failed, held, tell};
+use super::{Account, UpError, account, down, failed, held, others, tell};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
 use grid_os::criu::Criu;
 use grid_types::api::{NodeView, Status};
@@ -18,6 +18,9 @@ const BOUNDED: [Controller; 5] =
     [Controller::Cpu, Controller::CpuAcct, Controller::Memory, Controller::Freezer, Controller::Kill];
 /// The cluster answers within this, or it is said why not.
 const READY_WITHIN: Duration = Duration::from_secs(15);
+
+/// The same, where programs may have to be copied to other machines first.
+const REACHED_WITHIN: Duration = Duration::from_secs(180);
 
 /// Starts the cluster, calls `ready` when it answers, and keeps it until it is told to end. Where one of this state lost
 /// its supervisor, that one is taken over, with all that lives in it.
@@ -153,8 +156,12 @@ async fn keep(plan: &Plan, root: &Group, nodes: &mut [Node], ready: impl FnOnce(
     let mut daemon = Kept::new(&plan.program, &run_daemon, &log("daemon.log"), &group).serving(plan.socket());
     agent.start().map_err(failed("the head's agent"))?;
     daemon.start().map_err(failed("the head's daemon"))?;
+    let mut others = others::daemons(plan, &group);
+    for other in &mut others {
+        other.start().map_err(failed("what reaches the workers"))?;
+    }
     let mut signals = Signals::new()?;
-    let outcome = match await_ready(plan, nodes, &mut agent, &mut daemon).await {
+    let outcome = match await_ready(plan, nodes, &mut agent, &mut daemon, &mut others).await {
         Ok(status) => {
             ready(&status);
             let (ends, mut ended) = tokio::sync::mpsc::unbounded_channel();
@@ -163,6 +170,7 @@ async fn keep(plan: &Plan, root: &Group, nodes: &mut [Node], ready: impl FnOnce(
                 tokio::select! {
                     () = agent.keep() => {}
                     () = daemon.keep() => {}
+                    () = others::keep(&mut others) => {}
                     Some(i) = ended.recv() => {
                         // Whatever comes of it, it is looked at again: signals are heard in between.
                         match make_again(plan, &plan.nodes[i], root) {
@@ -189,6 +197,10 @@ async fn keep(plan: &Plan, root: &Group, nodes: &mut [Node], ready: impl FnOnce(
         }
         Err(e) => Err(e),
     };
+    // The channel comes first among them, and goes last.
+    for other in others.iter_mut().rev() {
+        other.stop().await;
+    }
     daemon.stop().await;
     agent.stop().await;
     outcome
@@ -210,11 +222,19 @@ impl Signals {
     }
 }
 
-async fn await_ready(plan: &Plan, nodes: &[Node], agent: &mut Kept, daemon: &mut Kept) -> Result<Status, UpError> {
-    let deadline = Instant::now() + READY_WITHIN;
+async fn await_ready(
+    plan: &Plan,
+    nodes: &[Node],
+    agent: &mut Kept,
+    daemon: &mut Kept,
+    others: &mut [Kept],
+) -> Result<Status, UpError> {
+    let within = if plan.remote.is_empty() { READY_WITHIN } else { REACHED_WITHIN };
+    let deadline = Instant::now() + within;
     loop {
         could_start("the head's agent", agent)?;
         could_start("the head's daemon", daemon)?;
+        others.iter_mut().try_for_each(|other| could_start("a worker", other))?;
         for (node, made) in plan.nodes.iter().zip(nodes) {
             made.ended(plan, node).map_or(Ok(()), Err)?;
         }
@@ -229,7 +249,7 @@ async fn await_ready(plan: &Plan, nodes: &[Node], agent: &mut Kept, daemon: &mut
         };
         if Instant::now() > deadline {
             let said = format!("agent: {}; daemon: {}", agent.last_words(), daemon.last_words());
-            let what = format!("the cluster did not answer within {} s: {missing}. {said}", READY_WITHIN.as_secs());
+            let what = format!("the cluster did not answer within {} s: {missing}. {said}", within.as_secs());
             return Err(UpError::new(FaultClass::Unreachable, what));
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

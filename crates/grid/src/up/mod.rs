@@ -15,6 +15,7 @@ mod down;
 mod dry_run;
 mod held;
 mod node;
+mod others;
 mod plan;
 mod supervise;
 mod worker;
@@ -27,6 +28,8 @@ pub use down::{down, living_on, still_held};
 pub use dry_run::{would_start, would_stop};
 pub use node::node_init;
 pub use plan::{LocalSize, Plan, cgroup, run_dir};
+pub(crate) use supervise::Kept;
+pub(crate) use written::write_private;
 
 use grid_types::exit::FaultClass;
 

@@ -5,7 +5,7 @@ use grid_agent::{AgentConfig, AgentRole};
 use grid_head::HeadConfig;
 use grid_os::socket::Address;
 use grid_types::exit::FaultClass;
-use grid_types::policy::{Config, Role};
+use grid_types::policy::{Config, EngineKind, NodeConfig, Role};
 use grid_types::stop::StopPlace;
 use grid_types::{Bytes, MilliCpu, NodeName, Resources};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 /// Port of the head's agent on its end of each veth pair.
 const HUB_PORT: u16 = 7420;
+/// The port that ssh takes where none is said: left to the user's own configuration.
+const SSH_PORT: u16 = 22;
 /// What a worker's own agent needs beside what it lends.
 const AGENT_ROOM: Resources = Resources { cpu: MilliCpu(1000), memory: Bytes(1 << 30), gpu: 0 };
 /// Part of a worker that is kept free; small, because what it lends is already less than what it has.
@@ -58,6 +60,30 @@ pub struct NodePlan {
     pub address_node: Ipv4Addr,
 }
 
+/// One worker that is another machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RemotePlan {
+    /// Its name.
+    pub name: NodeName,
+    /// What it lends in all.
+    pub lends: Resources,
+    /// Its host, as the user's ssh knows it.
+    pub host: String,
+    /// Its port, where it is not ssh's own choice.
+    pub port: Option<u16>,
+    /// The user to log in as, where it is not ssh's own choice.
+    pub user: Option<String>,
+    /// The private key, where it is not ssh's own choice.
+    pub key: Option<PathBuf>,
+    /// sudo may be used there.
+    pub sudo: bool,
+}
+
+/// What a node that lends this may use: its agent needs room too.
+pub(super) fn with_room(lends: &Resources) -> Resources {
+    lends.saturating_add(&AGENT_ROOM)
+}
+
 /// The cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
@@ -65,8 +91,11 @@ pub struct Plan {
     pub config: Config,
     /// Relative path of its control groups.
     pub cgroup: String,
-    /// The workers.
+    /// The workers that are made on this machine.
     pub nodes: Vec<NodePlan>,
+    /// The workers that are machines of their own.
+    #[serde(default)]
+    pub remote: Vec<RemotePlan>,
     /// Its state's directory.
     pub state: PathBuf,
     /// CRIU's program.
@@ -89,6 +118,19 @@ impl Plan {
     /// A cluster of this configuration, all on this machine.
     pub fn of(config: Config, state: &Path, criu: PathBuf, program: PathBuf) -> Self {
         let tag = tag(state);
+        if config.policy.engine.kind == EngineKind::Ssh {
+            let remote = config.nodes.iter().filter(|n| n.role == Role::Worker).map(remote).collect();
+            return Self {
+                config,
+                cgroup: cgroup(state),
+                nodes: Vec::new(),
+                remote,
+                state: state.to_owned(),
+                criu,
+                program,
+                daemon: None,
+            };
+        }
         let workers = config.nodes.iter().filter(|n| n.role == Role::Worker);
         let nodes = workers
             .zip(0u8..)
@@ -101,7 +143,7 @@ impl Plan {
                 NodePlan {
                     name: n.name.clone(),
                     lends: total,
-                    limits: total.saturating_add(&AGENT_ROOM),
+                    limits: with_room(&total),
                     veth_head: format!("g{tag:04x}h{i}"),
                     veth_node: format!("g{tag:04x}n{i}"),
                     address_head: address(tag, i, 1),
@@ -109,7 +151,16 @@ impl Plan {
                 }
             })
             .collect();
-        Self { config, cgroup: cgroup(state), nodes, state: state.to_owned(), criu, program, daemon: None }
+        Self {
+            config,
+            cgroup: cgroup(state),
+            nodes,
+            remote: Vec::new(),
+            state: state.to_owned(),
+            criu,
+            program,
+            daemon: None,
+        }
     }
 
     /// Takes other addresses where those that its tag gives are another cluster's on this machine. `taken`: the third
@@ -142,7 +193,7 @@ impl Plan {
     /// Workers whose host is another machine by the configuration, and that are made here all the same.
     pub fn nodes_elsewhere(&self) -> Vec<String> {
         let here = |host: &str| matches!(host, "localhost" | "::1") || host.starts_with("127.");
-        let workers = self.config.nodes.iter().filter(|n| n.role == Role::Worker);
+        let workers = self.config.nodes.iter().filter(|n| n.role == Role::Worker && self.remote.is_empty());
         workers
             .filter(|n| n.host != n.name.as_str() && !here(&n.host))
             .map(|n| format!("{} ({})", n.name, n.host))
@@ -157,6 +208,11 @@ impl Plan {
     /// The socket of the head's agent.
     pub fn agent_socket(&self) -> PathBuf {
         self.state.join("agent.sock")
+    }
+
+    /// Where the head's agent listens for workers that come through the channel.
+    pub fn workers_socket(&self) -> PathBuf {
+        self.state.join("workers.sock")
     }
 
     /// Volatile state of the head's agent; each worker has a `/run` of its own.
@@ -179,7 +235,9 @@ impl Plan {
     /// How the head's agent is started.
     pub fn hub_config(&self, head: &NodeName, tokens: &BTreeMap<NodeName, String>) -> AgentConfig {
         let daemon_uid = self.daemon.map_or(0, |d| d.uid);
-        let listen = self.nodes.iter().map(|n| Address::Tcp((n.address_head, HUB_PORT).into())).collect();
+        let mut listen: Vec<Address> =
+            self.nodes.iter().map(|n| Address::Tcp((n.address_head, HUB_PORT).into())).collect();
+        listen.extend((!self.remote.is_empty()).then(|| Address::Unix(self.workers_socket())));
         let role = AgentRole::Hub { listen, socket: self.agent_socket(), daemon_uid, tokens: tokens.clone() };
         self.agent_config(head, role, None)
     }
@@ -191,7 +249,7 @@ impl Plan {
         self.agent_config(&node.name, role, Some(node.lends))
     }
 
-    fn agent_config(&self, node: &NodeName, role: AgentRole, lends: Option<Resources>) -> AgentConfig {
+    pub(super) fn agent_config(&self, node: &NodeName, role: AgentRole, lends: Option<Resources>) -> AgentConfig {
         AgentConfig {
             node: node.clone(),
             role,
@@ -206,6 +264,21 @@ impl Plan {
     }
 }
 
+/// A worker that is another machine: it lends what the file says, else what the file says that it has.
+fn remote(node: &NodeConfig) -> RemotePlan {
+    let cpu = node.sharing.max_cpu.or(node.cpu_count.map(|n| MilliCpu(n * 1000))).unwrap_or(MilliCpu(1000));
+    let memory = node.sharing.max_memory.or(node.memory).unwrap_or(Bytes(1 << 30));
+    RemotePlan {
+        name: node.name.clone(),
+        lends: Resources { cpu, memory, gpu: 0 },
+        host: node.host.clone(),
+        port: (node.port != SSH_PORT).then_some(node.port),
+        user: node.user.clone(),
+        key: node.ssh_key_path.as_deref().map(PathBuf::from),
+        sudo: false,
+    }
+}
+
 /// Name of the control groups of the cluster of this state.
 pub fn cgroup(state: &Path) -> String {
     format!("grid-{:04x}", tag(state))
@@ -217,7 +290,7 @@ pub fn run_dir(state: &Path) -> PathBuf {
 }
 
 /// Sixteen bits that tell clusters on one machine apart, from the path of their state (FNV-1a, folded).
-fn tag(state: &Path) -> u16 {
+pub(super) fn tag(state: &Path) -> u16 {
     let hash = state
         .as_os_str()
         .as_encoded_bytes()

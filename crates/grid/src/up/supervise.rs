@@ -22,6 +22,8 @@ pub(crate) struct Kept {
     /// Where it is found again when the supervisor is gone.
     group: Group,
     served: Option<Served>,
+    /// It has ended within this after it was told to, or it is killed.
+    patience: Duration,
 }
 
 /// A Unix socket that anybody may connect to.
@@ -55,12 +57,18 @@ impl Kept {
             started: Instant::now(),
             group: group.clone(),
             served: None,
+            patience: Duration::from_secs(5),
         }
     }
 
     /// It answers users on a socket of this path, and starts with a clean environment.
     pub(crate) fn serving(self, path: PathBuf) -> Self {
         Self { served: Some(Served { path, listener: None }), ..self }
+    }
+
+    /// It may take so long to end.
+    pub(crate) fn patient(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     pub(crate) fn start(&mut self) -> std::io::Result<()> {
@@ -115,7 +123,7 @@ impl Kept {
             let pid = nix::unistd::Pid::from_raw(pid as i32);
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM);
         }
-        if tokio::time::timeout(Duration::from_secs(5), child.wait()).await.is_err() {
+        if tokio::time::timeout(self.patience, child.wait()).await.is_err() {
             let _ = child.kill().await;
         }
     }

@@ -35,9 +35,11 @@ pub(super) fn make_state(plan: &Plan, account: Account) -> Result<(), UpError> {
 /// What each daemon needs to know, with a secret of this run for each worker: who knows it may speak to the head's agent
 /// as that worker.
 pub(super) fn write_configs(plan: &Plan, account: Account) -> Result<(), UpError> {
-    let tokens = plan.nodes.iter().map(|node| Ok((node.name.clone(), token()?)));
+    let workers = plan.nodes.iter().map(|node| &node.name).chain(plan.remote.iter().map(|worker| &worker.name));
+    let tokens = workers.map(|name| Ok((name.clone(), token()?)));
     let tokens: BTreeMap<NodeName, String> = tokens.collect::<Result<_, UpError>>()?;
     write_private(&plan.state.join("conf/hub.json"), &plan.hub_config(&plan.head()?, &tokens), None)?;
+    super::others::write(plan, account, |worker| tokens[&worker.name].clone())?;
     // No token in it: the daemon's uid is what the agent goes by.
     write_private(&plan.state.join("conf/head.json"), &plan.head_config(), Some(account.gid))?;
     for node in &plan.nodes {
@@ -57,7 +59,7 @@ fn token() -> Result<String, UpError> {
 }
 
 /// Writes a file that root alone may read, and this group where one is named; nobody but root may change it.
-pub(super) fn write_private(path: &Path, value: &impl serde::Serialize, readers: Option<u32>) -> Result<(), UpError> {
+pub(crate) fn write_private(path: &Path, value: &impl serde::Serialize, readers: Option<u32>) -> Result<(), UpError> {
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
     let what = path.display().to_string();
     let json = serde_json::to_vec_pretty(value).unwrap_or_default();

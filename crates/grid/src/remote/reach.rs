@@ -1,0 +1,229 @@
+//! `grid reach` on the head, one for each worker: keeps ssh to it, brings it what it needs, and forwards the channel.
+//!
+//! Runs as the user who started the cluster, so that ssh is that user's own: configuration, agent, known hosts. What cannot
+//! be reached the first time is told and ends it; later it dials again for ever, because the worker lives on meanwhile.
+
+use super::{RemoteNode, script};
+use crate::up::{UpError, failed, tell};
+use grid_types::exit::FaultClass;
+use openssh::{ForwardType, KnownHosts, Session, SessionBuilder, Socket, Stdio};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// ssh has an answer within this, or the worker counts as away.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How often it is looked whether ssh still holds. ssh itself asks the worker as often.
+const LOOK: Duration = Duration::from_secs(2);
+/// The longest pause between two tries.
+const PAUSE: Duration = Duration::from_secs(15);
+
+/// How a worker is reached.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReachConfig {
+    /// Host, as the user's ssh knows it.
+    pub host: String,
+    /// Port, where it is not ssh's own choice.
+    pub port: Option<u16>,
+    /// User to log in as, where it is not ssh's own choice.
+    pub user: Option<String>,
+    /// Private key, where it is not ssh's own choice.
+    pub key: Option<PathBuf>,
+    /// Configuration of ssh in place of the user's own.
+    pub ssh_config: Option<PathBuf>,
+    /// sudo may be used there.
+    pub sudo: bool,
+    /// What its daemons need to know.
+    pub node: RemoteNode,
+    /// grid itself, here.
+    pub program: PathBuf,
+    /// CRIU, here.
+    pub criu: PathBuf,
+    /// The socket of the head's end of the channel, here.
+    pub channel: PathBuf,
+    /// Where the fingerprint of the worker's end goes.
+    pub pin: PathBuf,
+}
+
+/// Runs until it is told to end; the worker's daemons are ended then too.
+pub async fn reach(config: ReachConfig) -> Result<(), UpError> {
+    let mut told = signal(SignalKind::terminate()).map_err(failed("waiting for signals"))?;
+    let mut session = Some(config.arrive().await?);
+    tell(&format!("grid reach: {} is reached at {}", config.node.name, config.host));
+    let mut pause = LOOK;
+    loop {
+        session = match session {
+            Some(session) if !lost(&session, &mut told).await => return config.end(session).await,
+            Some(_) => {
+                tell(&format!("grid reach: ssh to {} broke; what lives there goes on", config.host));
+                None
+            }
+            None => tokio::select! {
+                () = tokio::time::sleep(pause) => config.again(&mut pause).await,
+                _ = told.recv() => return config.leave().await,
+            },
+        };
+    }
+}
+
+/// Waits for the session's end, or to be told to end: false then.
+async fn lost(session: &Session, told: &mut Signal) -> bool {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {
+                let held = tokio::time::timeout(ANSWER_WITHIN, session.check()).await;
+                if !matches!(held, Ok(Ok(()))) {
+                    return true;
+                }
+            }
+            _ = told.recv() => return false,
+        }
+    }
+}
+
+impl ReachConfig {
+    async fn again(&self, pause: &mut Duration) -> Option<Session> {
+        match self.arrive().await {
+            Ok(session) => {
+                *pause = LOOK;
+                tell(&format!("grid reach: {} is reached again", self.node.name));
+                Some(session)
+            }
+            Err(e) => {
+                *pause = (*pause * 2).min(PAUSE);
+                tell(&format!("grid reach: {e}"));
+                None
+            }
+        }
+    }
+
+    /// The worker has what it needs, runs, and can dial.
+    async fn arrive(&self) -> Result<Session, UpError> {
+        let session = self.connect().await?;
+        let directory = &self.node.directory;
+        let told = script::told(&self.run(&session, &script::ask(directory), None).await?);
+        let uid = self.may_be_root(&told)?;
+        for (name, file) in [("grid", &self.program), ("criu", &self.criu)] {
+            self.bring(&session, &told, uid, name, file).await?;
+        }
+        self.run(&session, &script::as_root(uid, &script::doorstep(directory, uid)), None).await?;
+        let (there, here) = (script::socket(directory), &self.channel);
+        let socket = |path: &Path| Socket::UnixSocket { path: path.to_path_buf().into() };
+        let forwarded = session.request_port_forward(ForwardType::Remote, socket(Path::new(&there)), socket(here));
+        forwarded.await.map_err(|e| self.failed("forwarding the channel", &said(&e)))?;
+        self.run(&session, &script::open(directory), None).await?;
+        let json = serde_json::to_vec(&self.node).unwrap_or_default();
+        let start = format!("{}/grid node-start", script::programs(directory));
+        let pin = self.run(&session, &script::as_root(uid, &start), Some(&json)).await?;
+        let what = self.pin.display().to_string();
+        std::fs::write(&self.pin, pin.trim()).map_err(failed(&what))?;
+        Ok(session)
+    }
+
+    async fn connect(&self) -> Result<Session, UpError> {
+        let mut builder = SessionBuilder::default();
+        // Never disabled: who is not known is not asked to run anything.
+        builder.known_hosts_check(KnownHosts::Strict).connect_timeout(ANSWER_WITHIN).server_alive_interval(LOOK);
+        builder.control_directory(std::env::temp_dir());
+        self.port.iter().for_each(|port| _ = builder.port(*port));
+        self.user.iter().for_each(|user| _ = builder.user(user.clone()));
+        self.key.iter().for_each(|key| _ = builder.keyfile(key));
+        self.ssh_config.iter().for_each(|file| _ = builder.config_file(file));
+        builder.connect(&self.host).await.map_err(|e| self.failed("ssh", &said(&e)))
+    }
+
+    /// As whom ssh comes in there; anybody but root needs sudo, and leave to use it.
+    fn may_be_root(&self, told: &script::Told) -> Result<u32, UpError> {
+        let here = std::env::consts::ARCH;
+        if told.system != format!("Linux {here}") {
+            let what = format!("{} is {:?}; this is Linux {here}", self.node.name, told.system);
+            return Err(UpError::new(FaultClass::Environment, what).hint("a worker of the same kind"));
+        }
+        match told.uid {
+            Some(uid) if uid == 0 || self.sudo => Ok(uid),
+            Some(uid) => {
+                let what = format!("{}: ssh comes in as user {uid}; moving processes takes root there", self.node.name);
+                Err(UpError::new(FaultClass::Permission, what).hint("grid up --sudo lets it use sudo there"))
+            }
+            None => Err(self.failed("asking who it is", "no answer that could be read")),
+        }
+    }
+
+    /// Copies a program where it is missing or another.
+    async fn bring(
+        &self,
+        session: &Session,
+        told: &script::Told,
+        uid: u32,
+        name: &str,
+        file: &Path,
+    ) -> Result<(), UpError> {
+        let what = file.display().to_string();
+        let bytes = std::fs::read(file).map_err(failed(&what))?;
+        let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        if told.has(name) == Some(&hash) {
+            return Ok(());
+        }
+        tell(&format!("grid reach: copying {name} to {} ({} MiB)", self.node.name, bytes.len() >> 20));
+        let take = script::as_root(uid, &script::take(&self.node.directory, name));
+        self.run(session, &take, Some(&bytes)).await.map(drop)
+    }
+
+    /// Runs it there by the user's shell's `sh`, and returns what it printed.
+    async fn run(&self, session: &Session, script: &str, input: Option<&[u8]>) -> Result<String, UpError> {
+        let broke = |e: openssh::Error| self.failed("ssh", &said(&e));
+        let mut command = session.shell(script);
+        command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().await.map_err(broke)?;
+        if let (Some(mut stdin), Some(input)) = (child.stdin().take(), input) {
+            // Where it ends early, what it says is the better error.
+            let _ = stdin.write_all(input).await;
+            let _ = stdin.shutdown().await;
+        }
+        let output = child.wait_with_output().await.map_err(broke)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let words = String::from_utf8_lossy(&output.stderr);
+        let last = words.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");
+        let error = words.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or(last);
+        Err(self.failed("there", error))
+    }
+
+    fn failed(&self, what: &str, said: &str) -> UpError {
+        let error =
+            UpError::new(FaultClass::Unreachable, format!("{} ({}): {what}: {said}", self.node.name, self.host));
+        match script::hint(said, &self.host) {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+
+    /// Ends the worker's daemons.
+    pub async fn leave(&self) -> Result<(), UpError> {
+        self.end(self.connect().await?).await
+    }
+
+    async fn end(&self, session: Session) -> Result<(), UpError> {
+        let told = script::told(&self.run(&session, &script::ask(&self.node.directory), None).await?);
+        let stop =
+            format!("{}/grid node-stop {}", script::programs(&self.node.directory), self.node.directory.display());
+        let ended = self.run(&session, &script::as_root(told.uid.unwrap_or(0), &stop), None).await;
+        let _ = session.close().await;
+        ended.map(drop)
+    }
+}
+
+/// With its causes: what ssh itself said is the last of them.
+fn said(e: &openssh::Error) -> String {
+    let mut text = e.to_string();
+    let mut cause = std::error::Error::source(e);
+    while let Some(e) = cause {
+        text = format!("{text}: {e}");
+        cause = e.source();
+    }
+    text.replace(['\n', '\r'], " ").trim().to_owned()
+}

@@ -1,0 +1,91 @@
+//! `grid node-start` and `grid node-stop` on a worker, called by the head through ssh.
+
+use super::RemoteNode;
+use super::node::read;
+use crate::up::{UpError, failed, write_private};
+use grid_types::exit::FaultClass;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::{File, TryLockError};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A worker's daemons are there within this, or it is said why not.
+const THERE_WITHIN: Duration = Duration::from_secs(15);
+/// What lives here has ended within this.
+const ENDED_WITHIN: Duration = Duration::from_secs(20);
+
+/// Writes down what standard input says, and starts the worker's daemons with it, or tells those that run. Returns the
+/// fingerprint of its channel.
+pub fn node_start() -> Result<String, UpError> {
+    let text = std::io::read_to_string(std::io::stdin()).map_err(failed("standard input"))?;
+    let node: RemoteNode =
+        serde_json::from_str(&text).map_err(|e| UpError::new(FaultClass::Config, format!("standard input: {e}")))?;
+    let file = RemoteNode::file(&node.directory);
+    let before = read(&file).ok();
+    let runs = running(&node.directory);
+    if let (Some(before), Some(_)) = (&before, runs)
+        && before.head != node.head
+    {
+        let what = format!("{} works for another head ({}); nothing was changed", node.name, before.head);
+        return Err(UpError::new(FaultClass::Conflict, what).hint("grid down there, or another name for this cluster"));
+    }
+    write_private(&file, &node, None)?;
+    let _ = std::fs::remove_file(node.pin());
+    match runs {
+        Some(pid) => kill(pid, Signal::SIGHUP).map_err(|e| failed("telling the worker's daemons")(e.into()))?,
+        None => detached(&node, &file).map_err(failed("starting the worker's daemons"))?,
+    }
+    let deadline = Instant::now() + THERE_WITHIN;
+    loop {
+        match std::fs::read_to_string(node.pin()) {
+            Ok(pin) if pin.ends_with('\n') => return Ok(pin.trim().to_owned()),
+            _ if Instant::now() > deadline => {
+                let said = std::fs::read_to_string(node.directory.join("node.log")).unwrap_or_default();
+                let last = said.lines().last().unwrap_or("it said nothing").to_owned();
+                return Err(UpError::new(FaultClass::Environment, format!("{} did not start: {last}", node.name)));
+            }
+            _ => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+/// In a session of its own: ssh's end is not its end.
+fn detached(node: &RemoteNode, file: &Path) -> std::io::Result<()> {
+    let log = File::options().create(true).append(true).open(node.directory.join("node.log"))?;
+    let mut starter = Command::new("setsid");
+    starter.arg("--fork").arg(&node.agent.program).arg("node-run").arg("--config").arg(file).current_dir("/");
+    starter.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    let status = starter.status()?;
+    if status.success() { Ok(()) } else { Err(std::io::Error::other(format!("setsid: {status}"))) }
+}
+
+/// The supervisor of this folder, where one runs: it holds its file.
+fn running(directory: &Path) -> Option<Pid> {
+    let path = directory.join("node.pid");
+    let file = File::open(&path).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => {
+            let pid = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
+            Some(Pid::from_raw(pid))
+        }
+        _ => None,
+    }
+}
+
+/// Ends what lives in this folder's worker.
+pub fn node_stop(directory: &Path) -> Result<(), UpError> {
+    if let Some(pid) = running(directory) {
+        kill(pid, Signal::SIGTERM).map_err(|e| failed("ending the worker's daemons")(e.into()))?;
+        let deadline = Instant::now() + ENDED_WITHIN;
+        while running(directory).is_some() {
+            if Instant::now() > deadline {
+                let what = format!("the worker's daemons (pid {pid}) did not end within {} s", ENDED_WITHIN.as_secs());
+                return Err(UpError::new(FaultClass::Unreachable, what));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    Ok(())
+}

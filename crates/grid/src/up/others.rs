@@ -1,0 +1,172 @@
+//! Workers on other machines, as the supervisor of a cluster sees them: what is written for each, the head's end of the
+//! channel, and the programs that keep ssh to them.
+
+use super::plan::{Plan, RemotePlan};
+use super::supervise::Kept;
+use super::written::write_private;
+use super::{Account, UpError, failed};
+use crate::remote::{ReachConfig, RemoteNode};
+use grid_agent::AgentRole;
+use grid_channel::{ChannelConfig, Identity, Pin, Side};
+use grid_os::cgroup::Group;
+use grid_os::socket::Address;
+use grid_types::exit::FaultClass;
+use grid_types::stop::StopPlace;
+use std::future::Future;
+use std::os::unix::fs::{DirBuilderExt, chown};
+use std::path::{Path, PathBuf};
+use std::pin::Pin as Pinned;
+use std::task::Poll;
+use std::time::Duration;
+
+/// Ending what lives on a worker takes ssh this long at most.
+const LEFT_WITHIN: Duration = Duration::from_secs(30);
+
+/// Folder of the head's end of the channel.
+fn folder(plan: &Plan) -> PathBuf {
+    plan.state.join("channel")
+}
+
+/// Where ssh brings the workers' ends.
+fn door(plan: &Plan) -> PathBuf {
+    folder(plan).join("door.sock")
+}
+
+fn pins(plan: &Plan) -> PathBuf {
+    plan.state.join("workers")
+}
+
+fn reach_file(plan: &Plan, worker: &RemotePlan) -> PathBuf {
+    plan.state.join(format!("conf/reach-{}.json", worker.name))
+}
+
+/// The user who started this, where that was through sudo: ssh is that user's own.
+pub(super) fn caller() -> Option<Account> {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok().filter(|n| *n != 0);
+    Some(Account { uid: number("SUDO_UID")?, gid: number("SUDO_GID")? })
+}
+
+/// What the channel, and the program that reaches each worker, need to know. `secret`: a worker's, by its place.
+pub(super) fn write(plan: &Plan, account: Account, secret: impl Fn(&RemotePlan) -> String) -> Result<(), UpError> {
+    if plan.remote.is_empty() {
+        return Ok(());
+    }
+    // A socket is nothing that could be handed over.
+    let _ = std::fs::remove_file(door(plan));
+    super::account::hand_over(&folder(plan), account)?;
+    std::fs::set_permissions(folder(plan), std::os::unix::fs::PermissionsExt::from_mode(0o711))
+        .map_err(failed("the channel's folder"))?;
+    let environment = |e: grid_channel::IdentityError| UpError::new(FaultClass::Environment, e.to_string());
+    let pin = Identity::open(&folder(plan)).map_err(environment)?.pin();
+    super::account::hand_over(&folder(plan), account)?;
+    std::fs::set_permissions(folder(plan), std::os::unix::fs::PermissionsExt::from_mode(0o711))
+        .map_err(failed("the channel's folder"))?;
+    let what = pins(plan).display().to_string();
+    let _ = std::fs::remove_dir_all(pins(plan));
+    std::fs::DirBuilder::new().mode(0o755).create(pins(plan)).map_err(failed(&what))?;
+    let side = Side::Head { listen: vec![Address::Unix(door(plan))], hub: plan.workers_socket(), workers: pins(plan) };
+    let channel = ChannelConfig { identity: folder(plan), side };
+    write_private(&plan.state.join("conf/channel.json"), &channel, Some(account.gid))?;
+    let caller = caller();
+    if let Some(user) = caller {
+        chown(pins(plan), Some(user.uid), Some(user.gid)).map_err(failed(&what))?;
+    }
+    for worker in &plan.remote {
+        let file = reach_file(plan, worker);
+        write_private(&file, &reach(plan, worker, pin, secret(worker)), caller.map(|user| user.gid))?;
+        if let Some(user) = caller {
+            chown(&file, Some(user.uid), None).map_err(failed(&file.display().to_string()))?;
+        }
+    }
+    Ok(())
+}
+
+fn reach(plan: &Plan, worker: &RemotePlan, pin: Pin, token: String) -> ReachConfig {
+    let directory =
+        PathBuf::from(&plan.config.policy.engine.directory).join(format!("{}-{}", plan.cgroup, worker.name));
+    let socket = directory.join("channel/agent.sock");
+    let role = AgentRole::Spoke { hub: Address::Unix(socket.clone()), token };
+    let mut agent = plan.agent_config(&worker.name, role, Some(worker.lends));
+    agent.state_dir = directory.join("state");
+    agent.criu = directory.join("bin/criu");
+    agent.program = directory.join("bin/grid");
+    agent.stop = StopPlace::of(&directory);
+    let head = Address::Unix(directory.join("ssh/head.sock"));
+    let node = RemoteNode {
+        name: worker.name.clone(),
+        head: pin.to_string(),
+        limits: super::plan::with_room(&worker.lends),
+        agent,
+        channel: ChannelConfig {
+            identity: directory.join("channel"),
+            side: Side::Worker { listen: socket, head, pin },
+        },
+        directory,
+    };
+    ReachConfig {
+        host: worker.host.clone(),
+        port: worker.port,
+        user: worker.user.clone(),
+        key: worker.key.clone(),
+        ssh_config: plan.config.policy.engine.ssh_config.clone().map(PathBuf::from),
+        sudo: worker.sudo,
+        node,
+        program: plan.program.clone(),
+        criu: plan.criu.clone(),
+        channel: door(plan),
+        pin: pins(plan).join(worker.name.as_str()),
+    }
+}
+
+/// The head's end of the channel, and what keeps ssh to each worker.
+pub(super) fn daemons(plan: &Plan, group: &Group) -> Vec<Kept> {
+    if plan.remote.is_empty() {
+        return Vec::new();
+    }
+    let log = |name: &str| plan.state.join("log").join(name);
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let account = plan.daemon.map(|a| a.to_string()).unwrap_or_default();
+    let config = text(&plan.state.join("conf/channel.json"));
+    let argv = ["channel", "--config", &config, "--run-as", &account];
+    let channel = Kept::new(&plan.program, &argv, &log("channel.log"), group);
+    let caller = caller().map(|user| user.to_string());
+    let reaches = plan.remote.iter().map(|worker| {
+        let config = text(&reach_file(plan, worker));
+        let mut argv = vec!["reach", "--config", &config];
+        if let Some(user) = &caller {
+            argv.extend(["--run-as", user]);
+        }
+        Kept::new(&plan.program, &argv, &log(&format!("reach-{}.log", worker.name)), group).patient(LEFT_WITHIN)
+    });
+    std::iter::once(channel).chain(reaches).collect()
+}
+
+/// Keeps all of them: returns each time one was started again. Never, where there are none.
+pub(super) async fn keep(kept: &mut [Kept]) {
+    let mut waits: Vec<Pinned<Box<dyn Future<Output = ()> + '_>>> = Vec::new();
+    for one in kept {
+        waits.push(Box::pin(one.keep()));
+    }
+    std::future::poll_fn(|cx| {
+        let ready = waits.iter_mut().any(|wait| wait.as_mut().poll(cx).is_ready());
+        if ready { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+/// Ends the workers of a cluster that nobody supervises. What could not be reached is named.
+pub(super) fn leave(plan: &Plan) -> Vec<String> {
+    let mut said = Vec::new();
+    for worker in &plan.remote {
+        let output = std::process::Command::new(&plan.program)
+            .args(["reach", "--leave", "--config"])
+            .arg(reach_file(plan, worker))
+            .output();
+        match output {
+            Ok(output) if output.status.success() => {}
+            Ok(output) => said.push(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+            Err(e) => said.push(format!("{}: {e}", worker.name)),
+        }
+    }
+    said
+}
