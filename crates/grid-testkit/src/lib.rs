@@ -28,6 +28,7 @@ pub mod criu;
 pub mod demo;
 pub mod gaps;
 pub mod images;
+pub mod lab;
 pub mod leaks;
 pub mod local;
 pub mod pattern;

@@ -40,6 +40,9 @@ pub struct RemoteNode {
     pub channel: ChannelConfig,
 }
 
+/// Where the worker's agent dials, in the folder of its end of the channel.
+pub const AGENT_SOCKET: &str = "agent.sock";
+
 impl RemoteNode {
     /// Where this is written down.
     pub fn file(directory: &Path) -> PathBuf {

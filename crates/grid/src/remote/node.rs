@@ -7,6 +7,7 @@ use super::RemoteNode;
 use crate::up::{Account, Kept, UpError, failed, tell, write_private};
 use grid_channel::Identity;
 use grid_os::cgroup::{Controller, Group, Hierarchies};
+use grid_os::criu::Criu;
 use grid_types::exit::FaultClass;
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
@@ -25,6 +26,7 @@ pub async fn node_run(config: &Path) -> Result<(), UpError> {
     let _only = hold(&node.directory)?;
     let on = |kind| signal(kind).map_err(failed("waiting for signals"));
     let (mut hangup, mut terminate) = (on(SignalKind::hangup())?, on(SignalKind::terminate())?);
+    Criu::find(&node.agent.criu).map_err(environment)?;
     let group = groups(&node)?;
     loop {
         let daemons = group.child("agent");
@@ -120,6 +122,8 @@ fn start(node: &RemoteNode, daemons: &Group) -> Result<(Kept, Kept), UpError> {
 /// The channel's own folder and file, and its fingerprint where the head's ssh reads it.
 fn channel_files(node: &RemoteNode) -> Result<(Account, std::path::PathBuf), UpError> {
     let folder = &node.channel.identity;
+    // Of a channel that was killed: a socket cannot be handed over.
+    let _ = std::fs::remove_file(folder.join(super::AGENT_SOCKET));
     let account = Account::unprivileged(folder)?;
     let what = folder.display().to_string();
     let file = folder.join("channel.json");

@@ -44,21 +44,28 @@ pub struct ReachConfig {
     pub criu: PathBuf,
     /// The socket of the head's end of the channel, here.
     pub channel: PathBuf,
-    /// Where the fingerprint of the worker's end goes.
+    /// Where the fingerprint of the worker's end goes. It is there once the worker was reached.
     pub pin: PathBuf,
+    /// Folder of the sockets of ssh's own masters, the user's alone.
+    pub control: PathBuf,
 }
 
 /// Runs until it is told to end; the worker's daemons are ended then too.
 pub async fn reach(config: ReachConfig) -> Result<(), UpError> {
     let mut told = signal(SignalKind::terminate()).map_err(failed("waiting for signals"))?;
-    let mut session = Some(config.arrive().await?);
-    tell(&format!("grid reach: {} is reached at {}", config.node.name, config.host));
-    let mut pause = LOOK;
+    config.end_masters();
+    // It was reached before: whoever did it was killed, and the worker may be away for a while only.
+    let mut session = match config.pin.exists() {
+        true => None,
+        false => Some(config.arrive().await?),
+    };
+    let mut pause = Duration::ZERO;
     loop {
         session = match session {
             Some(session) if !lost(&session, &mut told).await => return config.end(session).await,
             Some(_) => {
                 tell(&format!("grid reach: ssh to {} broke; what lives there goes on", config.host));
+                pause = LOOK;
                 None
             }
             None => tokio::select! {
@@ -89,11 +96,10 @@ impl ReachConfig {
         match self.arrive().await {
             Ok(session) => {
                 *pause = LOOK;
-                tell(&format!("grid reach: {} is reached again", self.node.name));
                 Some(session)
             }
             Err(e) => {
-                *pause = (*pause * 2).min(PAUSE);
+                *pause = (*pause * 2).clamp(LOOK, PAUSE);
                 tell(&format!("grid reach: {e}"));
                 None
             }
@@ -120,6 +126,7 @@ impl ReachConfig {
         let pin = self.run(&session, &script::as_root(uid, &start), Some(&json)).await?;
         let what = self.pin.display().to_string();
         std::fs::write(&self.pin, pin.trim()).map_err(failed(&what))?;
+        tell(&format!("grid reach: {} is reached at {}", self.node.name, self.host));
         Ok(session)
     }
 
@@ -127,12 +134,22 @@ impl ReachConfig {
         let mut builder = SessionBuilder::default();
         // Never disabled: who is not known is not asked to run anything.
         builder.known_hosts_check(KnownHosts::Strict).connect_timeout(ANSWER_WITHIN).server_alive_interval(LOOK);
-        builder.control_directory(std::env::temp_dir());
+        builder.control_directory(&self.control);
         self.port.iter().for_each(|port| _ = builder.port(*port));
         self.user.iter().for_each(|user| _ = builder.user(user.clone()));
         self.key.iter().for_each(|key| _ = builder.keyfile(key));
         self.ssh_config.iter().for_each(|file| _ = builder.config_file(file));
         builder.connect(&self.host).await.map_err(|e| self.failed("ssh", &said(&e)))
+    }
+
+    /// Ends the masters of one that was killed: they would hold the worker's end of their connection for ever.
+    fn end_masters(&self) {
+        for entry in std::fs::read_dir(&self.control).into_iter().flatten().flatten() {
+            let mut ssh = std::process::Command::new("ssh");
+            ssh.arg("-S").arg(entry.path().join("master")).args(["-O", "exit", "none"]);
+            let _ = ssh.stdin(std::process::Stdio::null()).output();
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 
     /// As whom ssh comes in there; anybody but root needs sudo, and leave to use it.
@@ -225,5 +242,5 @@ fn said(e: &openssh::Error) -> String {
         text = format!("{text}: {e}");
         cause = e.source();
     }
-    text.replace(['\n', '\r'], " ").trim().to_owned()
+    script::short(&text)
 }

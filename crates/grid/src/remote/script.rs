@@ -83,10 +83,18 @@ pub(super) fn as_root(uid: u32, script: &str) -> String {
     if uid == 0 { script.to_owned() } else { format!("sudo -n sh -c '{}'", script.replace('\'', r"'\''")) }
 }
 
+/// What ssh said, in a line: of a changed key it paints a box.
+pub(super) fn short(said: &str) -> String {
+    if said.contains("REMOTE HOST IDENTIFICATION HAS CHANGED") {
+        return "Host key verification failed: it shows another key than the one that ssh knows".to_owned();
+    }
+    said.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// What to do about what ssh said.
 pub(super) fn hint(said: &str, host: &str) -> Option<String> {
     let has = |what: &str| said.contains(what);
-    if has("Host key verification failed") || has("REMOTE HOST IDENTIFICATION HAS CHANGED") {
+    if has("Host key verification failed") {
         Some(format!("ssh {host} by hand, and compare the fingerprint with the machine's own before you accept it"))
     } else if has("Permission denied") {
         Some(format!("ssh {host} must work without a question: ssh-copy-id {host}, or ssh-add"))
@@ -116,6 +124,12 @@ mod tests {
     fn a_script_is_one_word_for_sudo() {
         assert_eq!(as_root(0, "a 'b'"), "a 'b'");
         assert_eq!(as_root(7, "a 'b'"), r"sudo -n sh -c 'a '\''b'\'''");
+    }
+
+    #[test]
+    fn what_ssh_says_is_one_line() {
+        assert_eq!(short("a\r\n  b  \n"), "a b");
+        assert!(short("@@@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @@@").starts_with("Host key verification"));
     }
 
     #[test]

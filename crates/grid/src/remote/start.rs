@@ -43,7 +43,8 @@ pub fn node_start() -> Result<String, UpError> {
             Ok(pin) if pin.ends_with('\n') => return Ok(pin.trim().to_owned()),
             _ if Instant::now() > deadline => {
                 let said = std::fs::read_to_string(node.directory.join("node.log")).unwrap_or_default();
-                let last = said.lines().last().unwrap_or("it said nothing").to_owned();
+                let last =
+                    said.lines().rev().find_map(|line| line.strip_prefix("error: ")).unwrap_or("it said nothing");
                 return Err(UpError::new(FaultClass::Environment, format!("{} did not start: {last}", node.name)));
             }
             _ => std::thread::sleep(Duration::from_millis(10)),

@@ -269,8 +269,12 @@ fn could_start(what: &str, kept: &mut Kept) -> Result<(), UpError> {
 }
 
 pub(super) fn not_started(what: &dyn std::fmt::Display, class: FaultClass, said: &str) -> UpError {
-    let last = said.lines().rev().flat_map(|l| l.rsplit("; ")).find_map(|l| l.strip_prefix("error: "));
-    UpError::new(class, format!("{what} could not start: {}", last.unwrap_or(said.trim())))
+    let last = |mark: &str| said.lines().rev().flat_map(|l| l.rsplit("; ")).find_map(|l| l.trim().strip_prefix(mark));
+    let error = UpError::new(class, format!("{what} could not start: {}", last("error: ").unwrap_or(said.trim())));
+    match last("do: ") {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
 }
 
 /// Takes away what was made. What came home lives on.

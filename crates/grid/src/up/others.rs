@@ -5,7 +5,7 @@ use super::plan::{Plan, RemotePlan};
 use super::supervise::Kept;
 use super::written::write_private;
 use super::{Account, UpError, failed};
-use crate::remote::{ReachConfig, RemoteNode};
+use crate::remote::{AGENT_SOCKET, ReachConfig, RemoteNode};
 use grid_agent::AgentRole;
 use grid_channel::{ChannelConfig, Identity, Pin, Side};
 use grid_os::cgroup::Group;
@@ -13,7 +13,7 @@ use grid_os::socket::Address;
 use grid_types::exit::FaultClass;
 use grid_types::stop::StopPlace;
 use std::future::Future;
-use std::os::unix::fs::{DirBuilderExt, chown};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::pin::Pin as Pinned;
 use std::task::Poll;
@@ -27,13 +27,20 @@ fn folder(plan: &Plan) -> PathBuf {
     plan.state.join("channel")
 }
 
-/// Where ssh brings the workers' ends.
+/// Where ssh brings the workers' ends, in that folder.
+const DOOR: &str = "door.sock";
+
 fn door(plan: &Plan) -> PathBuf {
-    folder(plan).join("door.sock")
+    folder(plan).join(DOOR)
 }
 
 fn pins(plan: &Plan) -> PathBuf {
     plan.state.join("workers")
+}
+
+/// In `/run`: the path of a socket must be short.
+fn control(plan: &Plan, worker: &RemotePlan) -> PathBuf {
+    plan.run_dir().join(format!("ssh-{}", worker.name))
 }
 
 fn reach_file(plan: &Plan, worker: &RemotePlan) -> PathBuf {
@@ -51,16 +58,7 @@ pub(super) fn write(plan: &Plan, account: Account, secret: impl Fn(&RemotePlan) 
     if plan.remote.is_empty() {
         return Ok(());
     }
-    // A socket is nothing that could be handed over.
-    let _ = std::fs::remove_file(door(plan));
-    super::account::hand_over(&folder(plan), account)?;
-    std::fs::set_permissions(folder(plan), std::os::unix::fs::PermissionsExt::from_mode(0o711))
-        .map_err(failed("the channel's folder"))?;
-    let environment = |e: grid_channel::IdentityError| UpError::new(FaultClass::Environment, e.to_string());
-    let pin = Identity::open(&folder(plan)).map_err(environment)?.pin();
-    super::account::hand_over(&folder(plan), account)?;
-    std::fs::set_permissions(folder(plan), std::os::unix::fs::PermissionsExt::from_mode(0o711))
-        .map_err(failed("the channel's folder"))?;
+    let pin = identity(&folder(plan), account)?;
     let what = pins(plan).display().to_string();
     let _ = std::fs::remove_dir_all(pins(plan));
     std::fs::DirBuilder::new().mode(0o755).create(pins(plan)).map_err(failed(&what))?;
@@ -74,17 +72,34 @@ pub(super) fn write(plan: &Plan, account: Account, secret: impl Fn(&RemotePlan) 
     for worker in &plan.remote {
         let file = reach_file(plan, worker);
         write_private(&file, &reach(plan, worker, pin, secret(worker)), caller.map(|user| user.gid))?;
+        let control = control(plan, worker);
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o711).create(plan.run_dir());
+        made.and_then(|()| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&control))
+            .map_err(failed(&control.display().to_string()))?;
         if let Some(user) = caller {
+            chown(&control, Some(user.uid), Some(user.gid)).map_err(failed(&control.display().to_string()))?;
             chown(&file, Some(user.uid), None).map_err(failed(&file.display().to_string()))?;
         }
     }
     Ok(())
 }
 
+/// The head's key and certificate, the account's own; its folder is the way to the door.
+fn identity(folder: &Path, account: Account) -> Result<Pin, UpError> {
+    let what = folder.display().to_string();
+    // A socket is nothing that could be handed over.
+    let _ = std::fs::remove_file(folder.join(DOOR));
+    super::account::hand_over(folder, account)?;
+    let made = Identity::open(folder).map_err(|e| UpError::new(FaultClass::Environment, e.to_string()))?;
+    super::account::hand_over(folder, account)?;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o711)).map_err(failed(&what))?;
+    Ok(made.pin())
+}
+
 fn reach(plan: &Plan, worker: &RemotePlan, pin: Pin, token: String) -> ReachConfig {
     let directory =
         PathBuf::from(&plan.config.policy.engine.directory).join(format!("{}-{}", plan.cgroup, worker.name));
-    let socket = directory.join("channel/agent.sock");
+    let socket = directory.join("channel").join(AGENT_SOCKET);
     let role = AgentRole::Spoke { hub: Address::Unix(socket.clone()), token };
     let mut agent = plan.agent_config(&worker.name, role, Some(worker.lends));
     agent.state_dir = directory.join("state");
@@ -115,6 +130,7 @@ fn reach(plan: &Plan, worker: &RemotePlan, pin: Pin, token: String) -> ReachConf
         criu: plan.criu.clone(),
         channel: door(plan),
         pin: pins(plan).join(worker.name.as_str()),
+        control: control(plan, worker),
     }
 }
 

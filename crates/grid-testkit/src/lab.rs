@@ -1,0 +1,173 @@
+//! Another machine, as far as ssh can tell: a network namespace with a real sshd in it, keys of its own, and a veth pair to
+//! it. The disk and the kernel are this machine's.
+//!
+//! Owns the namespace, the pair and the server, and takes them away when dropped.
+
+use crate::scratch::Scratch;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// One such machine.
+#[derive(Debug)]
+pub struct Lab {
+    dir: Scratch,
+    /// Root's alone, as a worker's folder must be: programs in it run with root's rights.
+    workers: tempfile::TempDir,
+    name: String,
+    link: String,
+    sshd: Child,
+}
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+impl Lab {
+    /// A machine that ssh knows as `gpu1`.
+    ///
+    /// # Panics
+    /// Where it cannot be made.
+    pub fn start() -> Self {
+        Self::make().unwrap_or_else(|e| panic!("a machine for ssh: {e}"))
+    }
+
+    fn make() -> io::Result<Self> {
+        let dir = Scratch::new()?;
+        // Names and addresses of this process's own: numbers of processes are unique while they live.
+        let number = std::process::id() * 4 + COUNT.fetch_add(1, Ordering::Relaxed) % 4;
+        let (name, link) = (format!("lab-{number}"), format!("gl{number}"));
+        let block =
+            |host: u32| format!("10.{}.{}.{}", 64 + (number >> 14 & 63), number >> 6 & 255, (number & 63) * 4 + host);
+        run("ip", &["netns", "add", &name])?;
+        let workers = tempfile::Builder::new().prefix("grid-lab-").tempdir()?;
+        fs::set_permissions(workers.path(), fs::Permissions::from_mode(0o711))?;
+        let mut lab = Self { workers, sshd: Command::new("true").spawn()?, dir, name, link };
+        let peer = format!("{}w", lab.link);
+        run("ip", &["link", "add", &lab.link, "type", "veth", "peer", "name", &peer, "netns", &lab.name])?;
+        run("ip", &["addr", "add", &format!("{}/30", block(1)), "dev", &lab.link])?;
+        run("ip", &["link", "set", &lab.link, "up"])?;
+        lab.inside(&["ip", "addr", "add", &format!("{}/30", block(2)), "dev", &peer])?;
+        lab.inside(&["ip", "link", "set", &peer, "up"])?;
+        lab.inside(&["ip", "link", "set", "lo", "up"])?;
+        lab.keys(&block(2))?;
+        lab.sshd = lab.serve()?;
+        lab.await_server(&block(2))?;
+        Ok(lab)
+    }
+
+    fn keys(&self, address: &str) -> io::Result<()> {
+        for key in ["host", "user"] {
+            let file = self.path(key);
+            run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &file.to_string_lossy()])?;
+        }
+        let dir = self.dir.display();
+        fs::copy(self.path("user.pub"), self.path("authorized"))?;
+        let server = format!(
+            "Port 22\nListenAddress {address}\nHostKey {dir}/host\nAuthorizedKeysFile {dir}/authorized\nPidFile none\n\
+             UsePAM no\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n"
+        );
+        fs::write(self.path("sshd_config"), server)?;
+        let client = format!(
+            "Host gpu1\n  HostName {address}\n  HostKeyAlias gpu1\n  User root\n  IdentityFile {dir}/user\n  \
+             IdentitiesOnly yes\n  UserKnownHostsFile {dir}/known\n"
+        );
+        fs::write(self.path("ssh_config"), client)?;
+        self.know(&fs::read_to_string(self.path("host.pub"))?)
+    }
+
+    /// ssh takes this public key for the machine's own.
+    pub fn know(&self, key: &str) -> io::Result<()> {
+        fs::write(self.path("known"), format!("gpu1 {key}"))
+    }
+
+    /// In the machine's network and a mount namespace, where there is the user that sshd wants.
+    fn serve(&self) -> io::Result<Child> {
+        let users = fs::read_to_string("/etc/passwd")?;
+        let has = users.lines().any(|line| line.starts_with("sshd:"));
+        let sshd = if has { String::new() } else { "sshd:x:64999:65534::/nonexistent:/usr/sbin/nologin\n".to_owned() };
+        fs::write(self.path("passwd"), users + &sshd)?;
+        let script = format!(
+            "mount --bind {dir}/passwd /etc/passwd && mkdir -p -m 755 /run/sshd && \
+             exec \"$(command -v sshd)\" -D -e -f {dir}/sshd_config",
+            dir = self.dir.display()
+        );
+        let log = fs::File::create(self.path("sshd.log"))?;
+        let net = format!("--net=/run/netns/{}", self.name);
+        let mut command = Command::new("nsenter");
+        command.args([&net, "--", "unshare", "--mount", "--propagation", "private", "sh", "-c", &script]);
+        let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
+        command.env("PATH", path).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()
+    }
+
+    fn await_server(&mut self, address: &str) -> io::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let at = format!("{address}:22").parse().map_err(io::Error::other)?;
+        while std::net::TcpStream::connect_timeout(&at, Duration::from_secs(1)).is_err() {
+            let ended = self.sshd.try_wait()?;
+            if ended.is_some() || Instant::now() > deadline {
+                let said = fs::read_to_string(self.path("sshd.log")).unwrap_or_default();
+                return Err(io::Error::other(format!("sshd: {ended:?} {said}")));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// A file of the machine's own: `ssh_config`, `known`, `authorized`, `sshd.log`.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Where grid may keep what it has on this machine.
+    pub fn workers(&self) -> &Path {
+        self.workers.path()
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Runs a command in the machine's network.
+    pub fn inside(&self, words: &[&str]) -> io::Result<()> {
+        run("nsenter", &[&[format!("--net=/run/netns/{}", self.name).as_str(), "--"], words].concat())
+    }
+
+    /// Ends every connection to its sshd, as where a laptop sleeps or a router forgets. Returns how many there were.
+    pub fn drop_connections(&self) -> usize {
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.sshd.id())).unwrap_or_default();
+        let kill = |pid: &str| {
+            let pid = nix::unistd::Pid::from_raw(pid.parse().ok()?);
+            nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL).ok()
+        };
+        children.split_whitespace().filter_map(kill).count()
+    }
+
+    /// Nothing passes to it and from it any more, or again.
+    pub fn set_link(&self, up: bool) -> io::Result<()> {
+        run("ip", &["link", "set", &self.link, if up { "up" } else { "down" }])
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.drop_connections();
+        let _ = self.sshd.kill();
+        let _ = self.sshd.wait();
+        let _ = run("ip", &["netns", "del", &self.name]);
+        // The pair goes with the namespace, where nothing holds that.
+        let _ = run("ip", &["link", "del", &self.link]);
+    }
+}
+
+fn run(program: &str, words: &[&str]) -> io::Result<()> {
+    let out = Command::new(program).args(words).stdin(Stdio::null()).output()?;
+    if out.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&out.stderr);
+    Err(io::Error::other(format!("{program} {}: {}", words.join(" "), said.trim())))
+}

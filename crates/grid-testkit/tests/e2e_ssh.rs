@@ -1,0 +1,218 @@
+//! Workers reached by a real ssh: in a network of their own, with a real sshd; the disk is shared. What is moved there uses
+//! pipes, so that its bytes cross the channel.
+
+#![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
+
+use grid_testkit::cluster::{Cluster, Guest, LIMIT, undisturbed};
+use grid_testkit::lab::Lab;
+use grid_testkit::procs::{self, program};
+use grid_types::event::OffloadPhase;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+fn config(lab: &Lab) -> String {
+    format!(
+        "
+name: lab
+nodes:
+  - {{name: head, role: head, resource_sharing: {{can_share: false}}}}
+  - {{name: gpu1, host: gpu1, role: worker, resource_sharing: {{max_share_cpu: 8, max_share_memory_gb: 2}}}}
+execution: {{engine: ssh, ssh_config: {}, worker_directory: {}}}
+",
+        lab.path("ssh_config").display(),
+        lab.workers().display(),
+    )
+}
+
+/// Counts into a pipe; the other process at home writes what comes out of it.
+const COUNTER: &str = r#"
+import itertools, time
+for n in itertools.count():
+    print(n, flush=True)
+    time.sleep(0.002)
+"#;
+
+/// A counter with a pipe as its output: the guest is the shell that started both, and this is the counter's number.
+fn counter(cluster: &Cluster) -> (Guest, i32) {
+    let script = format!(
+        "echo '{COUNTER}' >count.py; {{ echo $$; }} >shell; \
+                          {{ exec /usr/bin/python3 count.py; }} | cat >out & echo $! >cat; wait"
+    );
+    let guest = Guest::script(cluster, &script);
+    guest.wait_text("out", |text| text.lines().count() > 20);
+    let child = |pid: &i32| {
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.ends_with(b"count.py\0"))
+            && std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == *guest.dir)
+    };
+    let pid = procs::all().into_iter().find(child).unwrap();
+    (guest, pid)
+}
+
+/// So many lines came, each once and in its order.
+fn lines(guest: &Guest) -> usize {
+    let text = guest.read("out");
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    for (n, line) in whole.lines().enumerate() {
+        assert_eq!(line, n.to_string(), "line {n} of the output");
+    }
+    whole.lines().count()
+}
+
+fn more_lines(guest: &Guest) {
+    let from = lines(guest);
+    guest.wait_text("out", |text| text.lines().count() > from + 100);
+}
+
+/// Programs of the worker, by a word of their command line.
+fn on_worker(lab: &Lab, word: &str) -> Option<i32> {
+    let folder = lab.workers().display().to_string();
+    let is_it = |pid: &i32| {
+        let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.contains(&folder) && words.split('\0').nth(1) == Some(word)
+    };
+    procs::all().into_iter().find(is_it)
+}
+
+#[test]
+fn a_process_moves_over_ssh_and_home_and_to_its_end() {
+    let lab = Lab::start();
+    let Some(cluster) = Cluster::configured(&config(&lab)) else { return };
+    cluster.boost("--cpu 1 --memory 1GiB --duration 2m");
+    let args = "--memory 64MiB --steps 6000";
+    let guest = Guest::reporting(&cluster, "prover", args);
+    let out = cluster.move_out(guest.pid());
+    guest.goes_on();
+    cluster.bring_home(out.record.id.as_str());
+    guest.goes_on();
+    let again = cluster.move_out(guest.pid());
+    let last = guest.wait_done();
+    assert_eq!(last.digest, undisturbed(args).digest);
+    cluster.wait_phase(again.record.id.as_str(), OffloadPhase::Ended);
+    guest.process.wait_gone(LIMIT).unwrap();
+}
+
+#[test]
+fn ssh_breaks_while_a_process_is_away_and_its_output_is_whole() {
+    let lab = Lab::start();
+    let Some(cluster) = Cluster::configured(&config(&lab)) else { return };
+    cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
+    let (guest, pid) = counter(&cluster);
+    let out = cluster.move_out(pid);
+    more_lines(&guest);
+
+    assert!(lab.drop_connections() > 0);
+    cluster.wait("ssh to be there again", || {
+        let text = std::fs::read_to_string(cluster.state().join("log/reach-gpu1.log")).unwrap_or_default();
+        if text.matches("is reached at").count() > 1 { Ok(()) } else { Err(text) }
+    });
+    more_lines(&guest);
+    // Whoever keeps ssh is killed, and both ends of the channel.
+    let of_head = |word: &str| {
+        let name = format!("conf/{word}");
+        let is_it =
+            |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|w| w.contains(&name));
+        procs::all().into_iter().filter(is_it).min().unwrap()
+    };
+    cluster.kill9(of_head("reach-gpu1.json"));
+    cluster.kill9(of_head("channel.json"));
+    cluster.kill9(on_worker(&lab, "channel").unwrap());
+    more_lines(&guest);
+    // The worker's agent, and its supervisor with it: the process is nobody's child there.
+    cluster.kill9(on_worker(&lab, "agent").unwrap());
+    more_lines(&guest);
+    cluster.wait_heard();
+    cluster.bring_home(out.record.id.as_str());
+    more_lines(&guest);
+}
+
+#[test]
+fn the_worker_s_supervisor_is_killed_and_the_next_one_takes_over_what_lives_there() {
+    let lab = Lab::start();
+    let Some(cluster) = Cluster::configured(&config(&lab)) else { return };
+    cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
+    let (guest, pid) = counter(&cluster);
+    let out = cluster.move_out(pid);
+    cluster.kill9(on_worker(&lab, "node-run").unwrap());
+    // Found out where ssh is dialled again, which starts it.
+    lab.drop_connections();
+    cluster.wait("a supervisor", || on_worker(&lab, "node-run").ok_or("none"));
+    cluster.wait_heard();
+    more_lines(&guest);
+    cluster.bring_home(out.record.id.as_str());
+    more_lines(&guest);
+}
+
+/// `grid up` with this configuration: what it says when it gives up.
+fn refused_up(lab: &Lab, dir: &Path) -> String {
+    std::fs::write(dir.join("cluster.yaml"), config(lab)).unwrap();
+    let mut command = Command::new("timeout");
+    command.arg("60").arg(program("grid").unwrap()).arg("--state").arg(dir.join("state"));
+    command.args(["up", "--config"]).arg(dir.join("cluster.yaml")).env("GRID_CRIU", grid_testkit::criu::path());
+    let out = command.output().unwrap();
+    assert_eq!(out.status.code(), Some(7), "{out:?}");
+    assert!(std::fs::read_dir(lab.workers()).unwrap().next().is_none(), "something was brought there");
+    String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
+#[test]
+fn a_machine_that_is_not_who_ssh_knows_is_not_gone_to() {
+    if !grid_testkit::criu::usable_or_skip() {
+        return;
+    }
+    let lab = Lab::start();
+    let dir = grid_testkit::scratch::Scratch::new().unwrap();
+    // Another's key under its name; then none.
+    lab.know(&std::fs::read_to_string(lab.path("user.pub")).unwrap()).unwrap();
+    let said = refused_up(&lab, &dir);
+    assert!(said.contains("gpu1") && said.contains("compare the fingerprint"), "{said}");
+    std::fs::write(lab.path("known"), "").unwrap();
+    let said = refused_up(&lab, &dir);
+    assert!(said.contains("compare the fingerprint"), "{said}");
+}
+
+#[test]
+fn a_key_that_the_machine_does_not_take_is_said() {
+    if !grid_testkit::criu::usable_or_skip() {
+        return;
+    }
+    let lab = Lab::start();
+    std::fs::write(lab.path("authorized"), "").unwrap();
+    let dir = grid_testkit::scratch::Scratch::new().unwrap();
+    let said = refused_up(&lab, &dir);
+    assert!(said.contains("Permission denied") && said.contains("ssh-copy-id"), "{said}");
+}
+
+#[test]
+fn a_second_head_does_not_get_a_worker_that_works_for_the_first() {
+    let lab = Lab::start();
+    let Some(cluster) = Cluster::configured(&config(&lab)) else { return };
+    let folder = std::fs::read_dir(lab.workers()).unwrap().next().unwrap().unwrap().path();
+    let own = std::fs::read_to_string(folder.join("node.json")).unwrap();
+    let mut other: serde_json::Value = serde_json::from_str(&own).unwrap();
+    other["head"] = "0".repeat(64).into();
+    std::fs::write(cluster.dir().join("other.json"), other.to_string()).unwrap();
+    let input = std::fs::File::open(cluster.dir().join("other.json")).unwrap();
+    let out = Command::new(cluster.program()).arg("node-start").stdin(input).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success() && said.contains("works for another head"), "{said}");
+    assert_eq!(std::fs::read_to_string(folder.join("node.json")).unwrap(), own);
+    cluster.wait_heard();
+}
+
+#[test]
+fn a_link_that_is_down_in_the_middle_of_a_move_leaves_the_process_at_home() {
+    let lab = Lab::start();
+    let Some(cluster) = Cluster::configured(&config(&lab)) else { return };
+    cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
+    let guest = Guest::reporting(&cluster, "prover", "--memory 512MiB --steps 1000000");
+    let (_, mut command) = cluster.begin_move(guest.pid());
+    lab.set_link(false).unwrap();
+    let began = Instant::now();
+    guest.goes_on();
+    println!("it goes on at home {} ms after the link went down", began.elapsed().as_millis());
+    let _ = command.wait();
+    lab.set_link(true).unwrap();
+    cluster.wait_heard();
+    guest.never_went_back();
+}
