@@ -14,6 +14,7 @@ mod agent;
 mod data;
 mod destination;
 mod faults;
+mod files;
 mod gate;
 mod lease;
 mod ledger;

@@ -13,5 +13,6 @@ pub mod handover;
 pub mod lease;
 pub mod plan;
 pub mod pressure;
+pub mod same_file;
 pub mod sharing;
 pub mod state;

@@ -226,6 +226,7 @@ impl Head {
             max_frozen: policy.limits.max_frozen,
             detector: policy.detector.clone(),
             private_paths: private_paths(),
+            apart: !inner.cfg.embedded,
         }
     }
 

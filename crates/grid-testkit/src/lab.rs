@@ -136,6 +136,13 @@ impl Lab {
         run("nsenter", &[&[format!("--net=/run/netns/{}", self.name).as_str(), "--"], words].concat())
     }
 
+    /// On that machine `path` is this file from now on.
+    pub fn bind(&self, file: &Path, path: &Path) -> io::Result<()> {
+        let (file, path) = (file.to_string_lossy(), path.to_string_lossy());
+        let mounts = format!("--mount=/proc/{}/ns/mnt", self.sshd.id());
+        run("nsenter", &[&mounts, "--", "mount", "--bind", &file, &path])
+    }
+
     /// Ends every connection to its sshd, as where a laptop sleeps or a router forgets. Returns how many there were.
     pub fn drop_connections(&self) -> usize {
         let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.sshd.id())).unwrap_or_default();

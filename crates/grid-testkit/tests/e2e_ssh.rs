@@ -216,3 +216,53 @@ fn a_link_that_is_down_in_the_middle_of_a_move_leaves_the_process_at_home() {
     cluster.wait_heard();
     guest.never_went_back();
 }
+
+/// Reads a file slowly and says what it read: whoever reads another file says another thing.
+const READER: &str = r#"
+import time
+data = open("data")
+first = data.readline()
+open("ready", "w").write("yes")
+while True:
+    data.seek(0)
+    print(data.readline(), end="", flush=True)
+    time.sleep(0.01)
+"#;
+
+#[test]
+fn a_file_that_differs_there_is_seen_before_anything_is_frozen() {
+    let lab = Lab::start();
+    let Some(cluster) = Cluster::configured(&config(&lab)) else { return };
+    cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
+    let script = format!("echo mine >data; echo '{READER}' >read.py; exec /usr/bin/python3 read.py | cat >out");
+    let guest = Guest::script(&cluster, &script);
+    guest.wait_text("ready", |text| text == "yes");
+    let runs = |pid: &i32| {
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.ends_with(b"read.py\0"))
+            && std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == *guest.dir)
+    };
+    let pid = procs::all().into_iter().find(runs).unwrap();
+    let other = |name: &str, text: &str| {
+        std::fs::write(lab.path(name), text).unwrap();
+        lab.bind(&lab.path(name), &guest.dir.join("data")).unwrap();
+    };
+    other("another", "evil\n");
+    let refused = || {
+        let said = cluster.grid(&["offload", "execute", &pid.to_string()]);
+        assert_eq!(said.code, 4, "{said:?}");
+        said.out + &said.err
+    };
+    let said = refused();
+    assert!(said.contains("E-FILE") && said.contains("data differs there"), "{said}");
+    assert!(std::fs::read_link(format!("/proc/{pid}/exe")).unwrap().to_string_lossy().contains("python3"));
+    other("longer", "another length\n");
+    let said = refused();
+    assert!(said.contains("5 bytes, and 15 there"), "{said}");
+    // A copy of the same bytes is the same file.
+    other("copy", "mine\n");
+    let out = cluster.move_out(pid);
+    guest.wait_text("out", |text| text.lines().count() > 200);
+    cluster.bring_home(out.record.id.as_str());
+    guest.wait_text("out", |text| text.lines().count() > 300);
+    assert!(guest.read("out").lines().all(|line| line == "mine"));
+}

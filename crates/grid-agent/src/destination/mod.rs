@@ -180,7 +180,8 @@ impl Agent {
         let asked = &mut incoming.record;
         let room = refuse_when_stopped(&self.cfg.stop)
             .and_then(|()| self.has_room())
-            .and_then(|()| self.admit(&asked.from, &mut asked.stage));
+            .and_then(|()| self.admit(&asked.from, &mut asked.stage))
+            .and_then(|()| self.has_the_same(&asked.stage));
         incoming.staging = room.is_ok();
         let source = incoming.record.from.clone();
         self.incoming.insert(attempt.clone(), incoming);

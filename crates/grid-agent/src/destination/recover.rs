@@ -118,6 +118,7 @@ fn nothing(from: NodeName, boot_id: &str) -> Record {
         shell_job: false,
         filtered: false,
         shadow: None,
+        files: Vec::new(),
     };
     let boot_id = boot_id.to_owned();
     Record { stage, from, boot_id, init: None, root: None, exit: None, streams: Vec::new(), left: false }

@@ -7,9 +7,14 @@ use grid_os::cgroup::{Controller, Group};
 use grid_types::Bytes;
 use grid_types::facts::TreeFacts;
 use grid_types::streams::ShadowTerms;
-use grid_types::wire::{Manifest, MoveOrder, Stage};
+use grid_types::wire::{FileMark, Manifest, MoveOrder, Stage};
 
-pub(super) fn stage_of(order: &MoveOrder, tree: &TreeFacts, shadow: Option<ShadowTerms>) -> Stage {
+pub(super) fn stage_of(
+    order: &MoveOrder,
+    tree: &TreeFacts,
+    shadow: Option<ShadowTerms>,
+    files: Vec<FileMark>,
+) -> Stage {
     let root = &tree.root;
     let session_inside = tree.all().any(|p| p.stat.id.pid == root.stat.sid);
     Stage {
@@ -26,6 +31,7 @@ pub(super) fn stage_of(order: &MoveOrder, tree: &TreeFacts, shadow: Option<Shado
         shell_job: !session_inside,
         filtered: grid_core::detect::filtered(tree),
         shadow,
+        files,
     }
 }
 

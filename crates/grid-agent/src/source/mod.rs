@@ -146,6 +146,7 @@ impl Agent {
             return Ok(Answer::Done);
         }
         let tree = self.preflight(&order)?;
+        let files = if order.apart { crate::files::used(&tree)? } else { Vec::new() };
         let attempt = order.attempt.clone();
         let root = tree.root.stat.id.pid;
         let came_by = self.came_by(root);
@@ -157,7 +158,7 @@ impl Agent {
             members: self.members(&tree),
             came_by,
             hold: hold.path().to_owned(),
-            stage: stage_of(&order, &tree, shadow),
+            stage: stage_of(&order, &tree, shadow, files),
             signals: Vec::new(),
             figures: MoveFigures::default(),
             report: None,

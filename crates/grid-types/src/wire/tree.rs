@@ -94,6 +94,28 @@ pub struct MoveOrder {
     pub detector: Detector,
     /// Path prefixes that are private to the destination.
     pub private_paths: Vec<String>,
+    /// The destination is another machine: its files are looked at before anything is frozen.
+    #[serde(default)]
+    pub apart: bool,
+}
+
+/// A file or folder that a tree uses, as one machine sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileMark {
+    /// Path, as the tree sees it.
+    pub path: String,
+    /// It is a folder.
+    pub folder: bool,
+    /// Number of its inode.
+    pub inode: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// When it was changed last: wall clock, ns.
+    pub modified_ns: i64,
+    /// The tree has it open for writing.
+    pub written: bool,
+    /// A build id or hash; none where it is written to, a folder, or too large to read through.
+    pub content: Option<String>,
 }
 
 /// The hub's leave for a tree to move from one worker to another.
@@ -136,6 +158,9 @@ pub struct Stage {
     /// What stays at home for it; none where nothing does.
     #[serde(default)]
     pub shadow: Option<ShadowTerms>,
+    /// What it uses of the file system, where it goes to another machine.
+    #[serde(default)]
+    pub files: Vec<FileMark>,
 }
 
 /// What the frozen tree consists of, sent behind its memory: the gate holds what was restored against it.

@@ -227,7 +227,7 @@ impl Plan {
             state_dir: self.head_dir(),
             socket: self.socket(),
             agent: self.agent_socket(),
-            embedded: true,
+            embedded: self.remote.is_empty(),
             stop: StopPlace::of(&self.state),
         }
     }
