@@ -76,3 +76,34 @@ impl Agent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn what_is_each_machine_s_own_does_not_count() {
+        for (path, is) in
+            [("/usr/lib/libc.so", true), ("/dev/null", false), ("/devices/x", true), ("/x (deleted)", false)]
+        {
+            assert_eq!(counts(path), is, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_its_owner_may_not_read_is_not_told() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let meta = |mode| {
+            std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+            file.path().metadata().unwrap()
+        };
+        let own = meta(0o600).uid();
+        let stage = |uid, gid| crate::gate::tests::stage(uid, gid, &[]);
+        assert!(may_read(&meta(0o600), &stage(own, 1)));
+        assert!(!may_read(&meta(0o600), &stage(own + 1, 1)));
+        assert!(may_read(&meta(0o604), &stage(own + 1, u32::MAX)));
+        assert!(!may_read(&meta(0o604), &stage(own + 1, meta(0o604).gid())));
+        assert!(may_read(&meta(0o640), &stage(own + 1, meta(0o640).gid())));
+    }
+}

@@ -182,10 +182,10 @@ fn groups_of(user: &User) -> Vec<u32> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn stage(uid: u32, gid: u32, groups: &[u32]) -> Stage {
+    pub(crate) fn stage(uid: u32, gid: u32, groups: &[u32]) -> Stage {
         Stage {
             offload: "o-1".into(),
             title: String::new(),
