@@ -121,6 +121,7 @@ impl Staging {
             groups: &self.stage.groups,
             shell_job: self.stage.shell_job,
             filtered: self.stage.filtered,
+            close_tcp: self.stage.close_tcp,
             given: ends.map_or_else(Vec::new, Ends::given_to_tree),
             terminal: ends.and_then(Ends::terminal).map(|slave| Keeper {
                 slave,

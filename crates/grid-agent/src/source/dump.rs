@@ -88,6 +88,7 @@ impl Dump {
             owner: Some(Owner { uid: self.stage.uid, gid: self.stage.gid }),
             shell_job: self.stage.shell_job,
             filtered: self.stage.filtered,
+            close_tcp: self.stage.close_tcp,
             place: Where {
                 cgroup_procs: self.place.criu.procs_files(),
                 join: root.as_ref().map(|fd| (fd.as_fd(), TREE_NAMESPACES | nix::libc::CLONE_NEWTIME)),

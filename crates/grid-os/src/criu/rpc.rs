@@ -12,7 +12,7 @@ pub(crate) mod kind {
     pub(crate) const NOTIFY: i32 = 6;
 }
 
-/// `network_lock`: grid moves nothing with established connections, so there is nothing to lock.
+/// `network_lock`: grid moves no established connection, so there is nothing to lock.
 pub(crate) const NETWORK_LOCK_SKIP: i32 = 3;
 /// `manage_cgroups_mode`: grid puts the tree where it belongs by itself.
 pub(crate) const CGROUPS_IGNORE: i32 = 0;
@@ -64,6 +64,8 @@ pub(crate) struct Opts {
     pub(crate) tcp_skip_in_flight: Option<bool>,
     #[prost(bool, optional, tag = "48")]
     pub(crate) lazy_pages: Option<bool>,
+    #[prost(bool, optional, tag = "52")]
+    pub(crate) tcp_close: Option<bool>,
     #[prost(int32, optional, tag = "64")]
     pub(crate) network_lock: Option<i32>,
     #[prost(bool, optional, tag = "67")]

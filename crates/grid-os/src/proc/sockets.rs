@@ -68,6 +68,24 @@ pub(super) fn resolve(root: &ProcRoot, pid: i32, inodes: &HashSet<u64>) -> Socke
     found
 }
 
+/// The other ends of the connections among these sockets of a process, those that are closing included. A connection that
+/// could not be read about is an error.
+pub(super) fn connections(root: &ProcRoot, pid: i32, inodes: &HashSet<u64>) -> Result<Vec<String>, ProcError> {
+    let mut ends = Vec::new();
+    for table in ["tcp", "tcp6"].iter().filter(|_| !inodes.is_empty()) {
+        let text = match root.text(&format!("{pid}/net/{table}")) {
+            Err(ProcError::Read { source, .. }) if vanished(&source) => continue,
+            other => other?,
+        };
+        let theirs = text.lines().skip(1).filter_map(tcp_line).filter(|(inode, _)| inodes.contains(inode));
+        ends.extend(theirs.filter_map(|(_, kind)| match kind {
+            FdKind::TcpEstablished { remote, .. } => Some(remote),
+            _ => None,
+        }));
+    }
+    Ok(ends)
+}
+
 /// `/proc/net/unix` does not name the other end of a connection; the kernel's socket diagnostics do.
 fn add_peers(root: &ProcRoot, connected: &HashSet<u64>, found: &mut Sockets) {
     let peers = if root.live { sock_diag::unix_peers() } else { root.saved_peers() };

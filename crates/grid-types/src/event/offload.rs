@@ -71,6 +71,9 @@ pub struct MoveFigures {
     pub processes: u32,
     /// The dump ran as the owner (`true`) or as root.
     pub dumped_as_owner: Option<bool>,
+    /// Established TCP connections that it had when the order came, and that were closed.
+    #[serde(default)]
+    pub closed_connections: u32,
 }
 
 /// A process that its owner keeps where it is.

@@ -18,7 +18,7 @@ use crate::units::Millis;
 use serde::{Deserialize, Serialize};
 
 /// Raised when a frame changes its meaning; both ends must speak the same.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 /// No frame is longer.
 pub const MAX_FRAME: usize = 64 << 20;
 

@@ -130,7 +130,17 @@ pub(super) struct UnixSocket {
     pub(super) name: Vec<u8>,
 }
 
-/// `regfile`, `unixsk` and the kind; other kinds hold nothing that opens a path.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct InetSocket {
+    #[prost(uint32, required, tag = "5")]
+    pub(super) proto: u32,
+    #[prost(uint32, required, tag = "6")]
+    pub(super) state: u32,
+    #[prost(uint32, required, tag = "8")]
+    pub(super) dst_port: u32,
+}
+
+/// `regfile`, `unixsk`, `isk` and the kind; other kinds hold nothing that opens a path.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct File {
     #[prost(int32, required, tag = "1")]
@@ -139,6 +149,8 @@ pub(super) struct File {
     pub(super) id: u32,
     #[prost(message, optional, tag = "3")]
     pub(super) reg: Option<RegFile>,
+    #[prost(message, optional, tag = "4")]
+    pub(super) inet: Option<InetSocket>,
     #[prost(message, optional, tag = "16")]
     pub(super) unix: Option<UnixSocket>,
 }

@@ -38,6 +38,8 @@ pub struct Announced<'a> {
     pub executables: &'a [String],
     /// A terminal comes along.
     pub terminal: bool,
+    /// Its TCP connections come along closed.
+    pub close_tcp: bool,
     /// Hard limits of this agent's own, in the kernel's order: nobody's are higher.
     pub limits: &'a [u64],
     /// Paths that no guest opens, with what is below them.
@@ -61,7 +63,7 @@ pub fn inspect(dir: &Path, announced: &Announced<'_>) -> Result<(), CriuError> {
         if let Some(name) = images.names(names::TERMINALS).next().filter(|_| !announced.terminal) {
             return Err(format!("{name}, and no terminal was announced"));
         }
-        let files = files::Files::of(&images, announced.terminal)?;
+        let files = files::Files::of(&images, announced)?;
         tasks::check(&images, &files, announced)?;
         files.check(announced)
     };

@@ -107,8 +107,12 @@ fn figures(r: &OffloadRecord) -> String {
         None => "",
     };
     let (bytes, silent, total) = (known(*bytes), known(*downtime), known(*total));
+    let closed = match f.closed_connections {
+        0 => String::new(),
+        n => format!(", {} closed", count(n as usize, "connection", "connections")),
+    };
     format!(
-        "{bytes} in {}, silent for {silent}, {total} in all{by}",
+        "{bytes} in {}, silent for {silent}, {total} in all{by}{closed}",
         count(*processes as usize, "process", "processes")
     )
 }
