@@ -115,6 +115,7 @@ impl Staging {
 
     fn restore(&self, init: InitProcess, ends: Option<&Ends>, pages: &ReceivedPages) -> Result<i32, String> {
         let init_fd = init.open().ok_or("the tree's pid 1 ended")?;
+        ends.map_or(Ok(()), |ends| ends.set_sockets(&self.place.images))?;
         let job = RestoreJob {
             images: &self.place.images,
             owner: Owner { uid: self.stage.uid, gid: self.stage.gid },

@@ -274,7 +274,9 @@ impl Obstacles<'_> {
         for p in self.tree.all() {
             for (fd, _, peer) in ends(p) {
                 // 0: the other end is closed.
-                if let Some(peer) = peer.filter(|e| *e != 0 && !inside.contains(e) && !named.contains(e)) {
+                let apart = |e: &u64| *e != 0 && !inside.contains(e) && !named.contains(e);
+                let carried = |e: &u64| streams::carried(self.tree, &format!("socket:[{e}]"));
+                if let Some(peer) = peer.filter(apart).filter(|e| !carried(e)) {
                     self.add(p, ReasonCode::Unix, format!("fd {fd} is connected to socket:[{peer}], which stays"));
                 }
             }

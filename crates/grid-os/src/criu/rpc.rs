@@ -60,6 +60,8 @@ pub(crate) struct Opts {
     pub(crate) manage_cgroups_mode: Option<i32>,
     #[prost(uint32, optional, tag = "35")]
     pub(crate) ghost_limit: Option<u32>,
+    #[prost(string, repeated, tag = "37")]
+    pub(crate) external: Vec<String>,
     #[prost(bool, optional, tag = "46")]
     pub(crate) tcp_skip_in_flight: Option<bool>,
     #[prost(bool, optional, tag = "48")]

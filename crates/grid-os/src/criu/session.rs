@@ -55,6 +55,8 @@ pub struct DumpJob<'a> {
     pub filtered: bool,
     /// Its established TCP connections are to be closed where it is restored; here they stay as they are.
     pub close_tcp: bool,
+    /// What stays behind and is given anew at the restore, as CRIU names it: `unix[4711]`.
+    pub external: Vec<String>,
     /// Where.
     pub place: Where<'a>,
 }
@@ -140,6 +142,7 @@ impl Criu {
             // Who has connected and was not accepted yet waits at the shadow, which has the same socket.
             tcp_skip_in_flight: Some(true),
             tcp_close: Some(job.close_tcp),
+            external: job.external.clone(),
             unprivileged: job.owner.map(|_| true),
             ghost_limit: Some(grid_types::facts::UNNAMED_FILE_LIMIT.0 as u32),
             ..common(job.images, "dump.log")

@@ -126,8 +126,14 @@ pub(super) struct RegFile {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct UnixSocket {
+    #[prost(uint32, required, tag = "2")]
+    pub(super) ino: u32,
+    #[prost(uint32, required, tag = "5")]
+    pub(super) flags: u32,
     #[prost(bytes = "vec", required, tag = "11")]
     pub(super) name: Vec<u8>,
+    #[prost(uint32, optional, tag = "12")]
+    pub(super) shutdown: Option<u32>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -150,7 +150,7 @@ fn files_that_are_not_the_owners_to_open_are_refused() {
         (|m| m.files.push(regular(1, "/x", 0)), "twice"),
         (
             |m| {
-                let unix = Some(UnixSocket { name: b"/tmp/s".to_vec() });
+                let unix = Some(UnixSocket { name: b"/tmp/s".to_vec(), ..UnixSocket::default() });
                 m.files.push(File { kind: 5, id: 3, reg: None, inet: None, unix });
             },
             "bound to",
