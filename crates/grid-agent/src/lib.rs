@@ -18,6 +18,7 @@ mod gate;
 mod lease;
 mod ledger;
 mod link;
+mod listens;
 mod lock;
 mod passage;
 mod preflight;

@@ -25,7 +25,7 @@ mod worth;
 pub use filter::filtered;
 pub use first_pass::{FirstPass, below, first_pass};
 pub use movable::connections;
-pub use streams::streams;
+pub use streams::{begun, streams};
 pub use title::{masked, title};
 
 use grid_types::facts::{Namespaces, TreeFacts};

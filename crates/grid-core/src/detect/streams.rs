@@ -48,6 +48,23 @@ pub(super) fn is_everywhere(local: &str) -> bool {
     local.parse::<SocketAddr>().is_ok_and(|at| at.ip().is_loopback() || at.ip().is_unspecified())
 }
 
+/// Of the sockets on which a tree listens while it is away, those at which its shadow is to listen as well: at addresses that
+/// every node has, one for each port and family, and not those that it left with.
+pub fn begun(listens: &[SocketAddr], streams: &[Stream]) -> Vec<SocketAddr> {
+    let left_with = |at: &SocketAddr| {
+        let kind = StreamKind::Listener { port: at.port(), v6: at.is_ipv6() };
+        streams.iter().any(|s| s.kind == kind)
+    };
+    let mut all: Vec<SocketAddr> = Vec::new();
+    for at in listens.iter().filter(|at| (at.ip().is_loopback() || at.ip().is_unspecified()) && !left_with(at)) {
+        let known = all.iter().any(|known| known.port() == at.port() && known.is_ipv6() == at.is_ipv6());
+        if all.len() < MAX_STREAMS && !known {
+            all.push(*at);
+        }
+    }
+    all
+}
+
 fn listener(fd: &FdFacts) -> Option<(String, StreamKind)> {
     match &fd.kind {
         FdKind::TcpListen { local, inode } if *inode != 0 && is_everywhere(local) => {
@@ -228,6 +245,16 @@ mod tests {
         assert!(kinds(&t).is_empty());
         assert!(kinds(&holding(vec![pair(0, 10, false)])).is_empty());
         assert!(kinds(&holding(vec![pair(0, 10, true), pair(5, 11, true)])).is_empty());
+    }
+
+    #[test]
+    fn what_began_to_listen_away_counts_where_home_can_do_the_same() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let left = [Stream { id: 1, kind: StreamKind::Listener { port: 80, v6: false }, name: named(5) }];
+        let listens = ["127.0.0.1:80", "[::]:80", "10.0.0.5:81", "0.0.0.0:82", "127.0.0.1:82", "127.0.0.1:83"].map(at);
+        assert_eq!(begun(&listens, &left), ["[::]:80", "0.0.0.0:82", "127.0.0.1:83"].map(at));
+        let many: Vec<SocketAddr> = (1..99).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
+        assert_eq!(begun(&many, &[]).len(), MAX_STREAMS);
     }
 
     #[test]

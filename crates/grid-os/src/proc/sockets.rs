@@ -5,7 +5,7 @@
 
 use super::{ProcError, ProcRoot, sock_diag, vanished};
 use grid_types::facts::FdKind;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// `TCP_LISTEN` of `include/net/tcp_states.h`.
@@ -89,6 +89,36 @@ pub(super) fn connections(root: &ProcRoot, pid: i32, inodes: &HashSet<u64>) -> R
         }));
     }
     Ok(ends)
+}
+
+impl ProcRoot {
+    /// Every TCP socket that listens in the network namespace of this process, by inode, in order.
+    pub fn listening_beside(&self, pid: i32) -> Result<Vec<(u64, SocketAddr)>, ProcError> {
+        let mut all = Vec::new();
+        for table in ["tcp", "tcp6"] {
+            let text = match self.text(&format!("{pid}/net/{table}")) {
+                Err(ProcError::Read { source, .. }) if vanished(&source) => continue,
+                other => other?,
+            };
+            all.extend(text.lines().skip(1).filter_map(tcp_line).filter_map(|(inode, kind)| match kind {
+                FdKind::TcpListen { local, .. } => Some((inode, local.parse().ok()?)),
+                _ => None,
+            }));
+        }
+        all.sort_unstable();
+        Ok(all)
+    }
+
+    /// The addresses of those of these sockets that these processes hold, in order. Who ends meanwhile holds none.
+    pub fn held_among(&self, pids: &BTreeSet<i32>, sockets: &[(u64, SocketAddr)]) -> Vec<SocketAddr> {
+        let links = |pid: &i32| {
+            let fds = self.fd_numbers(*pid).unwrap_or_default();
+            fds.into_iter().filter_map(|fd| self.link(&format!("{pid}/fd/{fd}")).ok()).collect::<Vec<_>>()
+        };
+        let held: HashSet<String> = pids.iter().flat_map(links).collect();
+        let is_held = |inode: u64| held.contains(&format!("socket:[{inode}]"));
+        sockets.iter().filter(|(inode, _)| is_held(*inode)).map(|(_, at)| *at).collect()
+    }
 }
 
 /// `/proc/net/unix` does not name the other end of a connection; the kernel's socket diagnostics do.

@@ -111,6 +111,7 @@ pub(crate) fn away() -> OffloadView {
             attempts: 1,
             needed: res(1000, 3.4),
             figures: Some(figures),
+            listens: Vec::new(),
             exit: None,
             home: None,
             home_pid: None,
