@@ -51,7 +51,11 @@ struct Client(BufReader<TcpStream>);
 
 impl Served {
     fn start() -> Option<Self> {
-        let cluster = Cluster::faulty(CONFIG)?;
+        Self::start_with("")
+    }
+
+    fn start_with(policy: &str) -> Option<Self> {
+        let cluster = Cluster::faulty(&format!("{CONFIG}{policy}"))?;
         cluster.boost("--cpu 1 --memory 1GiB --duration 5m --from gpu1");
         let guest = Guest::python(&cluster, SERVER);
         let port: u16 = guest.wait_text("port", |text| !text.is_empty()).parse().unwrap();
@@ -149,5 +153,19 @@ fn a_move_that_fails_before_its_commit_leaves_them_as_they_are() {
     assert_ne!(said.code, 0, "{said:?}");
     drop(armed);
     old.is_served(2, "old");
+    served.serves(3);
+}
+
+#[test]
+fn they_are_closed_without_a_word_where_the_policy_says_so() {
+    let Some(served) = Served::start_with("detector:\n  tcp_connections: close\n") else { return };
+    let mut old = served.connect();
+    old.is_served(1, "old");
+    let explained = served.cluster.grid(&["explain", &served.guest.pid().to_string()]).out;
+    assert!(explained.contains("a connection to 127.0.0.1:") && explained.contains("will be closed"), "{explained}");
+    let out = served.cluster.move_out(served.guest.pid());
+    old.ends();
+    served.serves(2);
+    served.cluster.bring_home(out.record.id.as_str());
     served.serves(3);
 }

@@ -182,6 +182,21 @@ fn a_connection_comes_only_where_it_is_agreed_that_it_is_closed() {
 }
 
 #[test]
+fn it_is_told_how_a_socket_was_set() {
+    let mut made = Made::new();
+    let socket = |ino, flags, shutdown| UnixSocket { ino, flags, name: Vec::new(), shutdown };
+    let file = |id, unix| File { kind: 5, id, reg: None, inet: None, unix: Some(unix) };
+    let nonblocking = nix::libc::O_NONBLOCK as u32;
+    // Its other end sends no more: that comes by the stream, behind what it had sent.
+    made.files.extend([file(3, socket(70, 2, Some(1))), file(4, socket(71, 2 | nonblocking, Some(3)))]);
+    made.put("files.img", &[COMMON, 0x5630_3138], &made.files);
+    let state = |inode| socket_state(made.dir.path(), inode).unwrap();
+    assert_eq!(state(70), Some(SocketState { nonblocking: false, sends_no_more: false }));
+    assert_eq!(state(71), Some(SocketState { nonblocking: true, sends_no_more: true }));
+    assert_eq!(state(72), None);
+}
+
+#[test]
 fn the_kernel_is_asked_what_the_owner_may_open() {
     if !is_root() {
         return;
