@@ -23,6 +23,7 @@ fuzz_target!(|data: &[u8]| {
         limits: &[u64::MAX; 16],
         closed: &["/dev/shm".to_owned()],
         root: root.as_fd(),
+        close_tcp: data.len() % 3 == 1,
         terminal: data.len() % 2 == 1,
     };
     if let Err(e) = inspect(dir.path(), &announced) {

@@ -318,6 +318,7 @@ impl Agent {
             }
             (Body::Down { message, stage }, Party::Agent(from)) => self.heed_source(from, message, stage.map(|s| *s)),
             (Body::Up { message }, Party::Agent(from)) => self.heed_destination(&from, message),
+            (Body::Listens { attempt, at }, Party::Agent(from)) => self.heed_listens(&from, &attempt, &at),
             (Body::Shadow { attempt, word }, Party::Agent(from)) => self.heed_shadow_word(from, attempt, word),
             _ => {}
         }
@@ -413,6 +414,7 @@ impl Agent {
         self.tick_sources();
         self.tick_destinations();
         self.tick_shadows();
+        self.tick_listens();
     }
 
     pub(crate) fn group(&self, below: &str, controllers: &[Controller]) -> Group {

@@ -42,6 +42,7 @@ pub(crate) struct Gate<'a> {
     proc: ProcRoot,
     owner: Owner,
     terms: Terms,
+    close_tcp: bool,
     init: i32,
     root: OwnedFd,
 }
@@ -76,7 +77,7 @@ impl<'a> Gate<'a> {
         };
         let root = hold(&format!("/proc/{}/root", init.pid)).map_err(|e| unread(&e))?;
         let owner = Owner { uid: stage.uid, gid: stage.gid };
-        Ok(Self { place, proc, owner, terms, init: init.pid, root })
+        Ok(Self { place, proc, owner, terms, close_tcp: stage.close_tcp, init: init.pid, root })
     }
 
     /// Before CRIU: what the images would make.
@@ -88,6 +89,7 @@ impl<'a> Gate<'a> {
             threads: manifest.threads,
             executables: &manifest.executables,
             terminal: self.terms.terminal.is_some(),
+            close_tcp: self.close_tcp,
             limits: &grid_os::spawn::hard_limits(),
             closed: &self.terms.closed,
             root: self.root.as_fd(),
@@ -198,6 +200,7 @@ pub(crate) mod tests {
             processes: 1,
             shell_job: false,
             filtered: false,
+            close_tcp: false,
             shadow: None,
             files: Vec::new(),
         }

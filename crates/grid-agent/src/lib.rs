@@ -19,6 +19,7 @@ mod gate;
 mod lease;
 mod ledger;
 mod link;
+mod listens;
 mod lock;
 mod passage;
 mod preflight;

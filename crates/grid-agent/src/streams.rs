@@ -9,6 +9,7 @@ use crate::data::Dial;
 use crate::link::tracing_line;
 use crate::shadow::StreamLink;
 use crate::tree::TreePlace;
+use grid_os::criu::socket_state;
 use grid_os::packets;
 use grid_os::spawn::Owner;
 use grid_os::terminal::{external, set_settings, settings, stand_in};
@@ -18,6 +19,7 @@ use grid_shadow::mux::Snapshot;
 use grid_types::AttemptId;
 use grid_types::streams::{ShadowTerms, Stream, StreamKind};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 use nix::sys::stat::{fstat, major, minor};
 use nix::unistd::{Gid, Uid, fchown, pipe2};
 use std::io;
@@ -114,6 +116,21 @@ impl Ends {
         self.tree.iter().map(|(name, end)| (name.clone(), end.as_fd())).collect()
     }
 
+    /// Sockets are set as those were that they stand in for: CRIU takes them as they are given. That the other end sends no
+    /// more comes down the stream, behind what it had sent.
+    pub(crate) fn set_sockets(&self, images: &Path) -> Result<(), String> {
+        for (name, end) in &self.tree {
+            let Some(inode) = inode_of(name) else { continue };
+            let Some(was) = socket_state(images, inode).map_err(|e| e.to_string())? else { continue };
+            let flags = if was.nonblocking { OFlag::O_NONBLOCK } else { OFlag::empty() };
+            fcntl(end, FcntlArg::F_SETFL(flags)).map_err(|e| format!("{name}: {}", e.desc()))?;
+            if was.sends_no_more {
+                shutdown(end.as_raw_fd(), Shutdown::Write).map_err(|e| format!("{name}: {}", e.desc()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The terminal that the tree gets.
     pub(crate) fn terminal(&self) -> Option<BorrowedFd<'_>> {
         self.terminal.as_ref().map(AsFd::as_fd)
@@ -149,12 +166,17 @@ fn pair(kind: StreamKind, terms: &ShadowTerms) -> io::Result<(OwnedFd, OwnedFd)>
     if kind == StreamKind::Tty {
         return stand_in(terms.terminal.as_ref().ok_or_else(|| unknown("a terminal that was not described"))?);
     }
+    if kind == StreamKind::Socket {
+        return Ok(socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?);
+    }
     let (reads, writes) = pipe2(OFlag::O_CLOEXEC)?;
     fcntl(&writes, FcntlArg::F_SETPIPE_SZ(CAPACITY as i32))?;
     match kind {
         StreamKind::PipeIn => Ok((reads, writes)),
         StreamKind::PipeOut => Ok((writes, reads)),
-        StreamKind::Tty | StreamKind::Listener { .. } => Err(unknown("a stream of a kind that is not made yet")),
+        StreamKind::Socket | StreamKind::Tty | StreamKind::Listener { .. } => {
+            Err(unknown("a stream of a kind that is not made yet"))
+        }
     }
 }
 
@@ -163,11 +185,23 @@ fn name_of(end: BorrowedFd<'_>) -> io::Result<String> {
     Ok(link.to_string_lossy().into_owned())
 }
 
+/// Of `socket:[4711]`.
+fn inode_of(name: &str) -> Option<u64> {
+    name.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
+
+/// What CRIU is told to leave behind of these streams: it saves a pipe's end by itself, a socket's only with the other.
+pub(crate) fn left_behind(streams: &[Stream]) -> Vec<String> {
+    let sockets = streams.iter().filter(|s| s.kind == StreamKind::Socket);
+    sockets.filter_map(|s| inode_of(&s.name)).map(|inode| format!("unix[{inode}]")).collect()
+}
+
 /// As both ends of the relay know it.
 pub(crate) fn kind_of(kind: StreamKind) -> config::StreamKind {
     match kind {
         StreamKind::PipeIn => config::StreamKind::PipeIn { capacity: CAPACITY },
         StreamKind::PipeOut => config::StreamKind::PipeOut { capacity: CAPACITY },
+        StreamKind::Socket => config::StreamKind::Socket,
         StreamKind::Tty => config::StreamKind::Tty,
         StreamKind::Listener { port, v6 } => config::StreamKind::Listener { port, v6 },
     }

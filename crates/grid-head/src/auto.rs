@@ -62,7 +62,7 @@ impl Head {
             self.checked(&plan, &seen.verdicts, None, &rule).map_err(|e| e.message)?;
         }
         while let Some(step) = round.next_step() {
-            let moved = self.execute(&step, Some(&id), rule.clone()).await;
+            let moved = self.execute(&step, Some(&id), rule.clone(), false).await;
             round.done(match moved {
                 Ok(offload) => match self.settled(&offload).await {
                     Ok(record) if record.figures.is_some() => StepResult::Moved(offload),

@@ -295,7 +295,7 @@ impl Head {
     }
 
     async fn bring(&self, offload: &OffloadId, to: &To) {
-        let _ = self.recall(offload, to, Actor::Rule { name: "boost-end".into() }).await;
+        let _ = self.recall(offload, to, Actor::Rule { name: "boost-end".into() }, false).await;
         let _ = self.settled(offload).await;
     }
 

@@ -29,7 +29,7 @@ impl Head {
             node: ask.to.as_deref().map(|n| self.node_named(n)).transpose()?,
         };
         self.not_stopped("it was not moved; nothing was changed")?;
-        let verdict = self.look_at(ask.pid, Some(uid)).await?;
+        let verdict = self.look_at(ask.pid, Some(uid), ask.close_tcp).await?;
         let plan = self.plan_for(
             Trigger::Named { pid: verdict.id.pid },
             std::slice::from_ref(&verdict),
@@ -46,7 +46,7 @@ impl Head {
         let id = plan.id.clone();
         self.record(&actor, Event::PlanMade { plan: plan.clone() })?;
         self.checked(&plan, &[verdict], Some(uid), &actor)?;
-        let started = self.execute(&step, Some(&id), actor.clone()).await;
+        let started = self.execute(&step, Some(&id), actor.clone(), ask.close_tcp).await;
         self.note_by(&actor, Event::PlanSettled { plan: id, outcome: PlanOutcome::Applied });
         let offload = self.offload_view(&started?)?;
         Ok(OffloadReply { plan, offload: Some(offload) })
@@ -69,7 +69,7 @@ impl Head {
         self.not_stopped(&format!("plan {id} was not executed; nothing was moved"))?;
         let mut verdicts = Vec::new();
         for step in &plan.steps {
-            verdicts.extend(self.look_at(step.process.pid, Some(uid)).await.ok());
+            verdicts.extend(self.look_at(step.process.pid, Some(uid), false).await.ok());
         }
         if dry_run {
             return self.violations(&plan, &verdicts, Some(uid)).map_or(Ok(Vec::new()), Err);
@@ -77,7 +77,7 @@ impl Head {
         self.checked(&plan, &verdicts, Some(uid), &actor)?;
         let mut views = Vec::new();
         for step in &plan.steps {
-            let offload = self.execute(step, Some(id), actor.clone()).await?;
+            let offload = self.execute(step, Some(id), actor.clone(), false).await?;
             let _ = self.settled(&offload).await;
             views.push(self.offload_view(&offload)?);
         }
@@ -142,12 +142,13 @@ impl Head {
         }
     }
 
-    /// Starts one step. Returns when the agent has taken the order; the move goes on by itself.
+    /// Starts one step; `close_tcp`: its connections are closed, whatever the policy. Returns when the agent has taken the order; the move goes on by itself.
     pub(crate) async fn execute(
         &self,
         step: &PlanStep,
         plan: Option<&PlanId>,
         actor: Actor,
+        close_tcp: bool,
     ) -> Result<OffloadId, ApiError> {
         let (offload, boost) = {
             let inner = self.inner.borrow();
@@ -170,14 +171,9 @@ impl Head {
                 plan: plan.cloned(),
             },
         )?;
-        let order = self.order(
-            &offload,
-            &attempt,
-            step.process.clone(),
-            &step.destination,
-            Some(step.lease.clone()),
-            step.needed.memory,
-        );
+        let (process, lease) = (step.process.clone(), Some(step.lease.clone()));
+        let order = self.order(&offload, &attempt, process, &step.destination, lease, step.needed.memory);
+        let order = MoveOrder { detector: self.detector(close_tcp), ..order };
         match self.send_order(&step.source, order).await {
             Ok(()) => Ok(offload),
             Err(reason) => {

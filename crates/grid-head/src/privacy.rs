@@ -104,6 +104,7 @@ impl Reader {
             Event::KeepSet { keep } => self.sees(keep.uid),
             Event::KeepDropped { .. } | Event::PressureSkipped { .. } => asked,
             Event::OffloadMoved { offload, .. }
+            | Event::OffloadListens { offload, .. }
             | Event::OffloadFailed { offload, .. }
             | Event::RecallStarted { offload, .. }
             | Event::Recalled { offload, .. }

@@ -7,7 +7,7 @@ use grid_types::api::{ApiError, OffloadView};
 use grid_types::event::{Actor, Event, OffloadPhase, OffloadRecord, OnwardTo};
 use grid_types::exit::FaultClass;
 use grid_types::reason::{Reason, ReasonCode};
-use grid_types::wire::{Passage, Request};
+use grid_types::wire::{MoveOrder, Passage, Request};
 use grid_types::{AttemptId, Millis, NodeName, OffloadId, ProcId};
 
 /// Where a recalled process goes.
@@ -93,19 +93,20 @@ impl Head {
         Err(refused(&reason, "it stays where it is and runs on"))
     }
 
-    /// Begins the way home, or on.
-    pub(crate) async fn recall(&self, id: &OffloadId, to: &To, actor: Actor) -> Result<(), ApiError> {
+    /// Begins the way home, or on; `close_tcp`: its connections are closed, whatever the policy.
+    pub(crate) async fn recall(&self, id: &OffloadId, to: &To, actor: Actor, close_tcp: bool) -> Result<(), ApiError> {
         match to {
-            To::Home => self.begin_home(id, actor).await,
-            To::Lease(lease) => self.begin_onward(id, lease, actor).await,
+            To::Home => self.begin_home(id, actor, close_tcp).await,
+            To::Lease(lease) => self.begin_onward(id, lease, actor, close_tcp).await,
         }
     }
 
-    async fn begin_home(&self, id: &OffloadId, actor: Actor) -> Result<(), ApiError> {
+    async fn begin_home(&self, id: &OffloadId, actor: Actor, close_tcp: bool) -> Result<(), ApiError> {
         let (record, process) = self.way(id, &To::Home).await?;
         let attempt = AttemptId::new(format!("{id}.{}", record.attempts + 1));
         self.record(&actor, Event::RecallStarted { offload: id.clone(), attempt: attempt.clone() })?;
         let order = self.order(id, &attempt, process, &record.source, None, record.needed.memory);
+        let order = MoveOrder { detector: self.detector(close_tcp), ..order };
         if let Err(reason) = self.send_order(&record.destination, order).await {
             self.note_by(&actor, Event::RecallFailed { offload: id.clone(), attempt, reason: reason.clone() });
             // Whether it still runs there is what that node knows.
@@ -116,13 +117,20 @@ impl Head {
     }
 
     /// The hub is given leave to pass the memory on, then the lender gets the order.
-    async fn begin_onward(&self, id: &OffloadId, lease: &LeaseView, actor: Actor) -> Result<(), ApiError> {
+    async fn begin_onward(
+        &self,
+        id: &OffloadId,
+        lease: &LeaseView,
+        actor: Actor,
+        close_tcp: bool,
+    ) -> Result<(), ApiError> {
         let (record, process) = self.way(id, &To::Lease(lease.clone())).await?;
         let attempt = AttemptId::new(format!("{id}.{}", record.attempts + 1));
         let (offload, boost, destination) = (id.clone(), lease.boost.clone(), lease.node.clone());
         self.record(&actor, Event::OnwardStarted { offload, attempt: attempt.clone(), destination, boost })?;
         let passage = Passage { offload: id.clone(), from: record.destination.clone(), to: lease.node.clone() };
         let order = self.order(id, &attempt, process, &lease.node, Some(lease.lease.clone()), record.needed.memory);
+        let order = MoveOrder { detector: self.detector(close_tcp), ..order };
         self.inner.borrow_mut().ordering.insert(attempt.clone());
         let leave = Request::PassOn { attempt: attempt.clone(), passage };
         let sent = match self.hub().ask(&self.head_name(), leave).await {

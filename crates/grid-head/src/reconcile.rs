@@ -47,6 +47,14 @@ impl Head {
             Notice::Arrived { offload, process, .. } => {
                 self.inner.borrow_mut().there.insert(offload, process);
             }
+            // What home does is home's to say.
+            Notice::Listens { .. } if *from != self.head_name() => {}
+            Notice::Listens { offload, all } => {
+                let away = |known: &OffloadRecord| known.phase.is_guest() && known.listens != all;
+                if self.offload_record(&offload).is_ok_and(|known| away(&known)) {
+                    self.note(Event::OffloadListens { offload, all });
+                }
+            }
             Notice::LeaseEnded { lease } => self.lease_ended(&BoostId::new(lease.as_str())),
             Notice::Link { node, up } => {
                 self.inner.borrow_mut().links.insert(node.clone(), up);

@@ -10,6 +10,7 @@ use grid_types::event::OffloadPhase;
 use grid_types::exit::FaultClass;
 use grid_types::facts::{ProcStat, TreeFacts};
 use grid_types::plan::{Plan, Trigger, Verdict};
+use grid_types::policy::{Detector, TcpPolicy};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::{Answer, Request};
 use grid_types::{BoostId, NodeName, PlanId, ProcId};
@@ -112,11 +113,18 @@ impl Head {
         Ok(seen)
     }
 
-    /// Looks at one process that a person named.
-    pub(crate) async fn look_at(&self, pid: i32, asked_by: Option<u32>) -> Result<Verdict, ApiError> {
+    /// The policy's detector; `close_tcp`: a person agreed that connections are closed.
+    pub(crate) fn detector(&self, close_tcp: bool) -> Detector {
+        let detector = self.inner.borrow().cfg.config.policy.detector.clone();
+        let tcp_connections = if close_tcp { TcpPolicy::Close } else { detector.tcp_connections };
+        Detector { tcp_connections, ..detector }
+    }
+
+    /// Looks at one process that a person named, who may have agreed that its connections are closed.
+    pub(crate) async fn look_at(&self, pid: i32, asked_by: Option<u32>, close_tcp: bool) -> Result<Verdict, ApiError> {
         let (_, ctx) = self.processes().await?;
         let ctx = DetectContext { asked_by, named: true, ..ctx };
-        let policy = self.inner.borrow().cfg.config.policy.detector.clone();
+        let policy = self.detector(close_tcp);
         let pid = self.behind_shadow(pid);
         let tree = self.trees(vec![pid]).await?.into_iter().next().ok_or_else(|| ApiError {
             hint: Some("grid offload scan".into()),

@@ -304,13 +304,13 @@ impl Call {
         match verb {
             "cancel" => h.cancel(&id, self.actor(), self.parsed::<DryRun>()?.dry_run).await?,
             "recall" => {
-                let RecallAsk { to, dry_run } = self.parsed()?;
+                let RecallAsk { to, close_tcp, dry_run } = self.parsed()?;
                 let to = h.recall_to(&id, to.as_deref())?;
                 if dry_run {
                     let (record, _) = h.way(&id, &to).await?;
                     return Ok(h.would_go(record, &to));
                 }
-                h.recall(&id, &to, self.actor()).await?;
+                h.recall(&id, &to, self.actor(), close_tcp).await?;
             }
             "resolve" => h.resolve(&id, self.parsed::<ResolveAsk>()?, self.actor()).await?,
             _ => return Err(fault(FaultClass::NotFound, "no such call")),
@@ -336,7 +336,7 @@ impl Call {
         let offload = h.offload_id(&pid.to_string(), reader).ok().and_then(|id| h.offload_view(&id).ok());
         let offload = offload.filter(|o| reader.sees(o.record.uid));
         let start = std::time::Instant::now();
-        let verdict = h.look_at(pid, Some(self.uid)).await?;
+        let verdict = h.look_at(pid, Some(self.uid), false).await?;
         if !reader.sees(verdict.uid) {
             return Err(others(&format!("process {pid}")));
         }

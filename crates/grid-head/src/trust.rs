@@ -129,7 +129,7 @@ impl Head {
     }
 
     async fn set_keep(&self, ask: KeepAsk, uid: u32, actor: &Actor) -> Result<KeepView, ApiError> {
-        let verdict = self.look_at(ask.pid, Some(uid)).await?;
+        let verdict = self.look_at(ask.pid, Some(uid), false).await?;
         if !Reader::of(uid).sees(verdict.uid) {
             return Err(others(&format!("process {}", ask.pid)));
         }

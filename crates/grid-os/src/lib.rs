@@ -12,6 +12,7 @@ pub mod frames;
 pub mod gpu;
 pub mod inplace;
 pub mod launch;
+pub mod listen;
 pub mod node;
 pub mod packets;
 pub mod peer;

@@ -76,6 +76,14 @@ impl StreamKind {
     }
 }
 
+/// Names of listeners that a tree began to listen on while it was away begin here; those of streams are smaller.
+const BEGUN: u32 = 1 << 20;
+
+/// How home and the far call such a listener: by what it is, so that nobody has to agree on a number.
+pub fn label(port: u16, v6: bool) -> u32 {
+    BEGUN + u32::from(port) * 2 + u32::from(v6)
+}
+
 /// A stream at home.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HomeStream {

@@ -33,6 +33,11 @@ pub enum ToFar {
     Pause,
     /// The tree stays: go on.
     Resume,
+    /// On these ports (of IPv6, where it says so) the tree listens as well by now, and on no others but its streams'.
+    Listens {
+        /// All of them.
+        at: Vec<(u16, bool)>,
+    },
     /// The shadow is gone: wait for no acknowledgement.
     Finish,
 }
@@ -73,6 +78,16 @@ pub enum ToShadow {
     Link {
         /// Of that far.
         generation: u64,
+    },
+    /// Listen on this socket as well, which is the descriptor.
+    Listen {
+        /// [`crate::config::label`].
+        listener: u32,
+    },
+    /// Close that one again.
+    Unlisten {
+        /// [`crate::config::label`].
+        listener: u32,
     },
     /// What process lists show from now on.
     Title {

@@ -6,6 +6,7 @@
 
 use grid_testkit::cluster::{Cluster, Guest};
 use grid_testkit::procs;
+use grid_types::event::Event;
 use grid_types::fault::{Effect, FaultPoint};
 use grid_types::handover::ToSource;
 use grid_types::policy::{AtEnd, Detector};
@@ -175,6 +176,36 @@ fn a_worker_has_no_word_in_anothers_attempt() {
     command.wait().unwrap();
     cluster.wait_phase(cluster.offloads()[0].record.id.as_str(), grid_types::event::OffloadPhase::Away);
     guest.wait_done();
+}
+
+/// Where a tree listens is its own lender's to say, and what no ordinary user at home could have done is not done.
+#[test]
+fn a_worker_has_home_listen_for_its_own_trees_alone() {
+    let Some(cluster) = Cluster::faulty(CONFIG) else { return };
+    cluster.boost("--cpu 1 --memory 512MiB --duration 5m --from gpu1");
+    let guest = Guest::reporting(&cluster, "prover", "--memory 16MiB --steps 100000");
+    let out = cluster.move_out(guest.pid());
+    let at = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let all = [at, ([127, 0, 0, 1], 1).into(), ([10, 9, 9, 9], at.port()).into()];
+    let say = |node: &str| {
+        let mut wire = Wire::dial(&cluster);
+        assert!(matches!(wire.greet(node, &token(&cluster, node)), Welcome::Ok { .. }));
+        let attempt = out.record.attempt.clone();
+        wire.say(&frame(Party::Agent(node.into()), Body::Listens { attempt, at: all.to_vec() }));
+        std::thread::sleep(Duration::from_millis(300));
+        TcpStream::connect(at).map(drop)
+    };
+    assert!(say("gpu2").is_err(), "another's tree");
+    // The real gpu1 comes back, and says that it listens nowhere.
+    cluster.wait("home to listen", || say("gpu1"));
+    let told = |e: &Event| match e {
+        Event::OffloadListens { all, .. } => Some(all.iter().map(|l| (l.at, l.refused.clone())).collect::<Vec<_>>()),
+        _ => None,
+    };
+    let told: Vec<_> = cluster.events().into_iter().filter_map(|e| told(&e.event)).collect();
+    let why = Some("port 1 is not an ordinary user's".to_owned());
+    assert_eq!(told.first(), Some(&vec![(all[0], None), (all[1], why)]), "{told:?}");
+    cluster.wait("home to listen no more", || if TcpStream::connect(at).is_err() { Ok(()) } else { Err(()) });
 }
 
 /// A head that somebody else has taken over asks a lender for what is the lender's own.

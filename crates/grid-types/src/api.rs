@@ -204,6 +204,9 @@ pub struct RecallAsk {
     /// To this node; absent = home.
     #[serde(default)]
     pub to: Option<String>,
+    /// Close its established TCP connections.
+    #[serde(default)]
+    pub close_tcp: bool,
     /// Only say what would happen.
     #[serde(default)]
     pub dry_run: bool,
@@ -255,6 +258,9 @@ pub struct OffloadAsk {
     pub to: Option<String>,
     /// Only into this boost.
     pub boost: Option<String>,
+    /// Close its established TCP connections.
+    #[serde(default)]
+    pub close_tcp: bool,
     /// Only say what would happen.
     pub dry_run: bool,
 }

@@ -143,6 +143,9 @@ pub enum FdKind {
         peer: Option<u64>,
         /// It listens.
         listening: bool,
+        /// A connected stream socket, and neither end has a name: as `socketpair(2)` makes it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pair: bool,
     },
     /// Any other socket (netlink, packet, raw, …).
     OtherSocket {

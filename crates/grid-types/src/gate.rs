@@ -59,6 +59,8 @@ pub struct Guest {
     pub root: String,
     /// Everything else that it holds open.
     pub open: Vec<OpenFile>,
+    /// The other ends of TCP connections that it has.
+    pub connections: Vec<String>,
     /// Hard limits by name; `None` = without.
     pub limits: BTreeMap<String, Option<u64>>,
     /// `oom_score_adj`.

@@ -243,6 +243,17 @@ pub enum ProcessKind {
     Daemon,
 }
 
+/// What becomes of the TCP connections of a process that moves: no other node has its addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TcpPolicy {
+    /// It stays while it has one.
+    #[default]
+    Refuse,
+    /// They are closed, and the process sees that at its next call.
+    Close,
+}
+
 /// What the detector leaves alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Detector {
@@ -256,6 +267,9 @@ pub struct Detector {
     pub worth_memory: Bytes,
     /// Users whose processes are never chosen, by name or number.
     pub protected_users: Vec<String>,
+    /// Established TCP connections.
+    #[serde(default)]
+    pub tcp_connections: TcpPolicy,
     /// Rules in order.
     pub rules: Vec<ProcessRule>,
 }
@@ -369,6 +383,7 @@ impl Default for Detector {
             worth_cpu: MilliCpu(50),
             worth_memory: Bytes(1 << 30),
             protected_users: Vec::new(),
+            tcp_connections: TcpPolicy::Refuse,
             rules: Vec::new(),
         }
     }

@@ -27,7 +27,7 @@ reason_codes! {
     Tty "E-TTY" "it leads the session of a terminal, or holds another one than its own" "move the programs that run in it: each takes its terminal along";
     Pipe "E-PIPE" "it shares both ends of a pipe with a process that stays, or one that the tree's first process does not hold" "move the tree of which the other is a part, or write to a file";
     Parent "E-PARENT" "nothing can stand in for it at home, where its parent or a pipe would miss it" "see the reason; or start it detached, so that init is its parent: setsid -f CMD";
-    Tcp "E-TCP" "established TCP connections would be cut" "wait until they are closed";
+    Tcp "E-TCP" "established TCP connections would be cut" "wait until they are closed, or agree to that: --close-tcp";
     Udp "E-UDP" "it holds a connected or bound UDP socket with traffic" "wait until it is closed";
     Uring "E-URING" "an io_uring cannot be saved by CRIU" "start it with io_uring disabled";
     Gpu "E-GPU" "it uses a GPU and no checkpoint support for it is installed here" "install CRIU's CUDA plugin and a driver with checkpoint support";

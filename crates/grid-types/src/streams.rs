@@ -30,7 +30,7 @@ pub struct Stream {
     pub id: u32,
     /// What it is.
     pub kind: StreamKind,
-    /// The tree's end as its images name it: `pipe:[4711]`.
+    /// The tree's end as its images name it: `pipe:[4711]`, `socket:[4712]`.
     pub name: String,
 }
 
@@ -42,6 +42,8 @@ pub enum StreamKind {
     PipeIn,
     /// A pipe that it writes.
     PipeOut,
+    /// A connected Unix stream socket, both ways.
+    Socket,
     /// Its terminal.
     Tty,
     /// A TCP socket on which it listens.

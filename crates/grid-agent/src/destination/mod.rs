@@ -16,6 +16,7 @@ use crate::data;
 use crate::faults;
 use crate::lease::no_lease;
 use crate::link::tracing_line;
+use crate::listens::Heard;
 use crate::source::{not_its_attempt, refuse_when_stopped};
 use crate::tree::{InitProcess, TreePlace, start_ticks, wait_gone};
 use grid_core::handover::{Destination, DestinationAction, DestinationInput, TreeCopy};
@@ -84,6 +85,8 @@ pub(crate) struct Incoming {
     pub(crate) joined: Option<Arc<AtomicBool>>,
     /// It was told that nobody is at the other end.
     pub(crate) alone: bool,
+    /// Where it listens that it began to while it is here.
+    pub(crate) heard: Heard,
     armed: u64,
     last_word: Instant,
 }
@@ -147,6 +150,7 @@ impl Agent {
             staging: false,
             joined: None,
             alone: false,
+            heard: Heard::default(),
             armed: 0,
             last_word: Instant::now(),
         }

@@ -117,6 +117,7 @@ fn nothing(from: NodeName, boot_id: &str) -> Record {
         processes: 0,
         shell_job: false,
         filtered: false,
+        close_tcp: false,
         shadow: None,
         files: Vec::new(),
     };

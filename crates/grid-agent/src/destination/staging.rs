@@ -115,12 +115,14 @@ impl Staging {
 
     fn restore(&self, init: InitProcess, ends: Option<&Ends>, pages: &ReceivedPages) -> Result<i32, String> {
         let init_fd = init.open().ok_or("the tree's pid 1 ended")?;
+        ends.map_or(Ok(()), |ends| ends.set_sockets(&self.place.images))?;
         let job = RestoreJob {
             images: &self.place.images,
             owner: Owner { uid: self.stage.uid, gid: self.stage.gid },
             groups: &self.stage.groups,
             shell_job: self.stage.shell_job,
             filtered: self.stage.filtered,
+            close_tcp: self.stage.close_tcp,
             given: ends.map_or_else(Vec::new, Ends::given_to_tree),
             terminal: ends.and_then(Ends::terminal).map(|slave| Keeper {
                 slave,

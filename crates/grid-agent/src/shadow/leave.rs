@@ -101,6 +101,7 @@ impl Agent {
             generation: terms.generation,
             command: leaving.title.to_owned(),
             listeners: listeners_among(&terms.streams),
+            begun: Vec::new(),
             missing: false,
         };
         self.ledger.put_shadow(&terms.shadow, &record).map_err(|e| e.to_string())?;

@@ -10,12 +10,15 @@
 //!  worker lost ──► `Ask` ──► `TreeGone` ──► the shadow is told, and leaves with what is known
 //! ```
 
+mod begun;
 mod leave;
 mod ports;
 mod stops;
 mod words;
 
 pub(crate) use self::ports::Listeners;
+
+use self::begun::Begun;
 
 use crate::AgentError;
 use crate::agent::{Agent, Input};
@@ -50,6 +53,9 @@ pub(crate) struct Record {
     command: String,
     /// Names of the sockets on which it listens.
     listeners: Vec<String>,
+    /// Those on which the tree began to listen while it is away.
+    #[serde(default)]
+    begun: Vec<Begun>,
     /// It was to be made, and the process died on the way. Kept until the tree has ended, which is told so.
     #[serde(default)]
     missing: bool,

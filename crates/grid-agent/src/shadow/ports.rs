@@ -53,5 +53,5 @@ fn duplicates(record: &Record) -> Vec<OwnedFd> {
     let Ok(process) = PidFd::open(record.pid) else { return Vec::new() };
     let one =
         |name: &String| held.iter().find(|(_, link)| link == name).and_then(|(fd, _)| process.duplicate(*fd).ok());
-    record.listeners.iter().filter_map(one).collect()
+    record.listeners.iter().chain(record.begun.iter().map(|b| &b.name)).filter_map(one).collect()
 }

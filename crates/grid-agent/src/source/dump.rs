@@ -6,6 +6,7 @@ use super::stop::refuse;
 use crate::data;
 use crate::faults::{Faults, Steps};
 use crate::link::tracing_line;
+use crate::streams::left_behind;
 use crate::tree::{TREE_NAMESPACES, TreePlace};
 use grid_os::cgroup::Group;
 use grid_os::criu::{Criu, CriuError, DumpJob, Where, send_images};
@@ -88,6 +89,8 @@ impl Dump {
             owner: Some(Owner { uid: self.stage.uid, gid: self.stage.gid }),
             shell_job: self.stage.shell_job,
             filtered: self.stage.filtered,
+            close_tcp: self.stage.close_tcp,
+            external: self.stage.shadow.as_ref().map_or_else(Vec::new, |terms| left_behind(&terms.streams)),
             place: Where {
                 cgroup_procs: self.place.criu.procs_files(),
                 join: root.as_ref().map(|fd| (fd.as_fd(), TREE_NAMESPACES | nix::libc::CLONE_NEWTIME)),

@@ -6,6 +6,7 @@ use grid_core::handover::HomeCopy;
 use grid_os::cgroup::{Controller, Group};
 use grid_types::Bytes;
 use grid_types::facts::TreeFacts;
+use grid_types::policy::TcpPolicy;
 use grid_types::streams::ShadowTerms;
 use grid_types::wire::{FileMark, Manifest, MoveOrder, Stage};
 
@@ -30,6 +31,7 @@ pub(super) fn stage_of(
         processes: tree.all().count() as u32,
         shell_job: !session_inside,
         filtered: grid_core::detect::filtered(tree),
+        close_tcp: order.detector.tcp_connections == TcpPolicy::Close,
         shadow,
         files,
     }

@@ -20,6 +20,7 @@ use crate::data::Dial;
 use crate::faults;
 use crate::link::tracing_line;
 use crate::streams;
+use grid_core::detect::connections;
 use grid_core::handover::{GoneProof, Source, SourceAction, SourceInput};
 use grid_os::cgroup::{Controller, Group};
 use grid_os::socket::Socket;
@@ -160,7 +161,7 @@ impl Agent {
             hold: hold.path().to_owned(),
             stage: stage_of(&order, &tree, shadow, files),
             signals: Vec::new(),
-            figures: MoveFigures::default(),
+            figures: MoveFigures { closed_connections: connections(&tree), ..MoveFigures::default() },
             report: None,
             order,
         };

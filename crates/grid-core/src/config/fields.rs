@@ -85,6 +85,7 @@ pub(super) const POLICY: &[Field<Policy>] = fields! { Policy:
     "detector.worth_cpu" => detector.worth_cpu;
     "detector.worth_memory" => detector.worth_memory;
     "detector.protected_users" => detector.protected_users;
+    "detector.tcp_connections" => detector.tcp_connections;
     "limits.boost_duration" => limits.boost_duration;
     "limits.max_boost_duration" => limits.max_boost_duration;
     "limits.max_frozen" => limits.max_frozen;

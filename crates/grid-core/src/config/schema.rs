@@ -229,6 +229,11 @@ const DETECTOR: &[Key] = &[
         Shape::Texts(TextRule::User),
         "users, by name or number, whose processes grid never chooses",
     ),
+    key(
+        "tcp_connections",
+        Shape::Word(TCP_CONNECTIONS),
+        "what becomes of established TCP connections of a process that would move",
+    ),
     key("rules", Shape::Sections(RULE), "your rules about processes; the first that matches wins"),
 ];
 
@@ -266,6 +271,11 @@ const LIMITS: &[Key] = &[
     key("stale_after", Shape::Span(Zero::Refused), "facts older than this are unknown"),
     key("at_end", Shape::Word(AT_END), "what happens with moved processes when their boost ends"),
     key("history", count(0, 1_000_000), "records kept of ended boosts and offloads"),
+];
+
+const TCP_CONNECTIONS: &[Word] = &[
+    word("refuse", "it stays while it has one"),
+    word("close", "they are closed, also by moves that grid makes by itself"),
 ];
 
 const AT_END: &[Word] = &[

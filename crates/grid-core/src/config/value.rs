@@ -1,7 +1,7 @@
 //! A value of the configuration once it is understood, and how each type of `grid_types::policy` is held in one.
 
 use grid_types::ids::NodeName;
-use grid_types::policy::{AtEnd, AutoMode, EngineKind, Mode, ProcessKind, Role, RuleAction, SharingPolicy};
+use grid_types::policy::{AtEnd, AutoMode, EngineKind, Mode, ProcessKind, Role, RuleAction, SharingPolicy, TcpPolicy};
 use grid_types::units::{Bytes, MilliCpu, Millis};
 
 /// An understood value. What it is called in the file (seconds, GB) is the schema's business.
@@ -77,6 +77,7 @@ words! {
     AutoMode { "off" = Off, "observe" = Observe, "on" = On }
     EngineKind { "local" = Local, "ssh" = Ssh }
     AtEnd { "recall" = Recall, "stay" = Stay, "end" = End }
+    TcpPolicy { "refuse" = Refuse, "close" = Close }
     RuleAction { "allow" = Allow, "protect" = Protect }
     ProcessKind {
         "training" = Training, "inference" = Inference, "data_processing" = DataProcessing, "compute" = Compute,

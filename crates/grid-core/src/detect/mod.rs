@@ -24,7 +24,8 @@ mod worth;
 
 pub use filter::filtered;
 pub use first_pass::{FirstPass, below, first_pass};
-pub use streams::streams;
+pub use movable::connections;
+pub use streams::{begun, streams};
 pub use title::{masked, title};
 
 use grid_types::facts::{Namespaces, TreeFacts};
@@ -94,9 +95,10 @@ pub fn judge(tree: &TreeFacts, ctx: &DetectContext, policy: &Detector) -> Verdic
     let cannot = looked_at.then(|| match not_worth.iter().find(|r| r.code == ReasonCode::Kernel) {
         // Nothing else that could be said of it matters.
         Some(kernel) => vec![kernel.clone()],
-        None => movable::reasons(tree, ctx),
+        None => movable::reasons(tree, ctx, policy.tcp_connections),
     });
     notices.extend(score::notices(tree));
+    notices.extend(movable::closing(tree, policy.tcp_connections));
     let complexity = score::complexity(tree, used.memory);
     Verdict {
         id: root.id.clone(),

@@ -2,6 +2,7 @@
 
 use super::{DetectContext, filter, streams};
 use grid_types::facts::{FdFacts, FdKind, Namespaces, ProcDeep, ProcFacts, TreeFacts, UNNAMED_FILE_LIMIT};
+use grid_types::policy::TcpPolicy;
 use grid_types::reason::{Reason, ReasonCode};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -19,7 +20,7 @@ struct Obstacles<'a> {
 }
 
 /// Every reason why the tree cannot be moved; empty where it can.
-pub(super) fn reasons(tree: &TreeFacts, ctx: &DetectContext) -> Vec<Reason> {
+pub(super) fn reasons(tree: &TreeFacts, ctx: &DetectContext, tcp: TcpPolicy) -> Vec<Reason> {
     let mut o = Obstacles { tree, ctx, found: Vec::new() };
     for p in tree.all() {
         match &p.deep {
@@ -33,7 +34,9 @@ pub(super) fn reasons(tree: &TreeFacts, ctx: &DetectContext) -> Vec<Reason> {
         }
     }
     o.sessions();
-    o.connections();
+    if tcp == TcpPolicy::Refuse {
+        o.connections();
+    }
     o.shared();
     o.gate();
     o.found
@@ -235,19 +238,8 @@ impl Obstacles<'_> {
 
     /// Established connections, counted by their other end.
     fn connections(&mut self) {
-        let mut ends: BTreeMap<&str, u32> = BTreeMap::new();
-        for fd in self.tree.all().filter_map(|p| p.deep.as_ref()).flat_map(|d| &d.fds) {
-            if let FdKind::TcpEstablished { remote, .. } = &fd.kind {
-                *ends.entry(remote).or_default() += 1;
-            }
-        }
-        for (remote, n) in ends {
-            let detail = if n == 1 {
-                format!("a connection to {remote} would be cut")
-            } else {
-                format!("{n} connections to {remote} would be cut")
-            };
-            self.push(Reason::new(ReasonCode::Tcp, detail));
+        for what in connections_by_end(self.tree) {
+            self.push(Reason::new(ReasonCode::Tcp, format!("{what} would be cut")));
         }
     }
 
@@ -282,7 +274,9 @@ impl Obstacles<'_> {
         for p in self.tree.all() {
             for (fd, _, peer) in ends(p) {
                 // 0: the other end is closed.
-                if let Some(peer) = peer.filter(|e| *e != 0 && !inside.contains(e) && !named.contains(e)) {
+                let apart = |e: &u64| *e != 0 && !inside.contains(e) && !named.contains(e);
+                let carried = |e: &u64| streams::carried(self.tree, &format!("socket:[{e}]"));
+                if let Some(peer) = peer.filter(apart).filter(|e| !carried(e)) {
                     self.add(p, ReasonCode::Unix, format!("fd {fd} is connected to socket:[{peer}], which stays"));
                 }
             }
@@ -304,6 +298,38 @@ impl Obstacles<'_> {
             let root = p.stat.id.pid == self.tree.root.stat.id.pid;
             Some(if root { format!("fd {fd}") } else { format!("fd {fd} of pid {}", p.stat.id) })
         })
+    }
+}
+
+/// Established connections, those that are closing included.
+pub fn connections(tree: &TreeFacts) -> u32 {
+    ends(tree).collect::<HashSet<_>>().len() as u32
+}
+
+/// Own and other end of each descriptor of a connection.
+fn ends(tree: &TreeFacts) -> impl Iterator<Item = (&str, &str)> {
+    let fds = tree.all().filter_map(|p| p.deep.as_ref()).flat_map(|d| &d.fds);
+    fds.filter_map(|fd| match &fd.kind {
+        FdKind::TcpEstablished { local, remote } => Some((local.as_str(), remote.as_str())),
+        _ => None,
+    })
+}
+
+/// "2 connections to 10.0.0.7:5432".
+fn connections_by_end(tree: &TreeFacts) -> impl Iterator<Item = String> {
+    let mut number: BTreeMap<&str, u32> = BTreeMap::new();
+    ends(tree).for_each(|(_, remote)| *number.entry(remote).or_default() += 1);
+    number.into_iter().map(|(remote, n)| match n {
+        1 => format!("a connection to {remote}"),
+        _ => format!("{n} connections to {remote}"),
+    })
+}
+
+/// What is to be closed, for people.
+pub(super) fn closing(tree: &TreeFacts, tcp: TcpPolicy) -> Vec<String> {
+    match tcp {
+        TcpPolicy::Refuse => Vec::new(),
+        TcpPolicy::Close => connections_by_end(tree).map(|what| format!("{what} will be closed")).collect(),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::testkit::*;
 use super::*;
 use grid_types::facts::{FdKind, ProcDeep, TreeFacts, UNNAMED_FILE_LIMIT};
+use grid_types::policy::TcpPolicy;
 
 fn reasons(change: impl FnOnce(&mut TreeFacts)) -> Vec<String> {
     let mut t = tree(process(4711, 1));
@@ -107,4 +108,19 @@ fn a_member_of_a_session_without_its_leader_stays() {
     };
     assert!(in_session(4712).is_empty() && in_session(4711).is_empty());
     assert_eq!(in_session(4600), ["E-SESSION pid 4713: is in session 4600, whose leader has ended"]);
+}
+
+#[test]
+fn connections_stay_no_obstacle_where_they_may_be_closed() {
+    let tcp = |n, local: &str| fd(n, FdKind::TcpEstablished { local: local.into(), remote: "10.0.0.7:5432".into() });
+    let mut t = tree(process(4711, 1));
+    // Two descriptors of one connection, and another one.
+    let fds = [tcp(3, "10.0.0.5:40001"), tcp(4, "10.0.0.5:40001"), tcp(5, "10.0.0.5:40002")];
+    t.root.deep.as_mut().unwrap().fds.extend(fds);
+    assert_eq!(connections(&t), 2);
+    let close = Detector { tcp_connections: TcpPolicy::Close, ..Detector::default() };
+    let (refused, agreed) = (judge(&t, &context(), &Detector::default()), judge(&t, &context(), &close));
+    assert_eq!(refused.cannot.unwrap().first().map(|r| r.code), Some(ReasonCode::Tcp));
+    assert_eq!(agreed.cannot, Some(Vec::new()));
+    assert!(agreed.notices.contains(&"3 connections to 10.0.0.7:5432 will be closed".to_owned()), "{agreed:?}");
 }

@@ -1,5 +1,6 @@
 //! Which of the things that tie a tree to processes at home its shadow can carry: its terminal, pipes of which the tree
-//! holds one end only, and sockets on which it listens. It must hold them by its root, which becomes the shadow.
+//! holds one end only, Unix sockets that are its standard streams, and sockets on which it listens. It must hold them by its
+//! root, which becomes the shadow.
 //!
 //! Owns the choice and the numbers of streams; who makes and joins them is the agents'.
 
@@ -8,6 +9,8 @@ use grid_types::facts::{FdFacts, FdKind, TreeFacts};
 use grid_types::streams::{MAX_STREAMS, Stream, StreamKind};
 use std::net::SocketAddr;
 
+/// Standard input, output and error.
+const STANDARD: [i32; 3] = [0, 1, 2];
 const O_ACCMODE: u32 = 3;
 const O_RDONLY: u32 = 0;
 const O_WRONLY: u32 = 1;
@@ -18,9 +21,11 @@ pub fn streams(tree: &TreeFacts) -> Vec<Stream> {
     let terminal = terminal(tree).map(|path| (path.to_owned(), StreamKind::Tty));
     let pipes = root_fds(tree).iter().filter_map(pipe).filter(shared);
     let pipes = pipes.filter_map(|name| direction(tree, &name).map(|kind| (name, kind)));
+    let sockets = root_fds(tree).iter().filter_map(|fd| socket(tree, fd));
+    let sockets = sockets.map(|(inode, _)| (named(inode), StreamKind::Socket));
     let listeners = root_fds(tree).iter().filter_map(listener);
     let mut all: Vec<Stream> = Vec::new();
-    for (name, kind) in terminal.into_iter().chain(pipes).chain(listeners) {
+    for (name, kind) in terminal.into_iter().chain(pipes).chain(sockets).chain(listeners) {
         if all.len() < MAX_STREAMS && !all.iter().any(|s| s.name == name) {
             all.push(Stream { id: all.len() as u32 + 1, kind, name });
         }
@@ -43,11 +48,28 @@ pub(super) fn is_everywhere(local: &str) -> bool {
     local.parse::<SocketAddr>().is_ok_and(|at| at.ip().is_loopback() || at.ip().is_unspecified())
 }
 
+/// Of the sockets on which a tree listens while it is away, those at which its shadow is to listen as well: at addresses that
+/// every node has, one for each port and family, and not those that it left with.
+pub fn begun(listens: &[SocketAddr], streams: &[Stream]) -> Vec<SocketAddr> {
+    let left_with = |at: &SocketAddr| {
+        let kind = StreamKind::Listener { port: at.port(), v6: at.is_ipv6() };
+        streams.iter().any(|s| s.kind == kind)
+    };
+    let mut all: Vec<SocketAddr> = Vec::new();
+    for at in listens.iter().filter(|at| (at.ip().is_loopback() || at.ip().is_unspecified()) && !left_with(at)) {
+        let known = all.iter().any(|known| known.port() == at.port() && known.is_ipv6() == at.is_ipv6());
+        if all.len() < MAX_STREAMS && !known {
+            all.push(*at);
+        }
+    }
+    all
+}
+
 fn listener(fd: &FdFacts) -> Option<(String, StreamKind)> {
     match &fd.kind {
         FdKind::TcpListen { local, inode } if *inode != 0 && is_everywhere(local) => {
             let at: SocketAddr = local.parse().ok()?;
-            Some((format!("socket:[{inode}]"), StreamKind::Listener { port: at.port(), v6: at.is_ipv6() }))
+            Some((named(*inode), StreamKind::Listener { port: at.port(), v6: at.is_ipv6() }))
         }
         _ => None,
     }
@@ -60,9 +82,26 @@ fn tty(fd: &FdFacts) -> Option<&str> {
     }
 }
 
-/// The shadow carries what is shared under this name.
+/// The shadow carries what is shared under this name: that, or a socket of which it is the other end.
 pub(super) fn carried(tree: &TreeFacts, what: &str) -> bool {
-    streams(tree).iter().any(|s| s.name == what)
+    let streams = streams(tree);
+    let has = |name: &str| streams.iter().any(|s| s.name == name);
+    let mut sockets = root_fds(tree).iter().filter_map(|fd| socket(tree, fd));
+    has(what) || sockets.any(|(inode, peer)| named(peer) == what && has(&named(inode)))
+}
+
+/// A Unix socket that is a standard stream, as parents make them for a child, and its other end: that is outside, and the
+/// tree alone holds this one. (Whoever else held it would lose it: the shadow shuts it down when the tree has closed its own.)
+fn socket(tree: &TreeFacts, fd: &FdFacts) -> Option<(u64, u64)> {
+    let FdKind::Unix { inode, peer: Some(peer), pair: true, .. } = fd.kind else { return None };
+    let fds = tree.all().filter_map(|p| p.deep.as_ref()).flat_map(|deep| &deep.fds);
+    let inside = fds.filter(|fd| matches!(fd.kind, FdKind::Unix { inode, .. } if inode == peer)).count() > 0;
+    let others = tree.shared_with.iter().any(|s| s.what == named(inode));
+    (STANDARD.contains(&fd.fd) && !inside && !others).then_some((inode, peer))
+}
+
+fn named(inode: u64) -> String {
+    format!("socket:[{inode}]")
 }
 
 fn root_fds(tree: &TreeFacts) -> &[FdFacts] {
@@ -182,6 +221,40 @@ mod tests {
         let t = holding(vec![at(3, "[::]:8080"), at(4, "[::]:8080")]);
         assert_eq!(kinds(&t), [(1, StreamKind::Listener { port: 8080, v6: true }, "socket:[5]".to_owned())]);
         assert!(kinds(&holding(vec![at(3, "10.0.0.5:80")])).is_empty());
+    }
+
+    fn pair(n: i32, inode: u64, pair: bool) -> FdFacts {
+        fd(n, FdKind::Unix { inode, bound: None, peer: Some(inode + 1), listening: false, pair })
+    }
+
+    #[test]
+    fn a_socket_that_is_a_standard_stream_is_carried_once_however_many_it_is() {
+        let mut t = holding(vec![pair(0, 10, true), pair(1, 10, true), pair(2, 20, true), pair(3, 30, true)]);
+        t.shared_with = [11, 21, 31].map(|n| SharedWith { what: named(n), inside: 4711, outside: 4000 }).to_vec();
+        let want = [(1, StreamKind::Socket, named(10)), (2, StreamKind::Socket, named(20))];
+        assert_eq!(kinds(&t), want);
+        let is = |n| carried(&t, &named(n));
+        assert_eq!([10, 11, 20, 21, 30, 31].map(is), [true, true, true, true, false, false]);
+    }
+
+    #[test]
+    fn a_socket_that_others_hold_or_that_has_a_name_or_whose_other_end_is_inside_is_none() {
+        let mut t = holding(vec![pair(0, 10, true)]);
+        assert_eq!(kinds(&t).len(), 1);
+        t.shared_with = vec![SharedWith { what: named(10), inside: 4711, outside: 4000 }];
+        assert!(kinds(&t).is_empty());
+        assert!(kinds(&holding(vec![pair(0, 10, false)])).is_empty());
+        assert!(kinds(&holding(vec![pair(0, 10, true), pair(5, 11, true)])).is_empty());
+    }
+
+    #[test]
+    fn what_began_to_listen_away_counts_where_home_can_do_the_same() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let left = [Stream { id: 1, kind: StreamKind::Listener { port: 80, v6: false }, name: named(5) }];
+        let listens = ["127.0.0.1:80", "[::]:80", "10.0.0.5:81", "0.0.0.0:82", "127.0.0.1:82", "127.0.0.1:83"].map(at);
+        assert_eq!(begun(&listens, &left), ["[::]:80", "0.0.0.0:82", "127.0.0.1:83"].map(at));
+        let many: Vec<SocketAddr> = (1..99).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
+        assert_eq!(begun(&many, &[]).len(), MAX_STREAMS);
     }
 
     #[test]

@@ -78,8 +78,13 @@ fn each_descriptor_that_cannot_move_is_named() {
     let what = "fd 19, /dev/shm/a, is under /dev/shm, which each node has for itself";
     cannot(with_fd(file("/dev/shm/a")), "E-FILE", what);
     cannot(with_fd(FdKind::Unknown { target: "?".into() }), "E-UNKNOWN", "fd 19 is ?, of an unknown kind");
-    let unix =
-        |bound: Option<&str>, peer| FdKind::Unix { inode: 7, bound: bound.map(str::to_owned), peer, listening: false };
+    let unix = |bound: Option<&str>, peer| FdKind::Unix {
+        inode: 7,
+        bound: bound.map(str::to_owned),
+        peer,
+        listening: false,
+        pair: false,
+    };
     cannot(with_fd(unix(Some("/run/x.sock"), None)), "E-UNIX", "fd 19 is a Unix socket bound to /run/x.sock");
     cannot(with_fd(unix(None, Some(8))), "E-UNIX", "fd 19 is connected to socket:[8], which stays");
     let packet = with_deep(|d| {
@@ -138,7 +143,8 @@ fn what_ties_a_tree_to_others_is_named() {
 #[test]
 fn what_stays_inside_the_tree_ties_it_to_nobody() {
     let v = judged(|t, _| {
-        let pair = |inode, peer| fd(7, FdKind::Unix { inode, bound: None, peer: Some(peer), listening: false });
+        let pair =
+            |inode, peer| fd(7, FdKind::Unix { inode, bound: None, peer: Some(peer), listening: false, pair: false });
         let mut child = process(4712, 4711);
         child.deep.as_mut().unwrap().fds.extend([pair(8, 7), fd(8, FdKind::Pipe { inode: 9 })]);
         t.root.deep.as_mut().unwrap().fds.extend([pair(7, 8), fd(8, FdKind::Pipe { inode: 9 })]);

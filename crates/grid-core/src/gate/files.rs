@@ -38,6 +38,10 @@ pub(super) fn check(guest: &Guest, terms: &Terms) -> Result<(), String> {
     if !terms.executables.contains(&guest.exe) {
         return Err(format!("runs {}, which was not announced", guest.exe));
     }
+    // They are closed before they come, where that was agreed on; else they do not come.
+    if let Some(end) = guest.connections.first() {
+        return Err(format!("has a TCP connection to {end}"));
+    }
     guest.open.iter().try_for_each(|file| open_file(file, terms).map_err(|what| format!("holds {}: {what}", file.what)))
 }
 

@@ -69,6 +69,7 @@ fn guest() -> Guest {
             open("fd 5", "/memfd:x (deleted)"),
         ],
         limits: map(&[("Max open files", Some(10)), ("Max cpu time", Some(3))]),
+        connections: Vec::new(),
         oom_score_adj: 0,
         nice: 0,
         policy: 0,
@@ -83,7 +84,7 @@ fn what_was_announced_passes() {
 #[test]
 fn each_thing_that_a_guest_may_not_be_is_refused_by_name() {
     type Change = fn(&mut Guest);
-    let cases: [(Change, &str); 29] = [
+    let cases: [(Change, &str); 30] = [
         (|g| g.threads[0].uids[1] = 0, "has uids [7, 0, 7, 7], 7 was announced"),
         (|g| g.threads[0].uids = Vec::new(), "has uids []"),
         (|g| g.threads[0].gids[3] = 0, "has gids"),
@@ -150,6 +151,7 @@ fn each_thing_that_a_guest_may_not_be_is_refused_by_name() {
         ),
         (|g| g.root = "/jail".into(), "its root at /jail"),
         (|g| g.exe = "/bin/su".into(), "runs /bin/su, which was not announced"),
+        (|g| g.connections.push("10.0.0.7:5432".into()), "has a TCP connection to 10.0.0.7:5432"),
         (|g| g.open[0].mount = Some(99), "on a mount of another tree"),
         (|g| g.open[0].mount = Some(3), "in the node's sysfs"),
         (|g| g.open[1].mount = Some(2), "in the node's proc"),

@@ -56,6 +56,7 @@ impl State {
             | E::BoostEnded { .. } => self.boost_event(rec)?,
             E::OffloadStarted { .. }
             | E::OffloadMoved { .. }
+            | E::OffloadListens { .. }
             | E::OffloadFailed { .. }
             | E::RecallStarted { .. }
             | E::Recalled { .. }

@@ -22,6 +22,12 @@ impl State {
         if let Event::OffloadStarted { .. } = &rec.event {
             return self.started(rec);
         }
+        if let Event::OffloadListens { offload, all } = &rec.event {
+            let known = self.offloads.get_mut(offload).ok_or_else(|| ApplyError::UnknownOffload(offload.clone()))?;
+            // Its phase does not change by that, nor since when it is in it.
+            known.listens.clone_from(all);
+            return Ok(());
+        }
         let Some((id, attempt, name)) = about(&rec.event) else { return Ok(()) };
         let offload = self.offloads.get(id).ok_or_else(|| ApplyError::UnknownOffload(id.clone()))?;
         let begins = matches!(rec.event, Event::RecallStarted { .. } | Event::OnwardStarted { .. });
@@ -39,6 +45,9 @@ impl State {
         }
         let mut next = offload.clone();
         (next.phase, next.since) = (phase, rec.at);
+        if !phase.is_guest() {
+            next.listens.clear();
+        }
         self.note(&mut next, rec);
         self.offloads.insert(next.id.clone(), next);
         Ok(())
@@ -203,6 +212,7 @@ fn record_of(rec: &EventRecord) -> Option<OffloadRecord> {
         attempts: 1,
         needed: *needed,
         figures: None,
+        listens: Vec::new(),
         exit: None,
         home: None,
         home_pid: None,

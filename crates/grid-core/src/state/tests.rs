@@ -1,3 +1,4 @@
+mod listens;
 mod onward;
 
 use super::*;

@@ -27,7 +27,7 @@ mod uffd;
 
 pub use arena::Arena;
 pub use images::{pages_written, receive_images, send_images};
-pub use inspect::{Announced, inspect};
+pub use inspect::{Announced, SocketState, inspect, socket_state};
 pub use origin::{Origin, pinned_version};
 pub use pages::{ReceivedPages, Run, receive_pages};
 pub use session::{Criu, DumpJob, RestoreJob, Where};

@@ -12,7 +12,7 @@ pub(crate) mod kind {
     pub(crate) const NOTIFY: i32 = 6;
 }
 
-/// `network_lock`: grid moves nothing with established connections, so there is nothing to lock.
+/// `network_lock`: grid moves no established connection, so there is nothing to lock.
 pub(crate) const NETWORK_LOCK_SKIP: i32 = 3;
 /// `manage_cgroups_mode`: grid puts the tree where it belongs by itself.
 pub(crate) const CGROUPS_IGNORE: i32 = 0;
@@ -60,10 +60,14 @@ pub(crate) struct Opts {
     pub(crate) manage_cgroups_mode: Option<i32>,
     #[prost(uint32, optional, tag = "35")]
     pub(crate) ghost_limit: Option<u32>,
+    #[prost(string, repeated, tag = "37")]
+    pub(crate) external: Vec<String>,
     #[prost(bool, optional, tag = "46")]
     pub(crate) tcp_skip_in_flight: Option<bool>,
     #[prost(bool, optional, tag = "48")]
     pub(crate) lazy_pages: Option<bool>,
+    #[prost(bool, optional, tag = "52")]
+    pub(crate) tcp_close: Option<bool>,
     #[prost(int32, optional, tag = "64")]
     pub(crate) network_lock: Option<i32>,
     #[prost(bool, optional, tag = "67")]

@@ -53,6 +53,10 @@ pub struct DumpJob<'a> {
     pub shell_job: bool,
     /// It is under the filter of `grid run`, as far as is known: [`super::send_images`] looks.
     pub filtered: bool,
+    /// Its established TCP connections are to be closed where it is restored; here they stay as they are.
+    pub close_tcp: bool,
+    /// What stays behind and is given anew at the restore, as CRIU names it: `unix[4711]`.
+    pub external: Vec<String>,
     /// Where.
     pub place: Where<'a>,
 }
@@ -70,6 +74,8 @@ pub struct RestoreJob<'a> {
     pub shell_job: bool,
     /// It is to be under the filter of `grid run`: CRIU is started under it, and so is all that it makes.
     pub filtered: bool,
+    /// Sockets that were connected are restored closed.
+    pub close_tcp: bool,
     /// What restored processes get in place of what the images call by these names (`pipe:[4711]`). The owner must be
     /// able to open each anew by its number.
     pub given: Vec<(String, BorrowedFd<'a>)>,
@@ -135,6 +141,8 @@ impl Criu {
             ps: Some(PageServer { fd: Some(PAGES_FD) }),
             // Who has connected and was not accepted yet waits at the shadow, which has the same socket.
             tcp_skip_in_flight: Some(true),
+            tcp_close: Some(job.close_tcp),
+            external: job.external.clone(),
             unprivileged: job.owner.map(|_| true),
             ghost_limit: Some(grid_types::facts::UNNAMED_FILE_LIMIT.0 as u32),
             ..common(job.images, "dump.log")
@@ -198,6 +206,7 @@ impl Criu {
                     lazy_pages: Some(true),
                     shell_job: Some(job.shell_job),
                     unprivileged: Some(true),
+                    tcp_close: Some(job.close_tcp),
                     inherit_fd,
                     ..common(Path::new("."), "restore.log")
                 };

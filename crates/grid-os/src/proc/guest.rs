@@ -1,7 +1,7 @@
 //! A staged process, read from outside for the lender's gate. Nothing is left out in silence: what cannot be read is an
 //! error, and an error refuses.
 
-use super::{ProcError, ProcRoot};
+use super::{ProcError, ProcRoot, sockets};
 use grid_types::gate::{Guest, Mount, OpenFile, Rights};
 use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +15,9 @@ impl ProcRoot {
         let parse = |file: &str, what| ProcError::Parse { path: self.path(&format!("{pid}/{file}")), what };
         let stat = self.text(&format!("{pid}/stat"))?;
         let (nice, policy) = nice_and_policy(&stat).ok_or_else(|| parse("stat", "its fields"))?;
+        let open = self.open_files(pid)?;
+        let socket = |file: &OpenFile| file.target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok();
+        let inodes = open.iter().filter_map(socket).collect();
         let adj = self.text(&format!("{pid}/oom_score_adj"))?;
         Ok(Guest {
             pid,
@@ -24,7 +27,8 @@ impl ProcRoot {
             cgroups: self.cgroup_lines(pid)?,
             exe: self.link(&format!("{pid}/exe"))?,
             root: self.link(&format!("{pid}/root"))?,
-            open: self.open_files(pid)?,
+            connections: sockets::connections(self, pid, &inodes)?,
+            open,
             limits: limits(&self.text(&format!("{pid}/limits"))?),
             oom_score_adj: adj.trim().parse().map_err(|_| parse("oom_score_adj", "a number"))?,
             nice,

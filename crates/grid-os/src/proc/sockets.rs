@@ -5,13 +5,15 @@
 
 use super::{ProcError, ProcRoot, sock_diag, vanished};
 use grid_types::facts::FdKind;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// `TCP_LISTEN` of `include/net/tcp_states.h`.
 const TCP_LISTEN: &str = "0A";
 /// `SS_CONNECTED` of `include/uapi/linux/net.h`.
 const SS_CONNECTED: &str = "03";
+/// `SOCK_STREAM`, as the table shows it.
+const SOCK_STREAM: &str = "0001";
 /// `__SO_ACCEPTCON`: the Unix socket listens.
 const SO_ACCEPTCON: u32 = 0x0001_0000;
 
@@ -41,7 +43,7 @@ const TABLES: &[(&str, Line)] = &[
 /// Explains these inodes of this process.
 pub(super) fn resolve(root: &ProcRoot, pid: i32, inodes: &HashSet<u64>) -> Sockets {
     let mut found = Sockets::default();
-    let mut connected = HashSet::new();
+    let (mut connected, mut nameless) = (HashSet::new(), HashSet::new());
     for (table, line) in TABLES {
         if found.kinds.len() == inodes.len() {
             break;
@@ -54,6 +56,9 @@ pub(super) fn resolve(root: &ProcRoot, pid: i32, inodes: &HashSet<u64>) -> Socke
                 continue;
             }
         };
+        if *table == "unix" {
+            nameless = text.lines().skip(1).filter_map(nameless_stream).collect();
+        }
         for row in text.lines().skip(1) {
             let Some((inode, kind)) = line(row).filter(|(inode, _)| inodes.contains(inode)) else { continue };
             if *table == "unix" && row.split_ascii_whitespace().nth(5) == Some(SS_CONNECTED) {
@@ -63,19 +68,69 @@ pub(super) fn resolve(root: &ProcRoot, pid: i32, inodes: &HashSet<u64>) -> Socke
         }
     }
     if !connected.is_empty() {
-        add_peers(root, &connected, &mut found);
+        add_peers(root, &connected, &nameless, &mut found);
     }
     found
 }
 
+/// The other ends of the connections among these sockets of a process, those that are closing included. A connection that
+/// could not be read about is an error.
+pub(super) fn connections(root: &ProcRoot, pid: i32, inodes: &HashSet<u64>) -> Result<Vec<String>, ProcError> {
+    let mut ends = Vec::new();
+    for table in ["tcp", "tcp6"].iter().filter(|_| !inodes.is_empty()) {
+        let text = match root.text(&format!("{pid}/net/{table}")) {
+            Err(ProcError::Read { source, .. }) if vanished(&source) => continue,
+            other => other?,
+        };
+        let theirs = text.lines().skip(1).filter_map(tcp_line).filter(|(inode, _)| inodes.contains(inode));
+        ends.extend(theirs.filter_map(|(_, kind)| match kind {
+            FdKind::TcpEstablished { remote, .. } => Some(remote),
+            _ => None,
+        }));
+    }
+    Ok(ends)
+}
+
+impl ProcRoot {
+    /// Every TCP socket that listens in the network namespace of this process, by inode, in order.
+    pub fn listening_beside(&self, pid: i32) -> Result<Vec<(u64, SocketAddr)>, ProcError> {
+        let mut all = Vec::new();
+        for table in ["tcp", "tcp6"] {
+            let text = match self.text(&format!("{pid}/net/{table}")) {
+                Err(ProcError::Read { source, .. }) if vanished(&source) => continue,
+                other => other?,
+            };
+            all.extend(text.lines().skip(1).filter_map(tcp_line).filter_map(|(inode, kind)| match kind {
+                FdKind::TcpListen { local, .. } => Some((inode, local.parse().ok()?)),
+                _ => None,
+            }));
+        }
+        all.sort_unstable();
+        Ok(all)
+    }
+
+    /// The addresses of those of these sockets that these processes hold, in order. Who ends meanwhile holds none.
+    pub fn held_among(&self, pids: &BTreeSet<i32>, sockets: &[(u64, SocketAddr)]) -> Vec<SocketAddr> {
+        let links = |pid: &i32| {
+            let fds = self.fd_numbers(*pid).unwrap_or_default();
+            fds.into_iter().filter_map(|fd| self.link(&format!("{pid}/fd/{fd}")).ok()).collect::<Vec<_>>()
+        };
+        let held: HashSet<String> = pids.iter().flat_map(links).collect();
+        let is_held = |inode: u64| held.contains(&format!("socket:[{inode}]"));
+        sockets.iter().filter(|(inode, _)| is_held(*inode)).map(|(_, at)| *at).collect()
+    }
+}
+
 /// `/proc/net/unix` does not name the other end of a connection; the kernel's socket diagnostics do.
-fn add_peers(root: &ProcRoot, connected: &HashSet<u64>, found: &mut Sockets) {
+fn add_peers(root: &ProcRoot, connected: &HashSet<u64>, nameless: &HashSet<u64>, found: &mut Sockets) {
     let peers = if root.live { sock_diag::unix_peers() } else { root.saved_peers() };
     match peers {
         Ok(peers) => {
             for (inode, kind) in &mut found.kinds {
-                if let FdKind::Unix { peer, .. } = kind {
+                if let FdKind::Unix { peer, pair, .. } = kind {
                     *peer = peers.get(inode).copied();
+                    let both = [Some(*inode), *peer].map(|end| end.is_some_and(|end| nameless.contains(&end)));
+                    *pair = connected.contains(inode) && both == [true, true];
                 }
             }
             // Connected here and unknown there: another network namespace, or a peer that is closing.
@@ -121,7 +176,13 @@ fn unix_line(line: &str) -> Option<(u64, FdKind)> {
     let inode = field(line, 6)?.parse().ok()?;
     let flags = u32::from_str_radix(field(line, 3)?, 16).ok()?;
     let bound = field(line, 7).map(str::to_owned);
-    Some((inode, FdKind::Unix { inode, bound, peer: None, listening: flags & SO_ACCEPTCON != 0 }))
+    Some((inode, FdKind::Unix { inode, bound, peer: None, listening: flags & SO_ACCEPTCON != 0, pair: false }))
+}
+
+/// Inode of a stream socket without a name.
+fn nameless_stream(line: &str) -> Option<u64> {
+    let stream = field(line, 4)? == SOCK_STREAM && field(line, 7).is_none();
+    field(line, 6)?.parse().ok().filter(|_| stream)
 }
 
 fn netlink_line(line: &str) -> Option<(u64, FdKind)> {
@@ -172,8 +233,13 @@ mod tests {
             "   0: 00000000:18EB 00000000:0000 0A 00000000:00000000 00:00000000 00000000  0  0 551 1 0 100 0 0 10 0";
         assert_eq!(tcp_line(listen), Some((551, FdKind::TcpListen { local: "0.0.0.0:6379".into(), inode: 551 })));
         let unix = "0000000045daaba2: 00000002 00000000 00010000 0001 01  1146 /run/x.sock";
-        let want = FdKind::Unix { inode: 1146, bound: Some("/run/x.sock".into()), peer: None, listening: true };
+        let want =
+            FdKind::Unix { inode: 1146, bound: Some("/run/x.sock".into()), peer: None, listening: true, pair: false };
         assert_eq!(unix_line(unix), Some((1146, want)));
+        assert_eq!(nameless_stream(unix), None);
+        let pair =
+            |kind: &str| nameless_stream(&format!("0000000045daaba2: 00000003 00000000 00000000 {kind} 03  1147"));
+        assert_eq!([pair("0001"), pair("0002")], [Some(1147), None]);
         assert!(tcp_line("nonsense").is_none());
     }
 }

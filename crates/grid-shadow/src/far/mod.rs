@@ -15,7 +15,7 @@ pub(crate) mod root;
 mod streams;
 mod tty;
 
-use crate::config::{CONTROL_FD, FIRST_STREAM_FD, FarConfig, STREAMS_FILE, StreamKind, check_ids};
+use crate::config::{CONTROL_FD, FIRST_STREAM_FD, FarConfig, STREAMS_FILE, StreamKind, check_ids, label};
 use crate::control::{FromFar, ToFar, pack, unpack};
 use crate::mux::{CONTROL, DRAINED, Mux, Report, Snapshot};
 use crate::relay::{Connections, Name, Relay};
@@ -26,7 +26,7 @@ use grid_os::poll::PollSet;
 use grid_os::tree_init::TreeDir;
 use grid_types::event::ExitStatus;
 use root::Root;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -47,6 +47,8 @@ pub(crate) struct Far {
     relay: Relay,
     control: Control,
     streams: Streams,
+    /// Where the tree began to listen while it is here.
+    begun: BTreeMap<u32, (u16, bool)>,
     tty: Option<Tty>,
     connector: Connector,
     root: Root,
@@ -99,6 +101,7 @@ impl Far {
             relay,
             control: Control::new(control),
             streams,
+            begun: BTreeMap::new(),
             connector: Connector::default(),
             root: Root::new(dir),
             active: false,
@@ -245,6 +248,9 @@ impl Far {
                 self.relay.connect(fd, generation).map_err(text)?;
             }
             ToFar::Pause => return pack(&self.pause()).map(Some).map_err(text),
+            ToFar::Listens { at } => {
+                self.begun = at.into_iter().map(|(port, v6)| (label(port, v6), (port, v6))).collect()
+            }
             ToFar::Resume => (self.paused, self.relay.still) = (false, !self.active),
             ToFar::Finish => self.finish(),
         }

@@ -52,11 +52,13 @@ impl Far {
     }
 
     fn open(&mut self, channel: u32, listener: u32) {
-        let report = match self.streams.kind(listener) {
-            Some(StreamKind::Listener { port, v6 }) if self.exit.is_none() => {
-                self.connector.open(&mut self.relay, channel, port, v6)
-            }
-            _ => Some(Report::Closed { channel }),
+        let at = match self.streams.kind(listener) {
+            Some(StreamKind::Listener { port, v6 }) => Some((port, v6)),
+            _ => self.begun.get(&listener).copied(),
+        };
+        let report = match at.filter(|_| self.exit.is_none()) {
+            Some((port, v6)) => self.connector.open(&mut self.relay, channel, port, v6),
+            None => Some(Report::Closed { channel }),
         };
         self.reports.extend(report);
     }

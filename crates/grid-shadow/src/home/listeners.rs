@@ -33,6 +33,18 @@ impl Listeners {
         self.listening.iter().filter(|(id, _)| !self.asleep.contains(id))
     }
 
+    /// The tree began to listen while it is away.
+    pub(super) fn begin(&mut self, listener: u32, socket: OwnedFd) {
+        self.listening.insert(listener, TcpListener::from(socket));
+        self.asleep.remove(&listener);
+    }
+
+    /// It listens there no more.
+    pub(super) fn end(&mut self, listener: u32) {
+        self.listening.remove(&listener);
+        self.asleep.remove(&listener);
+    }
+
     /// They may listen again.
     pub(super) fn wake(&mut self) {
         self.asleep.clear();

@@ -201,7 +201,9 @@ impl Shadow {
                 let _ = writeln!(io::stderr(), "{message}");
                 self.lost = Some(ExitStatus::Code(code));
             }
-            (ToShadow::Link { .. }, None) => {}
+            (ToShadow::Listen { listener }, Some(fd)) => self.listeners.begin(listener, fd),
+            (ToShadow::Unlisten { listener }, _) => self.listeners.end(listener),
+            (ToShadow::Link { .. } | ToShadow::Listen { .. }, None) => {}
         }
     }
 

@@ -208,6 +208,13 @@ pub enum Event {
         /// Measured.
         figures: MoveFigures,
     },
+    /// Where it listens that it began to while it is away has changed: all of it, and what home does about it.
+    OffloadListens {
+        /// Which.
+        offload: OffloadId,
+        /// All of it.
+        all: Vec<Listens>,
+    },
     /// It did not move; it runs where it was.
     OffloadFailed {
         /// Which.

@@ -4,6 +4,7 @@ use crate::ids::{AttemptId, BoostId, NodeName, OffloadId, PlanId, ProcId};
 use crate::reason::Reason;
 use crate::units::{BootMs, Bytes, Millis, Resources, UnixMs};
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 
 /// Where an offload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -71,6 +72,19 @@ pub struct MoveFigures {
     pub processes: u32,
     /// The dump ran as the owner (`true`) or as root.
     pub dumped_as_owner: Option<bool>,
+    /// Established TCP connections that it had when the order came, and that were closed.
+    #[serde(default)]
+    pub closed_connections: u32,
+}
+
+/// An address at which a process listens that began to do so while it was away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listens {
+    /// Where.
+    pub at: SocketAddr,
+    /// Why nobody listens there at home; none where its shadow does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// A process that its owner keeps where it is.
@@ -163,6 +177,9 @@ pub struct OffloadRecord {
     pub needed: Resources,
     /// Figures of its last move.
     pub figures: Option<MoveFigures>,
+    /// Where it listens that it began to while it is away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listens: Vec<Listens>,
     /// How it ended.
     pub exit: Option<ExitStatus>,
     /// Its identity at home after it came back.

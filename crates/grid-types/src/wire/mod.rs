@@ -9,16 +9,17 @@ mod tree;
 pub use hello::*;
 pub use tree::*;
 
-use crate::event::{ExitStatus, MoveFigures, Resolution};
+use crate::event::{ExitStatus, Listens, MoveFigures, Resolution};
 use crate::facts::{NodeFacts, ProcStat, TreeFacts};
 use crate::handover::{ToDestination, ToSource};
 use crate::ids::{AttemptId, LeaseId, NodeName, OffloadId, ProcId};
 use crate::reason::Reason;
 use crate::units::Millis;
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 
 /// Raised when a frame changes its meaning; both ends must speak the same.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 /// No frame is longer.
 pub const MAX_FRAME: usize = 64 << 20;
 
@@ -67,6 +68,13 @@ pub enum Body {
     Up {
         /// The message.
         message: ToSource,
+    },
+    /// To the agent of its home: where a tree listens that began to do so while it is away, all of it. Said again.
+    Listens {
+        /// The attempt that brought the tree to where it lives.
+        attempt: AttemptId,
+        /// Loopback addresses, or all of its node's.
+        at: Vec<SocketAddr>,
     },
     /// About a shadow and its tree, between the agent of its home and the one where the tree lives.
     Shadow {
@@ -280,6 +288,13 @@ pub enum Notice {
         offload: OffloadId,
         /// Its root on this node.
         process: ProcId,
+    },
+    /// From its home: where a tree listens that began to do so while it is away, all of it, and what home does about it.
+    Listens {
+        /// Whose.
+        offload: OffloadId,
+        /// All of it.
+        all: Vec<Listens>,
     },
     /// A lease ended by the lender's own timer.
     LeaseEnded {

@@ -155,6 +155,9 @@ pub struct Stage {
     /// All of it is under the filter of `grid run`, and no other: it is restored under it.
     #[serde(default)]
     pub filtered: bool,
+    /// Its established TCP connections are closed.
+    #[serde(default)]
+    pub close_tcp: bool,
     /// What stays at home for it; none where nothing does.
     #[serde(default)]
     pub shadow: Option<ShadowTerms>,

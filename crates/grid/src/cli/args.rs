@@ -142,6 +142,9 @@ pub enum OffloadCommand {
         /// Only into this boost
         #[arg(long, value_name = "ID")]
         boost: Option<String>,
+        /// Close its established TCP connections; else one that has any stays
+        #[arg(long)]
+        close_tcp: bool,
         /// Only say what would happen
         #[arg(long)]
         dry_run: bool,
@@ -177,6 +180,9 @@ pub enum OffloadCommand {
         /// The head, or a node with an active lease in which it fits [default: home]
         #[arg(long, value_name = "head|NODE")]
         to: Option<String>,
+        /// Close its established TCP connections; else one that has any stays where it is
+        #[arg(long)]
+        close_tcp: bool,
         /// Only say what would happen
         #[arg(long)]
         dry_run: bool,

@@ -18,8 +18,9 @@ pub(super) async fn run(client: &Client, command: &OffloadCommand, format: Forma
     match command {
         OffloadCommand::Scan { explain: Some(pid), .. } => explain_pid(client, *pid).await,
         OffloadCommand::Scan { code, all, .. } => scan(client, *all, code.as_deref()).await,
-        OffloadCommand::Execute { pid, to, boost, dry_run } => {
-            let ask = OffloadAsk { pid: *pid, to: to.clone(), boost: boost.clone(), dry_run: *dry_run };
+        OffloadCommand::Execute { pid, to, boost, close_tcp, dry_run } => {
+            let (to, boost) = (to.clone(), boost.clone());
+            let ask = OffloadAsk { pid: *pid, to, boost, close_tcp: *close_tcp, dry_run: *dry_run };
             execute(client, ask, format).await
         }
         OffloadCommand::List => {
@@ -28,8 +29,9 @@ pub(super) async fn run(client: &Client, command: &OffloadCommand, format: Forma
         }
         OffloadCommand::Show { id } => show(client, id).await,
         OffloadCommand::Cancel { id, dry_run } => cancel(client, id, *dry_run, format).await,
-        OffloadCommand::Recall { id, to, dry_run } => {
-            recall(client, id, RecallAsk { to: to.clone(), dry_run: *dry_run }, format).await
+        OffloadCommand::Recall { id, to, close_tcp, dry_run } => {
+            let ask = RecallAsk { to: to.clone(), close_tcp: *close_tcp, dry_run: *dry_run };
+            recall(client, id, ask, format).await
         }
         OffloadCommand::Resolve { id, accept_repeat, dry_run, .. } => {
             resolve(client, id, *accept_repeat, *dry_run).await
@@ -73,7 +75,7 @@ pub(super) async fn of_run(client: &Client, args: &RunHelperArgs) -> Result<Prin
     if word.is_some() {
         return Err(Failure::shown(FaultClass::Refused));
     }
-    let ask = OffloadAsk { pid: args.pid, to: None, boost: Some(args.boost.clone()), dry_run: false };
+    let ask = OffloadAsk { pid: args.pid, to: None, boost: Some(args.boost.clone()), ..OffloadAsk::default() };
     execute(client, ask, Format::Quiet).await.map_err(|e| {
         let RunHelperArgs { boost, pid } = args;
         let code = e.error.code.map_or_else(String::new, |code| format!(" [{code}]"));

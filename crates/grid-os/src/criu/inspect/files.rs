@@ -1,6 +1,6 @@
 //! The files that images would open, make or link, and whether the tree's owner may.
 
-use super::messages::{File, Fs, Ghost, RegFile, Remap};
+use super::messages::{File, Fs, Ghost, InetSocket, RegFile, Remap};
 use super::{Announced, Images};
 use crate::access::{EXECUTE, WRITE, allowed, as_owner, find, wanted_by};
 use nix::errno::Errno;
@@ -11,12 +11,18 @@ use std::os::fd::AsFd;
 
 /// `fd_types` of CRIU's `fdinfo.proto` that a guest may hold.
 const REGULAR: i32 = 1;
+const INET: i32 = 4;
 const UNIX: i32 = 5;
 /// Only where a terminal is announced.
 const TERMINAL: i32 = 11;
-const KINDS: [i32; 12] = [REGULAR, 2, 3, 4, UNIX, 6, 7, 8, 9, TERMINAL, 17, 18];
+const KINDS: [i32; 12] = [REGULAR, 2, 3, INET, UNIX, 6, 7, 8, 9, TERMINAL, 17, 18];
 /// `remap_type`: a link that the dump made, a deleted file that comes along.
 const REMAPS: [i32; 2] = [0, 1];
+
+/// `IPPROTO_TCP`.
+const TCP: u32 = 6;
+/// `TCP_LISTEN` and `TCP_CLOSE` of `include/net/tcp_states.h`: there is no other end.
+const ALONE: [u32; 2] = [10, 7];
 
 /// `null`, `zero`, `full`, `random`, `urandom`.
 const HARMLESS: [(u32, u32); 5] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9)];
@@ -30,16 +36,19 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn of(images: &Images, terminal: bool) -> Result<Self, String> {
+    pub(super) fn of(images: &Images, announced: &Announced<'_>) -> Result<Self, String> {
         let mut regular = BTreeMap::new();
         for file in images.all::<File>("files.img")? {
-            if !KINDS.contains(&file.kind) || file.kind == TERMINAL && !terminal {
+            if !KINDS.contains(&file.kind) || file.kind == TERMINAL && !announced.terminal {
                 return Err(format!("file {} is of kind {}, which no guest holds", file.id, file.kind));
             }
             if let Some(name) = file.unix.filter(|s| !s.name.is_empty()).map(|s| s.name) {
                 return Err(format!("a Unix socket bound to {:?}", String::from_utf8_lossy(&name)));
             }
-            if let (REGULAR, None) | (UNIX, Some(_)) = (file.kind, &file.reg) {
+            if file.inet.as_ref().is_some_and(is_connected) && !announced.close_tcp {
+                return Err(format!("file {} is a TCP connection, and nobody agreed that it is closed", file.id));
+            }
+            if let (REGULAR, None) | (UNIX | INET, Some(_)) = (file.kind, &file.reg) {
                 return Err(format!("file {} is not what CRIU writes", file.id));
             }
             if let Some(reg) = file.reg
@@ -99,6 +108,11 @@ impl Files {
             Err(e) => Err(format!("{path}, which uid {uid} may not {doing} ({})", e.desc())),
         }
     }
+}
+
+/// CRIU would restore it as a connection: it goes by the other end's port.
+fn is_connected(socket: &InetSocket) -> bool {
+    socket.proto == TCP && (socket.dst_port != 0 || !ALONE.contains(&socket.state))
 }
 
 /// Neither a file nor one of the devices that hold nothing.

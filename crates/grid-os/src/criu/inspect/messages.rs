@@ -126,11 +126,27 @@ pub(super) struct RegFile {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct UnixSocket {
+    #[prost(uint32, required, tag = "2")]
+    pub(super) ino: u32,
+    #[prost(uint32, required, tag = "5")]
+    pub(super) flags: u32,
     #[prost(bytes = "vec", required, tag = "11")]
     pub(super) name: Vec<u8>,
+    #[prost(uint32, optional, tag = "12")]
+    pub(super) shutdown: Option<u32>,
 }
 
-/// `regfile`, `unixsk` and the kind; other kinds hold nothing that opens a path.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct InetSocket {
+    #[prost(uint32, required, tag = "5")]
+    pub(super) proto: u32,
+    #[prost(uint32, required, tag = "6")]
+    pub(super) state: u32,
+    #[prost(uint32, required, tag = "8")]
+    pub(super) dst_port: u32,
+}
+
+/// `regfile`, `unixsk`, `isk` and the kind; other kinds hold nothing that opens a path.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct File {
     #[prost(int32, required, tag = "1")]
@@ -139,6 +155,8 @@ pub(super) struct File {
     pub(super) id: u32,
     #[prost(message, optional, tag = "3")]
     pub(super) reg: Option<RegFile>,
+    #[prost(message, optional, tag = "4")]
+    pub(super) inet: Option<InetSocket>,
     #[prost(message, optional, tag = "16")]
     pub(super) unix: Option<UnixSocket>,
 }

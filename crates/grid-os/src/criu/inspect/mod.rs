@@ -38,6 +38,8 @@ pub struct Announced<'a> {
     pub executables: &'a [String],
     /// A terminal comes along.
     pub terminal: bool,
+    /// Its TCP connections come along closed.
+    pub close_tcp: bool,
     /// Hard limits of this agent's own, in the kernel's order: nobody's are higher.
     pub limits: &'a [u64],
     /// Paths that no guest opens, with what is below them.
@@ -48,6 +50,8 @@ pub struct Announced<'a> {
 
 /// No honest image other than a file's own content is larger.
 const MAX_IMAGE: u64 = 64 << 20;
+/// Of `sk_shutdown` in CRIU's `sk-opts.proto`.
+const SHUTDOWN_WRITE: u32 = 2;
 /// Images whose size is that of data: what lay in pipes and sockets, deleted files, shared memory.
 const DATA: [&str; 6] = ["ghost-file-", "pipes-data", "fifo-data", "sk-queues", "ipcns-shm-", "memfd"];
 
@@ -61,11 +65,34 @@ pub fn inspect(dir: &Path, announced: &Announced<'_>) -> Result<(), CriuError> {
         if let Some(name) = images.names(names::TERMINALS).next().filter(|_| !announced.terminal) {
             return Err(format!("{name}, and no terminal was announced"));
         }
-        let files = files::Files::of(&images, announced.terminal)?;
+        let files = files::Files::of(&images, announced)?;
         tasks::check(&images, &files, announced)?;
         files.check(announced)
     };
     look().map_err(CriuError::Refusal)
+}
+
+/// How a Unix socket was set when it was saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketState {
+    /// Calls on it do not wait (`O_NONBLOCK`).
+    pub nonblocking: bool,
+    /// Nothing more is sent on it.
+    pub sends_no_more: bool,
+}
+
+/// That of the socket with this inode where it was saved; none where no such socket is among the images.
+///
+/// # Errors
+/// [`CriuError::Refusal`] where the images are not what CRIU writes; [`CriuError::Images`] where they cannot be read.
+pub fn socket_state(dir: &Path, inode: u64) -> Result<Option<SocketState>, CriuError> {
+    let bytes = read_head(&dir.join("files.img"), MAX_IMAGE).map_err(|e| CriuError::Images(dir.to_owned(), e))?;
+    let files: Vec<messages::File> = messages_of("files.img", &bytes, usize::MAX).map_err(CriuError::Refusal)?;
+    let socket = files.into_iter().filter_map(|file| file.unix).find(|unix| u64::from(unix.ino) == inode);
+    Ok(socket.map(|unix| SocketState {
+        nonblocking: unix.flags & nix::libc::O_NONBLOCK as u32 != 0,
+        sends_no_more: unix.shutdown.unwrap_or(0) & SHUTDOWN_WRITE != 0,
+    }))
 }
 
 /// The images by name, those of data without their content.

@@ -12,11 +12,12 @@ struct Made {
     root: OwnedFd,
     core: Core,
     files: Vec<File>,
+    close_tcp: bool,
 }
 
 fn regular(id: u32, name: &str, flags: u32) -> File {
     let reg = RegFile { flags, name: name.into(), ext: None };
-    File { kind: 1, id, reg: Some(reg), unix: None }
+    File { kind: 1, id, reg: Some(reg), inet: None, unix: None }
 }
 
 impl Made {
@@ -43,6 +44,7 @@ impl Made {
                 thread: Some(ThreadCore { nice: Some(0), policy: Some(0), creds: Some(creds) }),
             },
             files: vec![regular(1, "/bin/sh", 0), regular(2, "/", 0)],
+            close_tcp: false,
         }
     }
 
@@ -79,6 +81,7 @@ impl Made {
             threads: 1,
             executables: &["/bin/sh".into()],
             terminal: false,
+            close_tcp: self.close_tcp,
             limits: &[10],
             closed: &["/run/grid".into()],
             root: self.root.as_fd(),
@@ -142,13 +145,13 @@ fn files_that_are_not_the_owners_to_open_are_refused() {
         (|m| m.files.push(regular(3, "/a/../etc", 0)), "a file named"),
         (|m| m.files.push(regular(3, "etc", 0)), "a file named"),
         (|m| m.files.push(regular(3, "/run/grid/x", 0)), "no guest opens what is in /run/grid"),
-        (|m| m.files.push(File { kind: 14, id: 3, reg: None, unix: None }), "kind 14"),
-        (|m| m.files.push(File { kind: 1, id: 3, reg: None, unix: None }), "not what CRIU writes"),
+        (|m| m.files.push(File { kind: 14, id: 3, reg: None, inet: None, unix: None }), "kind 14"),
+        (|m| m.files.push(File { kind: 1, id: 3, reg: None, inet: None, unix: None }), "not what CRIU writes"),
         (|m| m.files.push(regular(1, "/x", 0)), "twice"),
         (
             |m| {
-                let unix = Some(UnixSocket { name: b"/tmp/s".to_vec() });
-                m.files.push(File { kind: 5, id: 3, reg: None, unix });
+                let unix = Some(UnixSocket { name: b"/tmp/s".to_vec(), ..UnixSocket::default() });
+                m.files.push(File { kind: 5, id: 3, reg: None, inet: None, unix });
             },
             "bound to",
         ),
@@ -157,6 +160,40 @@ fn files_that_are_not_the_owners_to_open_are_refused() {
         let why = refused(change);
         assert!(why.contains(word), "{why}");
     }
+}
+
+#[test]
+fn a_connection_comes_only_where_it_is_agreed_that_it_is_closed() {
+    let with = |proto, state, dst_port, close_tcp| {
+        let mut made = Made::new();
+        let inet = Some(InetSocket { proto, state, dst_port });
+        made.files.push(File { kind: 4, id: 3, reg: None, inet, unix: None });
+        made.close_tcp = close_tcp;
+        made.inspect()
+    };
+    for (state, port) in [(1, 5432), (8, 5432), (7, 5432), (2, 0)] {
+        let why = with(6, state, port, false).unwrap_err();
+        assert!(why.contains("file 3 is a TCP connection, and nobody agreed"), "{why}");
+    }
+    if is_root() {
+        let fine = [with(6, 1, 5432, true), with(6, 10, 0, false), with(6, 7, 0, false), with(17, 1, 53, false)];
+        assert_eq!(fine, [const { Ok(()) }; 4]);
+    }
+}
+
+#[test]
+fn it_is_told_how_a_socket_was_set() {
+    let mut made = Made::new();
+    let socket = |ino, flags, shutdown| UnixSocket { ino, flags, name: Vec::new(), shutdown };
+    let file = |id, unix| File { kind: 5, id, reg: None, inet: None, unix: Some(unix) };
+    let nonblocking = nix::libc::O_NONBLOCK as u32;
+    // Its other end sends no more: that comes by the stream, behind what it had sent.
+    made.files.extend([file(3, socket(70, 2, Some(1))), file(4, socket(71, 2 | nonblocking, Some(3)))]);
+    made.put("files.img", &[COMMON, 0x5630_3138], &made.files);
+    let state = |inode| socket_state(made.dir.path(), inode).unwrap();
+    assert_eq!(state(70), Some(SocketState { nonblocking: false, sends_no_more: false }));
+    assert_eq!(state(71), Some(SocketState { nonblocking: true, sends_no_more: true }));
+    assert_eq!(state(72), None);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! One line for each event.
 
 use super::boost::end_reason;
-use super::offload::exit;
+use super::offload::{exit, listens};
 use super::{Clock, held, known, mode, reasons};
 use grid_types::event::{Actor, Event, EventRecord, HookOutcome, KeepEnd, MoveFigures, Resolution};
 use grid_types::plan::PlanOutcome;
@@ -83,6 +83,10 @@ fn offload_event(e: &Event) -> String {
             format!("{offload} {process} {title} moves to {destination}")
         }
         Event::OffloadMoved { offload, figures: f, .. } => format!("{offload} moved, {}", figures(f)),
+        Event::OffloadListens { offload, all } if all.is_empty() => format!("{offload} listens nowhere new any more"),
+        Event::OffloadListens { offload, all } => {
+            format!("{offload} began to listen {}", all.iter().map(listens).collect::<Vec<_>>().join("; "))
+        }
         Event::OffloadFailed { offload, reason, .. } => {
             format!("{offload} did not move: {} [{}]", reason.detail, reason.code)
         }

@@ -3,7 +3,7 @@
 use super::table::Table;
 use super::{Clock, count, held, known, mode, reasons};
 use grid_types::api::{AutoView, OffloadView};
-use grid_types::event::{Direction, ExitStatus, MoveFigures, OffloadPhase, OffloadRecord, Resolution};
+use grid_types::event::{Direction, ExitStatus, Listens, MoveFigures, OffloadPhase, OffloadRecord, Resolution};
 use grid_types::policy::AutoMode;
 use std::fmt::Write;
 
@@ -107,10 +107,22 @@ fn figures(r: &OffloadRecord) -> String {
         None => "",
     };
     let (bytes, silent, total) = (known(*bytes), known(*downtime), known(*total));
+    let closed = match f.closed_connections {
+        0 => String::new(),
+        n => format!(", {} closed", count(n as usize, "connection", "connections")),
+    };
     format!(
-        "{bytes} in {}, silent for {silent}, {total} in all{by}",
+        "{bytes} in {}, silent for {silent}, {total} in all{by}{closed}",
         count(*processes as usize, "process", "processes")
     )
+}
+
+/// Where it began to listen, and what home does about it.
+pub(super) fn listens(l: &Listens) -> String {
+    match &l.refused {
+        None => format!("at {}, and so does its shadow at home", l.at),
+        Some(why) => format!("at {}, and nobody at home: {why}; tried again every 5 s", l.at),
+    }
 }
 
 /// An exit status as a shell's user knows it.
@@ -215,6 +227,9 @@ pub fn offload(v: &OffloadView, clock: Clock) -> String {
     );
     if r.figures.is_some() {
         let _ = writeln!(out, "  last move  {}", figures(r));
+    }
+    for l in &r.listens {
+        let _ = writeln!(out, "  listens    {}", listens(l));
     }
     if r.phase == OffloadPhase::Ended {
         let _ = writeln!(out, "  ended      {}", exit(r.exit));

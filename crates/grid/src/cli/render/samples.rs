@@ -86,6 +86,7 @@ pub(crate) fn boost() -> BoostView {
 
 pub(crate) fn away() -> OffloadView {
     let figures = MoveFigures {
+        closed_connections: 0,
         dump: Some(Millis(0)),
         downtime: Some(Millis(3_400)),
         total: Some(Millis(4_100)),
@@ -110,6 +111,7 @@ pub(crate) fn away() -> OffloadView {
             attempts: 1,
             needed: res(1000, 3.4),
             figures: Some(figures),
+            listens: Vec::new(),
             exit: None,
             home: None,
             home_pid: None,
