@@ -15,7 +15,7 @@ with_criu = export GRID_CRIU="$$(cat .grid/criu-path)"
 
 .PHONY: help
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(firstword $(MAKEFILE_LIST)) | while read -r t d; do printf '  make %-9s %s\n' "$$t" "$$d"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(firstword $(MAKEFILE_LIST)) | while read -r t d; do printf '  make %-10s %s\n' "$$t" "$$d"; done
 
 .PHONY: build
 build: cargo ## the release binaries, in target/release
@@ -41,6 +41,10 @@ deps:
 .PHONY: demo
 demo: root cargo deps criu build ## a cluster on this machine, a boost, and live moves into it
 	@$(with_criu); "$(TARGET_DIR)/release/grid-demo"
+
+.PHONY: demo-ssh
+demo-ssh: root cargo deps criu build ## the same on two workers reached by ssh: a real sshd in a network of its own each
+	@$(with_criu); "$(TARGET_DIR)/release/grid-demo" ssh
 
 # The runner's own summary is the last thing printed. Tests build what they start (grid, prover, ...) first.
 .PHONY: test

@@ -18,7 +18,8 @@ pub struct Lab {
     dir: Scratch,
     /// Root's alone, as a worker's folder must be: programs in it run with root's rights.
     workers: tempfile::TempDir,
-    name: String,
+    /// What ssh calls it.
+    host: &'static str,
     link: String,
     sshd: Child,
 }
@@ -31,30 +32,37 @@ impl Lab {
     /// # Panics
     /// Where it cannot be made.
     pub fn start() -> Self {
-        Self::make().unwrap_or_else(|e| panic!("a machine for ssh: {e}"))
+        Self::named("gpu1").unwrap_or_else(|e| panic!("a machine for ssh: {e}"))
     }
 
-    fn make() -> io::Result<Self> {
+    /// A machine that ssh knows by this name.
+    ///
+    /// # Errors
+    /// It cannot be made; nothing of it is left.
+    pub fn named(host: &'static str) -> io::Result<Self> {
         let dir = Scratch::new()?;
-        // Names and addresses of this process's own: numbers of processes are unique while they live.
+        // A name and addresses of this process's own: numbers of processes are unique while they live.
         let number = std::process::id() * 4 + COUNT.fetch_add(1, Ordering::Relaxed) % 4;
-        let (name, link) = (format!("lab-{number}"), format!("gl{number}"));
+        let link = format!("gl{number}");
         let block =
-            |host: u32| format!("10.{}.{}.{}", 64 + (number >> 14 & 63), number >> 6 & 255, (number & 63) * 4 + host);
-        run("ip", &["netns", "add", &name])?;
+            |end: u32| format!("10.{}.{}.{}", 64 + (number >> 14 & 63), number >> 6 & 255, (number & 63) * 4 + end);
         let workers = tempfile::Builder::new().prefix("grid-lab-").tempdir()?;
         fs::set_permissions(workers.path(), fs::Permissions::from_mode(0o711))?;
-        let mut lab = Self { workers, sshd: Command::new("true").spawn()?, dir, name, link };
+        let sshd = serve(&dir)?;
+        let mut lab = Self { host, workers, sshd, dir, link };
+        lab.await_line("ready")?;
         let peer = format!("{}w", lab.link);
-        run("ip", &["link", "add", &lab.link, "type", "veth", "peer", "name", &peer, "netns", &lab.name])?;
+        let pid = lab.sshd.id().to_string();
+        run("ip", &["link", "add", &lab.link, "type", "veth", "peer", "name", &peer, "netns", &pid])?;
         run("ip", &["addr", "add", &format!("{}/30", block(1)), "dev", &lab.link])?;
         run("ip", &["link", "set", &lab.link, "up"])?;
         lab.inside(&["ip", "addr", "add", &format!("{}/30", block(2)), "dev", &peer])?;
         lab.inside(&["ip", "link", "set", &peer, "up"])?;
         lab.inside(&["ip", "link", "set", "lo", "up"])?;
         lab.keys(&block(2))?;
-        lab.sshd = lab.serve()?;
-        lab.await_server(&block(2))?;
+        // It goes on to be sshd.
+        drop(lab.sshd.stdin.take());
+        lab.await_line("Server listening")?;
         Ok(lab)
     }
 
@@ -70,8 +78,9 @@ impl Lab {
              UsePAM no\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n"
         );
         fs::write(self.path("sshd_config"), server)?;
+        let host = self.host;
         let client = format!(
-            "Host gpu1\n  HostName {address}\n  HostKeyAlias gpu1\n  User root\n  IdentityFile {dir}/user\n  \
+            "Host {host}\n  HostName {address}\n  HostKeyAlias {host}\n  User root\n  IdentityFile {dir}/user\n  \
              IdentitiesOnly yes\n  UserKnownHostsFile {dir}/known\n"
         );
         fs::write(self.path("ssh_config"), client)?;
@@ -80,40 +89,23 @@ impl Lab {
 
     /// ssh takes this public key for the machine's own.
     pub fn know(&self, key: &str) -> io::Result<()> {
-        fs::write(self.path("known"), format!("gpu1 {key}"))
+        fs::write(self.path("known"), format!("{} {key}", self.host))
     }
 
-    /// In the machine's network and a mount namespace, where there is the user that sshd wants.
-    fn serve(&self) -> io::Result<Child> {
-        let users = fs::read_to_string("/etc/passwd")?;
-        let has = users.lines().any(|line| line.starts_with("sshd:"));
-        let sshd = if has { String::new() } else { "sshd:x:64999:65534::/nonexistent:/usr/sbin/nologin\n".to_owned() };
-        fs::write(self.path("passwd"), users + &sshd)?;
-        let script = format!(
-            "mount --bind {dir}/passwd /etc/passwd && mkdir -p -m 755 /run/sshd && \
-             exec \"$(command -v sshd)\" -D -e -f {dir}/sshd_config",
-            dir = self.dir.display()
-        );
-        let log = fs::File::create(self.path("sshd.log"))?;
-        let net = format!("--net=/run/netns/{}", self.name);
-        let mut command = Command::new("nsenter");
-        command.args([&net, "--", "unshare", "--mount", "--propagation", "private", "sh", "-c", &script]);
-        let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
-        command.env("PATH", path).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()
-    }
-
-    fn await_server(&mut self, address: &str) -> io::Result<()> {
+    /// Waits until its log says this.
+    fn await_line(&mut self, line: &str) -> io::Result<()> {
         let deadline = Instant::now() + Duration::from_secs(10);
-        let at = format!("{address}:22").parse().map_err(io::Error::other)?;
-        while std::net::TcpStream::connect_timeout(&at, Duration::from_secs(1)).is_err() {
+        loop {
+            let said = fs::read_to_string(self.path("sshd.log")).unwrap_or_default();
+            if said.contains(line) {
+                return Ok(());
+            }
             let ended = self.sshd.try_wait()?;
             if ended.is_some() || Instant::now() > deadline {
-                let said = fs::read_to_string(self.path("sshd.log")).unwrap_or_default();
                 return Err(io::Error::other(format!("sshd: {ended:?} {said}")));
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        Ok(())
     }
 
     /// A file of the machine's own: `ssh_config`, `known`, `authorized`, `sshd.log`.
@@ -133,7 +125,7 @@ impl Lab {
 
     /// Runs a command in the machine's network.
     pub fn inside(&self, words: &[&str]) -> io::Result<()> {
-        run("nsenter", &[&[format!("--net=/run/netns/{}", self.name).as_str(), "--"], words].concat())
+        run("nsenter", &[&[format!("--net=/proc/{}/ns/net", self.sshd.id()).as_str(), "--"], words].concat())
     }
 
     /// On that machine `path` is this file from now on.
@@ -164,10 +156,39 @@ impl Drop for Lab {
         self.drop_connections();
         let _ = self.sshd.kill();
         let _ = self.sshd.wait();
-        let _ = run("ip", &["netns", "del", &self.name]);
-        // The pair goes with the namespace, where nothing holds that.
+        // The pair goes with the namespace, where nothing else holds that.
         let _ = run("ip", &["link", "del", &self.link]);
     }
+}
+
+/// Becomes sshd once its standard input ends: in a network of its own, and a mount namespace where there is the user that
+/// sshd wants. It ends with whoever started it.
+fn serve(dir: &Path) -> io::Result<Child> {
+    let users = fs::read_to_string("/etc/passwd")?;
+    let has = users.lines().any(|line| line.starts_with("sshd:"));
+    let sshd = if has { String::new() } else { "sshd:x:64999:65534::/nonexistent:/usr/sbin/nologin\n".to_owned() };
+    fs::write(dir.join("passwd"), users + &sshd)?;
+    let script = format!(
+        "mount --bind {dir}/passwd /etc/passwd && mkdir -p -m 755 /run/sshd && echo ready && cat && \
+         exec \"$(command -v sshd)\" -D -e -f {dir}/sshd_config",
+        dir = dir.display()
+    );
+    let log = fs::File::create(dir.join("sshd.log"))?;
+    let mut command = Command::new("setpriv");
+    command.args([
+        "--pdeathsig",
+        "KILL",
+        "unshare",
+        "--net",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        &script,
+    ]);
+    let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
+    command.env("PATH", path).stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log).spawn()
 }
 
 fn run(program: &str, words: &[&str]) -> io::Result<()> {

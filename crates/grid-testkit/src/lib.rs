@@ -26,6 +26,7 @@ pub mod cost;
 pub mod coverage;
 pub mod criu;
 pub mod demo;
+pub mod demo_ssh;
 pub mod gaps;
 pub mod images;
 pub mod lab;
