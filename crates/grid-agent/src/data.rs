@@ -11,7 +11,7 @@ use grid_types::streams::ShadowTerms;
 use grid_types::wire::{Hello, Manifest, PROTOCOL, Welcome};
 use grid_types::{AttemptId, NodeName};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 const READY: u8 = b'R';
@@ -121,6 +121,18 @@ pub(crate) fn await_ready(mut stream: &TcpStream) -> io::Result<()> {
     if byte[0] == READY { Ok(()) } else { Err(io::Error::other("the destination said something else than ready")) }
 }
 
+/// Two ends of a connection within this node. Whoever else comes to the port in between is not taken.
+fn pair() -> io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let near = TcpStream::connect_timeout(&listener.local_addr()?, Duration::from_secs(5))?;
+    loop {
+        let (far, peer) = listener.accept()?;
+        if peer == near.local_addr()? {
+            return Ok((near, far));
+        }
+    }
+}
+
 impl Agent {
     pub(crate) fn is_hub(&self) -> bool {
         matches!(self.cfg.role, AgentRole::Hub { .. })
@@ -143,6 +155,18 @@ impl Agent {
             // It came before the frame that explains it.
             self.early.insert(attempt.clone(), (from, stream));
         }
+    }
+
+    /// The stream for an attempt that leaves from here; `None` where the other end dials. An attempt from this node to
+    /// itself has both ends here.
+    pub(crate) fn data_for(&mut self, attempt: &AttemptId) -> io::Result<Option<TcpStream>> {
+        if self.sources.get(attempt).is_some_and(|s| s.goes_to(&self.cfg.node)) {
+            self.faults.at(FaultPoint::OpenStream).map_err(io::Error::other)?;
+            let (ours, theirs) = pair()?;
+            self.early.insert(attempt.clone(), (self.cfg.node.clone(), theirs));
+            return Ok(Some(ours));
+        }
+        Dial::of(&self.cfg).map(|dial| dial.connect(attempt, &self.faults)).transpose()
     }
 
     /// The data connection of an attempt from this node, where it came early.

@@ -199,6 +199,7 @@ mod tests {
             shell_job: false,
             filtered: false,
             shadow: None,
+            park: false,
         }
     }
 

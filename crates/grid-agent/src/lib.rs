@@ -19,6 +19,7 @@ mod lease;
 mod ledger;
 mod link;
 mod lock;
+mod park;
 mod passage;
 mod preflight;
 mod reclaim;

@@ -168,6 +168,7 @@ impl Head {
                 boost,
                 needed: step.needed,
                 plan: plan.cloned(),
+                park: false,
             },
         )?;
         let order = self.order(
@@ -226,6 +227,8 @@ impl Head {
             max_frozen: policy.limits.max_frozen,
             detector: policy.detector.clone(),
             private_paths: private_paths(),
+            park: false,
+            parked: None,
         }
     }
 
@@ -233,7 +236,10 @@ impl Head {
         let record = self.offload_record(id)?;
         let from = match record.phase {
             OffloadPhase::Moving => record.source,
-            OffloadPhase::Returning | OffloadPhase::Onward => record.destination,
+            OffloadPhase::Parking if record.boost.is_none() => record.source,
+            OffloadPhase::Returning | OffloadPhase::Onward | OffloadPhase::Parking | OffloadPhase::Unparking => {
+                record.destination
+            }
             phase => {
                 let what = format!("offload {id} is {phase}; nothing is under way. Nothing was changed.");
                 return Err(fault(FaultClass::Conflict, what));
@@ -266,7 +272,8 @@ impl Head {
         }
         let holder = match record.direction {
             Direction::Out => record.source,
-            Direction::Back | Direction::Onward => record.destination,
+            Direction::Park if record.boost.is_none() => record.source,
+            Direction::Back | Direction::Onward | Direction::Park | Direction::Unpark => record.destination,
         };
         let request = Request::ResolveMove { attempt: record.attempt, decision };
         self.inner.borrow_mut().resolving.insert(id.clone());

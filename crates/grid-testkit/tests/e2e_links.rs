@@ -209,6 +209,8 @@ fn a_head_gets_nothing_of_a_lender_but_what_it_lends() {
         max_frozen: Millis(5000),
         detector: Detector::default(),
         private_paths: Vec::new(),
+        park: false,
+        parked: None,
     };
     assert_eq!(refused(head.ask(Request::StartMove { order: Box::new(order) })), ReasonCode::Owner);
     let held = head.ask(Request::Holdings).unwrap();

@@ -1,6 +1,6 @@
 //! The thread that stages: namespaces, memory off the stream, CRIU's restore, the freeze, the gate.
 
-use super::{Root, StageOutcome};
+use super::{Root, StageOutcome, Staged};
 use crate::data::{DataStream, receive_manifest};
 use crate::faults::{Faults, Steps};
 use crate::gate::{Gate, Own};
@@ -69,7 +69,8 @@ impl Staging {
             wait_gone(&fd);
         }
         tracing_line(&format!("staged {} of {}: {}", self.stage.title, self.stage.offload, steps.text()));
-        outcome.map(|root| (init, root, ends.map_or_else(Vec::new, |ends| ends.here)))
+        let streams = ends.map_or_else(Vec::new, |ends| ends.here);
+        outcome.map(|root| Staged::Tree { init, root, streams })
     }
 
     fn receive_and_restore(
@@ -80,6 +81,8 @@ impl Staging {
     ) -> Result<Root, String> {
         let gate = Gate::before(&self.place, &self.stage, &self.own, init, ends.and_then(Ends::terminal_device))?;
         let (pages, manifest) = self.receive(steps)?;
+        // Of what was parked, on this node's view of its files.
+        crate::park::changed(&manifest.files).map_or(Ok(()), Err)?;
         steps.run(FaultPoint::InspectImages, || gate.inspect_images(&manifest))?;
         if let Some(snapshot) = &manifest.streams {
             keep_snapshot(&self.place, snapshot)?;

@@ -53,6 +53,9 @@ pub(crate) struct Record {
     /// It was to be made, and the process died on the way. Kept until the tree has ended, which is told so.
     #[serde(default)]
     missing: bool,
+    /// The tree is parked there.
+    #[serde(default)]
+    parked: bool,
 }
 
 /// A connection for a shadow that has not come yet.
@@ -161,7 +164,7 @@ impl Agent {
             return tracing_line(&format!("{from} offers streams of {id} as they were before; closed"));
         }
         if generation > shadow.record.generation {
-            shadow.record = Record { attempt, node: from, generation, ..shadow.record.clone() };
+            shadow.record = Record { attempt, node: from, generation, parked: false, ..shadow.record.clone() };
             if let Err(e) = self.ledger.put_shadow(&id, &shadow.record) {
                 return tracing_line(&e.to_string());
             }
@@ -179,9 +182,10 @@ impl Agent {
     }
 
     /// Its title names the node.
-    fn say_where(&self, id: &ShadowId) {
+    pub(super) fn say_where(&self, id: &ShadowId) {
         let Some(shadow) = self.shadows.get(id) else { return };
-        let title = title(&shadow.record.command, &shadow.record.node);
+        let Record { command, node, parked, .. } = &shadow.record;
+        let title = title(command, node, *parked);
         self.say_to_shadow(id, &ToShadow::Title { text: title });
     }
 
@@ -219,6 +223,7 @@ fn hear(control: &Arc<OwnedFd>, inputs: &tokio::sync::mpsc::UnboundedSender<Inpu
 }
 
 /// How `ps` shows a shadow.
-pub(super) fn title(command: &str, node: &NodeName) -> String {
-    format!("grid-shadow: {command} @{node}")
+pub(super) fn title(command: &str, node: &NodeName, parked: bool) -> String {
+    let parked = if parked { "parked " } else { "" };
+    format!("grid-shadow: {command} {parked}@{node}")
 }

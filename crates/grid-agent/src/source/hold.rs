@@ -26,6 +26,7 @@ pub(super) fn stage_of(order: &MoveOrder, tree: &TreeFacts, shadow: Option<Shado
         shell_job: !session_inside,
         filtered: grid_core::detect::filtered(tree),
         shadow,
+        park: order.park,
     }
 }
 
@@ -41,15 +42,16 @@ fn groups(pid: i32) -> Vec<u32> {
 }
 
 /// What the held tree consists of now that it is frozen. Its executables are read from the kernel, as the other side
-/// will read them.
-pub(super) fn manifest(hold: &Group, streams: Option<String>) -> Manifest {
+/// will read them. Where it is to be parked, its files are noted.
+pub(super) fn manifest(hold: &Group, streams: Option<String>, park: bool) -> Manifest {
     let alive: Vec<i32> = hold.pids().into_iter().filter(|pid| !crate::tree::has_ended(*pid)).collect();
     let threads = alive.iter().map(|pid| crate::tree::threads(*pid)).sum();
+    let files = if park { crate::park::marks(&alive) } else { Vec::new() };
     let exes: Vec<Option<String>> = alive.into_iter().map(crate::tree::executable).collect();
     let mut executables: Vec<String> = exes.iter().flatten().cloned().collect();
     executables.sort_unstable();
     executables.dedup();
-    Manifest { processes: exes.len() as u32, threads, executables, streams }
+    Manifest { processes: exes.len() as u32, threads, executables, streams, files }
 }
 
 /// Signals that wait in a frozen process, for itself or for its leader thread.

@@ -91,7 +91,10 @@ impl Agent {
                 continue;
             }
             wait_for_criu(&self.tree_place(&row.attempt, None));
-            let home = home_copy(&row.detail, &hold, &self.boot_id);
+            let home = match &row.detail.order.parked {
+                Some(parked) => self.parked_home(parked),
+                None => home_copy(&row.detail, &hold, &self.boot_id),
+            };
             let mut signals = row.detail.signals.clone();
             if home == HomeCopy::Frozen {
                 signals.extend(row.detail.members.iter().flat_map(|m| pending_signals(m.pid)));
@@ -102,7 +105,10 @@ impl Agent {
             self.sources.insert(row.attempt.clone(), Outgoing::new(machine, row.detail, hold));
             self.do_source(&row.attempt, actions);
             self.forget_if_over(&row.attempt);
-            let _ = self.tree_place(&row.attempt, None).sweep();
+            // A parked copy may have been restored on this very node: what has that name is the tree's.
+            if !self.incoming.contains_key(&row.attempt) {
+                let _ = self.tree_place(&row.attempt, None).sweep();
+            }
         }
     }
 
@@ -147,7 +153,7 @@ impl Agent {
     /// The frozen copy can be killed from outside.
     fn watch_frozen(&mut self, attempt: &AttemptId) {
         let Some(outgoing) = self.sources.get(attempt) else { return };
-        let root = &outgoing.record.members[0];
+        let Some(root) = outgoing.record.members.first() else { return };
         if outgoing.machine.home == HomeCopy::Frozen && start_ticks(root.pid) != Some(root.start_ticks) {
             self.step_source(attempt, SourceInput::FrozenCopyDied { signal: None });
         }

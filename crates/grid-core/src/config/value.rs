@@ -75,7 +75,7 @@ words! {
         "conservative" = Conservative, "balanced" = Balanced, "aggressive" = Aggressive, "predictive" = Predictive
     }
     AutoMode { "off" = Off, "observe" = Observe, "on" = On }
-    AtEnd { "recall" = Recall, "stay" = Stay, "end" = End }
+    AtEnd { "recall" = Recall, "stay" = Stay, "park" = Park, "end" = End }
     RuleAction { "allow" = Allow, "protect" = Protect }
     ProcessKind {
         "training" = Training, "inference" = Inference, "data_processing" = DataProcessing, "compute" = Compute,

@@ -59,6 +59,10 @@ pub(crate) enum Reach {
     Doubt,
     /// By the end of the process where it went.
     End,
+    /// By parking it.
+    Park,
+    /// By unparking it.
+    Unpark,
 }
 
 pub(crate) fn reach(point: FaultPoint) -> Reach {
@@ -85,6 +89,8 @@ pub(crate) fn reach(point: FaultPoint) -> Reach {
         P::SendQuery => Reach::Asked,
         P::DestinationPersistLost | P::SendGone | P::PersistInDoubt => Reach::Doubt,
         P::DestinationPersistEnded => Reach::End,
+        P::OpenParked | P::SealParked => Reach::Park,
+        P::CheckParked | P::SendParked | P::DropParked => Reach::Unpark,
     }
 }
 
@@ -116,6 +122,8 @@ impl Way {
         match point.side() {
             // The one who dials is always the worker.
             _ if point == FaultPoint::OpenStream => "gpu1",
+            // Parked on the worker's disk, and unparked from there.
+            _ if reach(point) == Reach::Unpark => "gpu1",
             Side::Source => self.source(),
             Side::Destination => self.destination(),
         }
@@ -183,6 +191,11 @@ impl Stage {
         let begin = || self.cluster.begin(&["offload", "execute", &pid]);
         match reach {
             Reach::Move | Reach::Leave => begin(),
+            Reach::Park => self.cluster.begin(&["offload", "park", &pid]),
+            Reach::Unpark => {
+                self.cluster.ask::<OffloadView>(&["offload", "park", &pid]);
+                self.cluster.begin(&["offload", "unpark", &pid])
+            }
             Reach::Refused => self.with(FaultPoint::Gate, Effect::Fail, begin, || {}),
             Reach::Broken => self.with(FaultPoint::ReceivePages, Effect::Fail, begin, || {}),
             Reach::Signals => self.with(FaultPoint::SendManifest, Effect::Hang, begin, || {
@@ -268,7 +281,11 @@ impl Stage {
                 }
                 Some(OffloadPhase::InDoubt) => (running, copies.len()) == (0, 1),
                 Some(OffloadPhase::Ended | OffloadPhase::Lost) => copies.is_empty(),
-                Some(OffloadPhase::Moving | OffloadPhase::Returning | OffloadPhase::Onward) => false,
+                Some(OffloadPhase::Parked) => copies.is_empty(),
+                Some(under_way) => {
+                    assert!(under_way.is_under_way(), "{under_way:?}");
+                    false
+                }
             };
             if right { Ok(phase) } else { Err(format!("{phase:?} {copies:?}")) }
         });
@@ -277,6 +294,12 @@ impl Stage {
             None | Some(OffloadPhase::Failed | OffloadPhase::Away | OffloadPhase::Home) => guest.goes_on(),
             // The person accepts that work is repeated.
             Some(OffloadPhase::InDoubt) => return self.resolve(guest),
+            // Whatever happened to it there, it runs on from where it stood.
+            Some(OffloadPhase::Parked) => {
+                self.cluster.wait_ready();
+                self.cluster.ask::<OffloadView>(&["offload", "unpark", &guest.pid().to_string()]);
+                return self.settled(guest);
+            }
             _ => {}
         }
         guest.never_went_back();

@@ -18,7 +18,7 @@ use crate::units::Millis;
 use serde::{Deserialize, Serialize};
 
 /// Raised when a frame changes its meaning; both ends must speak the same.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 /// No frame is longer.
 pub const MAX_FRAME: usize = 64 << 20;
 
@@ -90,6 +90,11 @@ pub enum ShadowWord {
     Ask,
     /// From home: the shadow was stopped by a signal that it could not pass on.
     Stopped,
+    /// To home: the tree is parked here; its shadow waits for it.
+    Parked {
+        /// Of the tree's far end to come: what is known under a lower one is older.
+        generation: u64,
+    },
     /// To home: nothing of the tree is here any more that could speak to the shadow itself.
     TreeGone {
         /// How its root ended, where that is known.

@@ -94,6 +94,12 @@ pub struct MoveOrder {
     pub detector: Detector,
     /// Path prefixes that are private to the destination.
     pub private_paths: Vec<String>,
+    /// The destination keeps it on its disk and does not restore it.
+    #[serde(default)]
+    pub park: bool,
+    /// The tree is parked at the source, by this attempt: `process` is who it was, and nothing of it runs.
+    #[serde(default)]
+    pub parked: Option<AttemptId>,
 }
 
 /// The hub's leave for a tree to move from one worker to another.
@@ -136,6 +142,9 @@ pub struct Stage {
     /// What stays at home for it; none where nothing does.
     #[serde(default)]
     pub shadow: Option<ShadowTerms>,
+    /// Kept on the destination's disk, and not restored.
+    #[serde(default)]
+    pub park: bool,
 }
 
 /// What the frozen tree consists of, sent behind its memory: the gate holds what was restored against it.
@@ -150,4 +159,18 @@ pub struct Manifest {
     /// Where its streams stand, as the far end that leaves wrote it (JSON); none where it leaves home.
     #[serde(default)]
     pub streams: Option<String>,
+    /// The files on which it depends, as they were when it was frozen, where it is parked: days may pass.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileMark>,
+}
+
+/// A file as it was at one moment. Another content with the same size and time of change is not told apart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FileMark {
+    /// Where, as the tree sees it.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Time of its last change, in nanoseconds since 1970.
+    pub changed_ns: i64,
 }
