@@ -59,9 +59,9 @@ pub(crate) enum Reach {
     Doubt,
     /// By the end of the process where it went.
     End,
-    /// By parking it.
+    /// By parking it: by no move.
     Park,
-    /// By unparking it.
+    /// By unparking it: by no move.
     Unpark,
 }
 
@@ -101,20 +101,50 @@ pub(crate) enum Way {
     Out,
     /// Back.
     Home,
+    /// From the head onto the worker's disk.
+    Park,
+    /// From that disk home.
+    Unpark,
 }
 
 impl Way {
     fn source(self) -> &'static str {
         match self {
-            Way::Out => "head",
-            Way::Home => "gpu1",
+            Way::Out | Way::Park => "head",
+            Way::Home | Way::Unpark => "gpu1",
         }
     }
 
     fn destination(self) -> &'static str {
         match self {
-            Way::Out => "gpu1",
-            Way::Home => "head",
+            Way::Out | Way::Park => "gpu1",
+            Way::Home | Way::Unpark => "head",
+        }
+    }
+
+    /// This step lies on it, reached so on the way out.
+    pub(crate) fn passes(self, point: FaultPoint, ways: &[Reach]) -> bool {
+        use FaultPoint as P;
+        let restores = matches!(
+            point,
+            P::MakeTree
+                | P::MakeRoom
+                | P::InspectImages
+                | P::StartRestore
+                | P::FreezeStaged
+                | P::FindRoot
+                | P::Gate
+                | P::WriteRoot
+        );
+        let dumps = matches!(
+            point,
+            P::TakeHold | P::PrepareImages | P::StartDump | P::FreezeSource | P::SendManifest | P::SendImages
+        );
+        let own = reach(point);
+        match self {
+            Way::Park if ways.contains(&Reach::Move) => own == Reach::Park || (own == Reach::Move && !restores),
+            Way::Unpark if ways.contains(&Reach::Move) => own == Reach::Unpark || (own == Reach::Move && !dumps),
+            _ => ways.contains(&own),
         }
     }
 
@@ -122,8 +152,6 @@ impl Way {
         match point.side() {
             // The one who dials is always the worker.
             _ if point == FaultPoint::OpenStream => "gpu1",
-            // Parked on the worker's disk, and unparked from there.
-            _ if reach(point) == Reach::Unpark => "gpu1",
             Side::Source => self.source(),
             Side::Destination => self.destination(),
         }
@@ -166,11 +194,18 @@ impl Stage {
         self.wait_lease();
         let guest = Guest::reporting(&self.cluster, "prover", "--memory 8MiB --steps 1000000");
         let there = (self.way == Way::Home).then(|| self.cluster.move_out(guest.pid()));
+        if self.way == Way::Unpark {
+            self.cluster.ask::<OffloadView>(&["offload", "park", &guest.pid().to_string()]);
+        }
         let effect = if damage == Damage::Fail { Effect::Fail } else { Effect::Hang };
         let mut armed = self.arm(point, effect);
         let mut command = match there {
             Some(away) => self.cluster.begin(&["offload", "recall", away.record.id.as_str()]),
-            None => self.set_off(&guest, reach),
+            None => match self.way {
+                Way::Park => self.cluster.begin(&["offload", "park", &guest.pid().to_string()]),
+                Way::Unpark => self.cluster.begin(&["offload", "unpark", &guest.pid().to_string()]),
+                _ => self.set_off(&guest, reach),
+            },
         };
         self.wait_hit(&armed);
         self.hurt(damage, &mut armed);
@@ -191,11 +226,8 @@ impl Stage {
         let begin = || self.cluster.begin(&["offload", "execute", &pid]);
         match reach {
             Reach::Move | Reach::Leave => begin(),
-            Reach::Park => self.cluster.begin(&["offload", "park", &pid]),
-            Reach::Unpark => {
-                self.cluster.ask::<OffloadView>(&["offload", "park", &pid]);
-                self.cluster.begin(&["offload", "unpark", &pid])
-            }
+            // Of ways of their own.
+            Reach::Park | Reach::Unpark => begin(),
             Reach::Refused => self.with(FaultPoint::Gate, Effect::Fail, begin, || {}),
             Reach::Broken => self.with(FaultPoint::ReceivePages, Effect::Fail, begin, || {}),
             Reach::Signals => self.with(FaultPoint::SendManifest, Effect::Hang, begin, || {
