@@ -71,6 +71,12 @@ fn a_stream_is_whole_over_a_workers_disk() {
     assert!(job.lines() > lines);
     assert_eq!(copies_on(&job, "gpu1"), Vec::<PathBuf>::new());
     assert_eq!(home.record.id, parked.record.id);
+    // What came home is parked from there as from anywhere.
+    let again: OffloadView = job.cluster.ask(&["offload", "park", &pid.to_string(), "--on", "gpu1"]);
+    assert_ne!(again.record.id, parked.record.id);
+    job.wait_title(pid, "parked @gpu1");
+    unpark(&job, &pid.to_string(), &[]);
+    job.wait_title(pid, "@head");
     assert_eq!(job.status(), "0 5");
     job.all_came(300);
 }
@@ -115,8 +121,12 @@ fn a_stream_is_whole_from_lease_to_disk_and_back() {
     unpark(&job, id, &[]);
     job.wait_title(pid, "@head");
     job.flows(20);
-    // And onto the head's disk from a lease.
-    job.cluster.move_out(pid);
+    // And onto its lender's and the head's disk from a lease, as another offload.
+    let out = job.cluster.move_out(pid);
+    job.wait_title(pid, "@gpu1");
+    job.cluster.ask::<OffloadView>(&["offload", "park", &pid.to_string()]);
+    job.wait_title(pid, "parked @gpu1");
+    unpark(&job, out.record.id.as_str(), &["--to", "gpu1"]);
     job.wait_title(pid, "@gpu1");
     job.flows(5);
     job.cluster.ask::<OffloadView>(&["offload", "park", &pid.to_string(), "--on", "head"]);
@@ -310,21 +320,65 @@ fn a_dry_run_changes_nothing_and_what_cannot_be_done_is_refused_before_a_freeze(
 
 #[test]
 fn at_its_boosts_end_it_is_parked_where_that_was_asked_for() {
-    let Some(job) = Job::start(STREAM) else { return };
-    let boost = job.cluster.boost("--cpu 1 --memory 900MiB --duration 5m --from gpu1 --at-end park").boost;
-    let pid = job.meant();
-    job.flows(20);
-    let out: OffloadView = job.cluster.ask(&["offload", "execute", &pid.to_string(), "--boost", boost.id.as_str()]);
-    job.wait_title(pid, "@gpu1");
-    job.flows(5);
-    let ended: BoostView = job.cluster.ask(&["boost", "release", boost.id.as_str()]);
-    assert!(matches!(ended.boost.state, BoostState::Ended { .. }), "{ended:?}");
-    let parked = job.cluster.wait_phase(out.record.id.as_str(), OffloadPhase::Parked);
-    assert_eq!(parked.record.destination.as_str(), "gpu1");
-    job.wait_title(pid, "parked @gpu1");
-    unpark(&job, &pid.to_string(), &[]);
-    assert_eq!(job.status(), "0 5");
-    job.all_came(300);
+    // Released by its borrower, and taken back by its lender, who freezes it first.
+    for end in ["release", "reclaim"] {
+        let Some(job) = Job::start(STREAM) else { return };
+        let boost = job.cluster.boost("--cpu 1 --memory 900MiB --duration 5m --from gpu1 --at-end park").boost;
+        let pid = job.meant();
+        job.flows(20);
+        let out: OffloadView = job.cluster.ask(&["offload", "execute", &pid.to_string(), "--boost", boost.id.as_str()]);
+        job.wait_title(pid, "@gpu1");
+        job.flows(5);
+        let said = job.cluster.grid(&["boost", end, boost.id.as_str()]);
+        assert_eq!(said.code, 0, "{said:?}");
+        let parked = job.cluster.wait_phase(out.record.id.as_str(), OffloadPhase::Parked);
+        assert_eq!(parked.record.destination.as_str(), "gpu1");
+        let ended: BoostView = job.cluster.ask(&["boost", "show", boost.id.as_str()]);
+        assert!(matches!(ended.boost.state, BoostState::Ended { .. }), "{ended:?}");
+        job.wait_title(pid, "parked @gpu1");
+        unpark(&job, &pid.to_string(), &[]);
+        assert_eq!(job.status(), "0 5");
+        job.all_came(300);
+    }
+}
+
+#[test]
+fn both_ways_can_be_cancelled_before_their_commit() {
+    let Some(job) = Job::start(CHILD) else { return };
+    let (pid, cluster) = (job.meant(), &job.cluster);
+    let hung = |point: FaultPoint, words: &[&str]| {
+        let armed = cluster.arm("gpu1", point, Effect::Hang);
+        let command = cluster.begin(words);
+        cluster.wait("the step", || armed.is_hit());
+        (armed, command)
+    };
+    let text = pid.to_string();
+    let (mut armed, mut command) = hung(FaultPoint::SealParked, &["offload", "park", &text]);
+    assert_eq!(cluster.grid(&["offload", "cancel", &text]).code, 0);
+    armed.lift();
+    command.wait().unwrap();
+    job.goes_on();
+    cluster.wait("the half copy to go", || {
+        Some(copies_on(&job, "gpu1")).filter(|left| !left.is_empty()).map_or(Ok(()), Err)
+    });
+    park(&job, "gpu1");
+    let (mut armed, mut command) = hung(FaultPoint::SendParked, &["offload", "unpark", &text]);
+    let said = cluster.grid(&["offload", "cancel", &text]);
+    assert!(said.code == 0 && said.out.contains("is parked on gpu1 as before"), "{said:?}");
+    armed.lift();
+    command.wait().unwrap();
+    assert_eq!((job.copies("prog.py").len(), copies_on(&job, "gpu1").len()), (0, 1));
+    // Its shadow is killed while it is on its way: that undoes the way, and gives the copy up.
+    let (mut armed, mut command) = hung(FaultPoint::SendParked, &["offload", "unpark", &text]);
+    send(pid, Signal::SIGKILL);
+    assert_eq!(job.status(), "137");
+    armed.lift();
+    command.wait().unwrap();
+    let id = cluster.offloads().last().unwrap().record.id.clone();
+    cluster.wait_phase(id.as_str(), OffloadPhase::Ended);
+    cluster
+        .wait("the copy to go", || Some(copies_on(&job, "gpu1")).filter(|left| !left.is_empty()).map_or(Ok(()), Err));
+    assert_eq!(job.copies("prog.py"), Vec::<i32>::new());
 }
 
 #[test]
@@ -370,4 +424,19 @@ fn a_prover_of_64_mib_is_right_after_two_parkings() {
         guest.goes_on();
     }
     assert_eq!(guest.wait_done().digest, grid_testkit::cluster::undisturbed("--memory 64MiB --steps 1500").digest);
+}
+
+#[test]
+fn a_copy_outlives_the_cluster() {
+    let Some(mut cluster) = Cluster::start(1) else { return };
+    let guest = Guest::reporting(&cluster, "prover", "--memory 8MiB --steps 1500");
+    let text = guest.pid().to_string();
+    let parked: OffloadView = cluster.ask(&["offload", "park", &text]);
+    let said = cluster.grid(&["down"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    cluster.up_again(&["--local", "1"]);
+    let still = cluster.wait_phase(parked.record.id.as_str(), OffloadPhase::Parked);
+    assert_eq!(still.record.parked, parked.record.parked);
+    cluster.ask::<OffloadView>(&["offload", "unpark", &text]);
+    guest.wait_done();
 }

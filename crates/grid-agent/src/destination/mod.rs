@@ -3,7 +3,9 @@
 //!
 //! Staging runs on a thread of its own and comes back as one input. Everything else is one short action each.
 
+mod admit;
 mod ends;
+mod parked;
 mod recover;
 mod staging;
 
@@ -14,9 +16,8 @@ use self::staging::Staging;
 use crate::agent::{Agent, Input};
 use crate::data;
 use crate::faults;
-use crate::lease::no_lease;
 use crate::link::tracing_line;
-use crate::park::{Keeping, ParkedCopy, ParkedPlace, lacks_room};
+use crate::park::{Keeping, ParkedCopy, ParkedPlace};
 use crate::source::{not_its_attempt, refuse_when_stopped};
 use crate::tree::{InitProcess, TreePlace, start_ticks, wait_gone};
 use grid_core::handover::{Destination, DestinationAction, DestinationInput, TreeCopy};
@@ -24,10 +25,9 @@ use grid_os::cgroup::Controller;
 use grid_os::pidfd::PidFd;
 use grid_types::event::ExitStatus;
 use grid_types::handover::{DestinationState, ToDestination};
-use grid_types::reason::{Reason, ReasonCode};
 use grid_types::streams::Stream;
 use grid_types::wire::{Body, Party, Stage};
-use grid_types::{AttemptId, Bytes, LeaseId, NodeName, ProcId};
+use grid_types::{AttemptId, LeaseId, NodeName, ProcId};
 use serde::{Deserialize, Serialize};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -61,11 +61,6 @@ impl Record {
     /// The node whose agent owns the attempt.
     pub(crate) fn from(&self) -> &NodeName {
         &self.from
-    }
-
-    /// Nothing of it was running: it ended so.
-    pub(crate) fn end_by(&mut self, status: ExitStatus) {
-        self.exit = Some(status);
     }
 
     fn process(&self) -> Option<ProcId> {
@@ -116,21 +111,6 @@ impl Incoming {
             && !self.record.left
             && (self.staging
                 || matches!(state, DestinationState::Staged | DestinationState::Running) && self.root_lives())
-    }
-
-    /// What is parked of it, where it is kept on the disk.
-    pub(crate) fn parked(&self) -> Option<&ParkedCopy> {
-        self.record.parked.as_ref().filter(|_| self.record.stage.park)
-    }
-
-    /// The source's copy is gone: this one is the only one.
-    pub(crate) fn is_owned(&self) -> bool {
-        self.machine.state == DestinationState::Running && self.machine.released && !self.record.left
-    }
-
-    /// What is staged is still there.
-    fn copy_lives(&self) -> bool {
-        self.record.stage.park || self.root_lives()
     }
 
     fn root_lives(&self) -> bool {
@@ -225,42 +205,11 @@ impl Agent {
                 None => {}
             },
             Err(reason) => {
+                drop(self.take_data(&attempt, &source));
                 let detail = reason.to_string();
                 self.step_destination(&attempt, DestinationInput::StageFailed { detail });
             }
         }
-    }
-
-    /// The lender's own look at what is asked of it: no more is taken off the stream than the lease still holds,
-    /// whatever the source says.
-    fn admit(&self, attempt: &AttemptId, from: &NodeName, stage: &mut Stage) -> Result<(), Reason> {
-        if stage.park
-            && let Some(reason) = lacks_room(&self.parked_place(attempt), stage.expected)
-        {
-            return Err(reason);
-        }
-        // A worker's disk keeps what comes by its hub; what is parked here needs no leave to come from here. Else home is
-        // open only to what left from here, to whom it comes from, as whose it left.
-        let open = *from == self.cfg.node || (stage.park && !self.is_hub());
-        if stage.lease.is_none() && !open && !self.went_to(from, stage) {
-            let detail = format!("{}: nothing of uid {}'s of that name went to {from}", stage.offload, stage.uid);
-            return Err(Reason::new(ReasonCode::Gate, detail));
-        }
-        self.admit_to_lease(stage)
-    }
-
-    fn admit_to_lease(&self, stage: &mut Stage) -> Result<(), Reason> {
-        let Some(id) = &stage.lease else { return Ok(()) };
-        self.not_reclaimed(id)?;
-        let lease = self.leases.get(id).ok_or_else(|| no_lease(id))?;
-        let used = lease.group.usage().map_or(Bytes(0), |u| u.1);
-        let limit = lease.record.terms.amount.memory;
-        if used.0.saturating_add(stage.expected.0) > limit.0 {
-            let detail = format!("{} arrives, {id} holds {used} of {limit}", stage.expected);
-            return Err(Reason::new(ReasonCode::NoFit, detail));
-        }
-        stage.admitted = stage.admitted.min(Bytes(limit.0 - used.0));
-        Ok(())
     }
 
     /// Starts the thread that stages; `stream` is there already where the source dialled.
@@ -312,13 +261,7 @@ impl Agent {
         incoming.staging = false;
         incoming.stream = None;
         match outcome {
-            Ok(Staged::Parked(copy)) => {
-                incoming.record.parked = Some(copy);
-                match incoming.machine.state {
-                    DestinationState::Empty => self.step_destination(attempt, DestinationInput::Staged),
-                    _ => self.discard(attempt),
-                }
-            }
+            Ok(Staged::Parked(copy)) => self.parked_staged(attempt, copy),
             Ok(Staged::Tree { init, root, streams }) => {
                 incoming.record.streams = streams;
                 incoming.record.init = Some(init);

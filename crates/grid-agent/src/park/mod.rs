@@ -103,11 +103,15 @@ impl Agent {
 
     /// The row of a copy that is parked here, and whose owner this agent is.
     fn parked(&self, attempt: &AttemptId) -> Result<&Incoming, Reason> {
-        let owned = |i: &&Incoming| i.parked().is_some() && i.is_owned();
-        self.incoming.get(attempt).filter(owned).ok_or_else(|| {
+        let incoming = self.incoming.get(attempt).filter(|i| i.parked().is_some()).ok_or_else(|| {
             let detail = format!("{} has no parked copy {attempt}", self.cfg.node);
             Reason::new(ReasonCode::Parked, detail)
-        })
+        })?;
+        if incoming.is_owned() {
+            return Ok(incoming);
+        }
+        let detail = format!("{} has not heard yet that the copy is its own; try again in a moment", self.cfg.node);
+        Err(Reason::new(ReasonCode::Changed, detail))
     }
 
     /// The attempt under way that takes this copy from here.

@@ -156,6 +156,7 @@ impl Agent {
         if !self.carries(&attempt, &from, &id) {
             return tracing_line(&format!("{from} offers streams of {id}, which is not with it; closed"));
         }
+        let offload = self.offload_by(&attempt);
         let Some(shadow) = self.shadows.get_mut(&id) else {
             // The process here is frozen still: it becomes the shadow when it is released. Its agent dials again.
             return;
@@ -164,7 +165,10 @@ impl Agent {
             return tracing_line(&format!("{from} offers streams of {id} as they were before; closed"));
         }
         if generation > shadow.record.generation {
-            shadow.record = Record { attempt, node: from, generation, parked: false, ..shadow.record.clone() };
+            let before = shadow.record.clone();
+            // One that came home and left again did so as another offload.
+            let offload = offload.unwrap_or(before.offload);
+            shadow.record = Record { offload, attempt, node: from, generation, parked: false, ..before };
             if let Err(e) = self.ledger.put_shadow(&id, &shadow.record) {
                 return tracing_line(&e.to_string());
             }
@@ -196,8 +200,14 @@ impl Agent {
         }
     }
 
+    /// The offload to which an attempt belongs that left from here, or past here.
+    fn offload_by(&self, attempt: &AttemptId) -> Option<OffloadId> {
+        let passed = self.passages.get(attempt).map(|p| p.offload.clone());
+        passed.or_else(|| self.source_offload(attempt))
+    }
+
     /// The attempt went to that node, or lives here, and carries this shadow.
-    fn carries(&self, attempt: &AttemptId, from: &NodeName, shadow: &ShadowId) -> bool {
+    pub(super) fn carries(&self, attempt: &AttemptId, from: &NodeName, shadow: &ShadowId) -> bool {
         if *from == self.cfg.node {
             return true;
         }

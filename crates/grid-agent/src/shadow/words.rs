@@ -46,17 +46,18 @@ impl Agent {
 
     fn tree_parked(&mut self, from: &NodeName, attempt: &AttemptId, generation: u64) {
         let own = self.incoming.get(attempt).and_then(|i| i.record.stage.shadow.as_ref()).map(|t| t.shadow.clone());
-        let is = |(id, s): &(&ShadowId, &Shadow)| match *from == self.cfg.node {
+        let is = |(id, _): &(&ShadowId, &Shadow)| match *from == self.cfg.node {
             true => own.as_ref() == Some(*id),
-            false => self.passed_to(attempt, &s.record.offload, from),
+            false => self.carries(attempt, from, id),
         };
-        let Some((id, before)) = self.shadows.iter().find(is).map(|(id, s)| (id.clone(), s.record.clone())) else {
-            return;
-        };
+        let found = self.shadows.iter().find(is).map(|(id, s)| (id.clone(), s.record.clone()));
+        let Some((id, before)) = found else { return };
         if generation <= before.generation {
             return;
         }
-        let record = Record { attempt: attempt.clone(), node: from.clone(), generation, parked: true, ..before };
+        let offload = self.offload_by(attempt).unwrap_or(before.offload);
+        let (attempt, node) = (attempt.clone(), from.clone());
+        let record = Record { offload, attempt, node, generation, parked: true, ..before };
         if let Err(e) = self.ledger.put_shadow(&id, &record) {
             return tracing_line(&e.to_string());
         }

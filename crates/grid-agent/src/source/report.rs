@@ -18,7 +18,7 @@ use grid_types::handover::{SourceState, ToSource};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::streams::ShadowTerms;
 use grid_types::wire::{AttemptHolding, MoveReport, Notice, Stage};
-use grid_types::{AttemptId, NodeName};
+use grid_types::{AttemptId, NodeName, OffloadId};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -37,7 +37,12 @@ impl Agent {
             SourceReport::Moved => MoveReport::Moved { figures: outgoing.record.figures.clone() },
             SourceReport::Failed { detail } => match outgoing.undone_by.clone() {
                 Some(reason) => MoveReport::Failed { reason },
-                None => failed(code_of(&detail), detail),
+                None => {
+                    let code = code_of(&detail);
+                    // Said by the code already.
+                    let bare = detail.strip_prefix(code.as_str()).map_or(detail.as_str(), str::trim_start);
+                    failed(code, bare.to_owned())
+                }
             },
             SourceReport::InDoubt { detail } => MoveReport::InDoubt { detail },
             SourceReport::DiedFrozen { signal } => MoveReport::DiedFrozen { signal },
@@ -78,6 +83,12 @@ impl Agent {
             None => self.ledger.source::<Record>(attempt).ok()??.detail,
         };
         record.stage.shadow.filter(|_| record.order.destination == *to)
+    }
+
+    /// Whose attempt it is, where it left, or leaves, from here.
+    pub(crate) fn source_offload(&self, attempt: &AttemptId) -> Option<OffloadId> {
+        let kept = || Some(self.ledger.source::<Record>(attempt).ok()??.detail.order.offload);
+        self.sources.get(attempt).map(|s| s.record.order.offload.clone()).or_else(kept)
     }
 
     pub(crate) fn source_rows(&self) -> Result<Vec<SourceRow>, AgentError> {

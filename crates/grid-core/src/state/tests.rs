@@ -1,4 +1,5 @@
 mod onward;
+mod parking;
 
 use super::*;
 use crate::auto_offload::{self, Action, Bucket, Round, StepResult};
@@ -8,7 +9,9 @@ use crate::lease::fixtures::*;
 use crate::lease::{LenderView, admit, validate_request};
 use crate::plan::{PlanInput, make_plan};
 use grid_types::boost::{BoostRequest, BoostState, EndReason, Priority};
-use grid_types::event::{Actor, Event, EventRecord, ExitStatus, HookOutcome, MoveFigures, OnwardTo, Resolution};
+use grid_types::event::{
+    Actor, Direction, Event, EventRecord, ExitStatus, HookOutcome, MoveFigures, OnwardTo, Resolution,
+};
 use grid_types::plan::{PlanOutcome, Trigger};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::{BootMs, Bytes, Millis};

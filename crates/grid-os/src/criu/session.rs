@@ -160,7 +160,7 @@ impl Criu {
         &self,
         job: &RestoreJob<'_>,
         pages: &ReceivedPages,
-        staged: &mut dyn FnMut() -> Result<(), String>,
+        staged: &mut dyn FnMut(Result<(), String>) -> Result<(), String>,
     ) -> Result<i32, CriuError> {
         let io = |e| CriuError::Images(job.images.to_owned(), e);
         let clocks = timens::clocks(job.images).map_err(io)?;
@@ -208,10 +208,7 @@ impl Criu {
                     if let Some(thread) = filler.take() {
                         filled = thread.join().unwrap_or_else(|_| Err(CriuError::Hold("the filler panicked".into())));
                     }
-                    match &filled {
-                        Ok(()) => staged(),
-                        Err(e) => Err(e.to_string()),
-                    }
+                    staged(filled.as_ref().map(|_| ()).map_err(ToString::to_string))
                 })
             });
             if filler.is_some() {

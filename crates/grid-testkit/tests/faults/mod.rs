@@ -329,7 +329,14 @@ impl Stage {
             // Whatever happened to it there, it runs on from where it stood.
             Some(OffloadPhase::Parked) => {
                 self.cluster.wait_ready();
-                self.cluster.ask::<OffloadView>(&["offload", "unpark", &guest.pid().to_string()]);
+                let pid = guest.pid().to_string();
+                // The agent that keeps it may not have heard yet that it is the owner.
+                let unpark = || match self.cluster.grid(&["offload", "unpark", &pid]) {
+                    said if said.code == 0 => Ok(()),
+                    said if said.out.contains("E-FILE") => panic!("it ran on, and was parked again: {said:?}"),
+                    said => Err(said),
+                };
+                self.cluster.wait("it to be unparked", unpark);
                 return self.settled(guest);
             }
             _ => {}

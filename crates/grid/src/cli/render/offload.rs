@@ -79,7 +79,10 @@ pub fn moved(v: &OffloadView) -> String {
             format!("{} was not parked: {why}\nIt runs at home, unharmed. Nothing was changed.\n", who(r))
         }
         OffloadPhase::Parked if r.direction == Direction::Unpark => {
-            format!("{} was not unparked: {why}\nIt is parked on {} as before.\n", who(r), r.destination)
+            let fix = r.reasons.last().map_or_else(String::new, |reason| {
+                format!("  do: {}\n", reason.code.fix().replace("PID", &r.process.to_string()))
+            });
+            format!("{} was not unparked: {why}\nIt is parked on {} as before.\n{fix}", who(r), r.destination)
         }
         OffloadPhase::Parked => super::park::parked(v),
         OffloadPhase::Away => {

@@ -69,3 +69,59 @@ pub(super) fn parked_table(all: &[OffloadView]) -> String {
 pub(super) fn size(r: &OffloadRecord) -> String {
     known(r.parked.as_ref().and_then(|p| p.bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{moved, offloads, samples};
+    use super::*;
+    use grid_types::UnixMs;
+    use grid_types::event::{Direction, OnwardTo, ParkedAt};
+    use grid_types::reason::{Reason, ReasonCode};
+    use grid_types::units::Bytes;
+
+    fn sample(phase: OffloadPhase, direction: Direction) -> OffloadView {
+        let mut v = samples::away();
+        let at = ParkedAt {
+            node: "gpu2".into(),
+            attempt: "o-19.2".into(),
+            since: Some(UnixMs(1)),
+            bytes: Some(Bytes(3 << 30)),
+        };
+        (v.record.phase, v.record.direction, v.record.boost) = (phase, direction, None);
+        v.record.parked = Some(at);
+        v
+    }
+
+    #[test]
+    fn on_the_way_there_and_back() {
+        let parked = sample(OffloadPhase::Parked, Direction::Park);
+        let mut damaged = sample(OffloadPhase::Parked, Direction::Unpark);
+        let what = "its copy /s/parked/o-19.2 does not have the hash that it was written with: its disk changed it; \
+                    nothing was started, and what is parked was left as it is";
+        damaged.record.reasons = vec![Reason::new(ReasonCode::Parked, what)];
+        let mut full = sample(OffloadPhase::Failed, Direction::Park);
+        full.record.reasons =
+            vec![Reason::new(ReasonCode::Disk, "a parked copy takes about 3.4 GiB, and its disk has 1.0 GiB free")];
+        let mut lease = sample(OffloadPhase::Parked, Direction::Park);
+        lease.record.onward = Some(OnwardTo { node: "gpu1".into(), boost: "b-7k2".into() });
+        let reply = ParkReply {
+            process: parked.record.process.clone(),
+            title: parked.record.title.clone(),
+            memory: Bytes(3 << 30),
+            from: "ws1".into(),
+            node: "gpu2".into(),
+            offload: None,
+        };
+        let text = [
+            would_park(&reply, Some("gpu2")),
+            moved(&parked),
+            would_unpark(&parked),
+            would_unpark(&lease),
+            moved(&damaged),
+            moved(&full),
+            offloads(&[samples::away(), parked.clone()]),
+            offloads(&[parked]),
+        ];
+        insta::assert_snapshot!(text.join("--\n"));
+    }
+}
