@@ -22,7 +22,7 @@ pub fn would_unpark(v: &OffloadView) -> String {
         Some(to) => (format!("on {} in {}", to.node, to.boost), format!(" --to {}", to.node)),
     };
     format!(
-        "{} {} {} would run on {way}, from {}'s disk: needs {}.\nNothing was changed.  Do it: grid offload unpark {}{option}\n",
+        "{} {} {} would run again {way}, from {}'s disk: needs {}.\nNothing was changed.  Do it: grid offload unpark {}{option}\n",
         r.id,
         r.process,
         r.title,
