@@ -394,21 +394,20 @@ fn a_full_disk_leaves_it_where_it_runs() {
     let small = Guest::reporting(&cluster, "prover", "--memory 1MiB --steps 1000000");
     let mut armed = cluster.arm("gpu1", FaultPoint::SayReady, Effect::Hang);
     let mut command = cluster.begin(&["offload", "park", &small.pid().to_string(), "--on", "gpu1"]);
-    let hit = cluster.wait("the step, or a refusal", || match (armed.is_hit(), command.try_wait()) {
-        (Ok(()), _) => Ok(true),
-        (_, Ok(Some(_))) => Ok(false),
-        (Err(e), _) => Err(e),
-    });
-    if hit {
-        cluster.fill_disk();
-        armed.lift();
-        assert!(!command.wait().unwrap().success());
-        cluster.empty_disk();
-    }
-    println!("the disk was filled in the middle: {hit}");
+    cluster.wait("the step", || armed.is_hit());
+    cluster.fill_disk();
+    armed.lift();
+    assert!(!command.wait().unwrap().success());
+    cluster.empty_disk();
+    let failed = cluster.offloads().into_iter().next_back().unwrap().record;
+    assert_eq!((failed.phase, failed.reasons[0].code), (OffloadPhase::Failed, ReasonCode::Disk), "{failed:?}");
     small.goes_on();
     let dir = cluster.state().join("nodes/gpu1/parked");
     assert_eq!(fs::read_dir(dir).into_iter().flatten().count(), 0);
+    // With room again it is parked, and runs on.
+    cluster.ask::<OffloadView>(&["offload", "park", &small.pid().to_string(), "--on", "gpu1"]);
+    cluster.ask::<OffloadView>(&["offload", "unpark", &small.pid().to_string()]);
+    small.goes_on();
 }
 
 #[test]

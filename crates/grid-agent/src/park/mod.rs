@@ -160,7 +160,7 @@ impl Agent {
 
 /// Room on the disk for a copy that brings about so much; `None` where that is so.
 pub(crate) fn lacks_room(place: &ParkedPlace, expected: Bytes) -> Option<Reason> {
-    let wanted = expected.0 + expected.0 / 16 + (8 << 20);
+    let wanted = expected.0 + expected.0 / 16 + (1 << 20);
     let free = place.make_dir().ok().and_then(|()| {
         let stat = nix::sys::statvfs::statvfs(&place.dir).ok()?;
         Some(stat.blocks_available() as u64 * stat.fragment_size() as u64)
