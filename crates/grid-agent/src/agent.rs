@@ -10,7 +10,7 @@ use crate::preflight::foresee;
 use crate::shadow::{Shadow, StreamLink};
 use crate::source::{DumpOutcome, Heeded, Outgoing, leaving};
 use crate::{AgentConfig, AgentError, AgentRole};
-use grid_core::handover::SourceAction;
+use grid_core::handover::{SourceAction, SourceInput};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
 use grid_os::criu::Criu;
 use grid_os::gpu::GpuReader;
@@ -46,6 +46,7 @@ pub(crate) enum Input {
     DataLink { attempt: AttemptId, from: NodeName, stream: TcpStream },
     Dumped { attempt: AttemptId, outcome: DumpOutcome },
     StageEnded { attempt: AttemptId, outcome: StageOutcome },
+    DumpFailed { attempt: AttemptId, detail: String },
     ParkedChecked { attempt: AttemptId, stage_it: Vec<SourceAction>, result: Result<(), String> },
     ParkedSent { attempt: AttemptId, result: Result<(), String> },
     Deadline { attempt: AttemptId, armed: u64 },
@@ -220,6 +221,7 @@ impl Agent {
             Input::DataLink { attempt, from, stream } => self.data_link(&attempt, from, stream),
             Input::Dumped { attempt, outcome } => self.dumped(&attempt, outcome),
             Input::StageEnded { attempt, outcome } => self.stage_ended(&attempt, outcome),
+            Input::DumpFailed { attempt, detail } => self.step_source(&attempt, SourceInput::DumpFailed { detail }),
             Input::ParkedChecked { attempt, stage_it, result } => self.parked_checked(&attempt, stage_it, result),
             Input::ParkedSent { attempt, result } => self.parked_sent(&attempt, result),
             Input::Deadline { attempt, armed } => self.deadline(&attempt, armed),

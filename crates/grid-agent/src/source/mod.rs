@@ -37,6 +37,9 @@ use std::time::{Duration, Instant};
 /// A destination that is not ready to receive within this is given up; nothing is frozen yet.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
+/// The reason of a disk's agent comes within this, or CRIU's is told.
+const WORD_WITHIN: Duration = Duration::from_millis(500);
+
 /// What is recorded of a tree that leaves, or was to leave.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -286,6 +289,10 @@ impl Agent {
             Ok(()) => {
                 self.arm_deadline(attempt, left);
                 self.step_source(attempt, SourceInput::Frozen);
+            }
+            // A disk that is full breaks the stream, and its agent's word about that is on its way. It runs meanwhile.
+            Err(detail) if outgoing.record.order.park => {
+                self.after(WORD_WITHIN, Input::DumpFailed { attempt: attempt.clone(), detail });
             }
             Err(detail) => self.step_source(attempt, SourceInput::DumpFailed { detail }),
         }
