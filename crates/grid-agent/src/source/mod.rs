@@ -291,7 +291,7 @@ impl Agent {
                 self.step_source(attempt, SourceInput::Frozen);
             }
             // A disk that is full breaks the stream, and its agent's word about that is on its way. It runs meanwhile.
-            Err(detail) if outgoing.record.order.park => {
+            Err(detail) if outgoing.record.order.park && before == SourceState::Running => {
                 self.after(WORD_WITHIN, Input::DumpFailed { attempt: attempt.clone(), detail });
             }
             Err(detail) => self.step_source(attempt, SourceInput::DumpFailed { detail }),
