@@ -56,7 +56,7 @@ fn copies_on(job: &Job, node: &str) -> Vec<PathBuf> {
 
 #[test]
 fn a_stream_is_whole_over_a_workers_disk() {
-    let Some(job) = Job::start(STREAM) else { return };
+    let Some(job) = Job::start(&STREAM.replace("300", "900")) else { return };
     job.flows(20);
     let (pid, parked) = park(&job, "gpu1");
     assert_eq!(job.copies("seen.py"), Vec::<i32>::new(), "nothing of it runs");
@@ -78,12 +78,12 @@ fn a_stream_is_whole_over_a_workers_disk() {
     unpark(&job, &pid.to_string(), &[]);
     job.wait_title(pid, "@head");
     assert_eq!(job.status(), "0 5");
-    job.all_came(300);
+    job.all_came(900);
 }
 
 #[test]
 fn a_stream_is_whole_over_the_heads_own_disk() {
-    let Some(job) = Job::start(STREAM) else { return };
+    let Some(job) = Job::start(&STREAM.replace("300", "900")) else { return };
     job.flows(20);
     let (pid, _) = park(&job, "head");
     assert_eq!((job.copies("seen.py").len(), copies_on(&job, "head").len()), (0, 1));
@@ -96,7 +96,7 @@ fn a_stream_is_whole_over_the_heads_own_disk() {
     job.wait_title(pid, "@head");
     assert_eq!(copies_on(&job, "head"), Vec::<PathBuf>::new());
     assert_eq!(job.status(), "0 5");
-    job.all_came(300);
+    job.all_came(900);
 }
 
 /// From a lease onto its lender's own disk, back into the lease, onto the other worker's disk, and home.
