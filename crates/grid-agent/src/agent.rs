@@ -10,6 +10,7 @@ use crate::preflight::foresee;
 use crate::shadow::{Shadow, StreamLink};
 use crate::source::{DumpOutcome, Heeded, Outgoing, leaving};
 use crate::{AgentConfig, AgentError, AgentRole};
+use grid_core::handover::{SourceAction, SourceInput};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
 use grid_os::criu::Criu;
 use grid_os::gpu::GpuReader;
@@ -45,6 +46,9 @@ pub(crate) enum Input {
     DataLink { attempt: AttemptId, from: NodeName, stream: Socket },
     Dumped { attempt: AttemptId, outcome: DumpOutcome },
     StageEnded { attempt: AttemptId, outcome: StageOutcome },
+    DumpFailed { attempt: AttemptId, detail: String },
+    ParkedChecked { attempt: AttemptId, stage_it: Vec<SourceAction>, result: Result<(), String> },
+    ParkedSent { attempt: AttemptId, result: Result<(), String> },
     Deadline { attempt: AttemptId, armed: u64 },
     FenceExpired { attempt: AttemptId, armed: u64 },
     StreamLink(StreamLink),
@@ -212,6 +216,9 @@ impl Agent {
             Input::DataLink { attempt, from, stream } => self.data_link(&attempt, from, stream),
             Input::Dumped { attempt, outcome } => self.dumped(&attempt, outcome),
             Input::StageEnded { attempt, outcome } => self.stage_ended(&attempt, outcome),
+            Input::DumpFailed { attempt, detail } => self.step_source(&attempt, SourceInput::DumpFailed { detail }),
+            Input::ParkedChecked { attempt, stage_it, result } => self.parked_checked(&attempt, stage_it, result),
+            Input::ParkedSent { attempt, result } => self.parked_sent(&attempt, result),
             Input::Deadline { attempt, armed } => self.deadline(&attempt, armed),
             Input::FenceExpired { attempt, armed } => self.fence_expired(&attempt, armed),
             Input::StreamLink(link) => self.stream_link(link),
@@ -277,6 +284,11 @@ impl Agent {
 
     /// Hands a frame to the link that leads to `to`; a spoke's only link leads everywhere.
     fn deliver(&self, to: Party, frame: Frame) -> Result<(), Body> {
+        // Both ends of an attempt can be here: what is parked on the disk of the node where it lives.
+        if to == Party::Agent(self.cfg.node.clone()) {
+            let _ = self.inputs.send(Input::Frame(frame));
+            return Ok(());
+        }
         let link = match self.cfg.role {
             AgentRole::Hub { .. } => self.links.get(&to),
             AgentRole::Spoke { .. } => self.links.values().next(),

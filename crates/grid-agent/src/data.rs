@@ -12,6 +12,7 @@ use grid_types::streams::ShadowTerms;
 use grid_types::wire::{Hello, Manifest, PROTOCOL, Welcome};
 use grid_types::{AttemptId, NodeName};
 use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 const READY: u8 = b'R';
@@ -143,6 +144,18 @@ impl Agent {
             // It came before the frame that explains it.
             self.early.insert(attempt.clone(), (from, stream));
         }
+    }
+
+    /// The stream for an attempt that leaves from here; `None` where the other end dials. An attempt from this node to
+    /// itself has both ends here.
+    pub(crate) fn data_for(&mut self, attempt: &AttemptId) -> io::Result<Option<Socket>> {
+        if self.sources.get(attempt).is_some_and(|s| s.goes_to(&self.cfg.node)) {
+            self.faults.at(FaultPoint::OpenStream).map_err(io::Error::other)?;
+            let (ours, theirs) = UnixStream::pair()?;
+            self.early.insert(attempt.clone(), (self.cfg.node.clone(), theirs.into()));
+            return Ok(Some(ours.into()));
+        }
+        Dial::of(&self.cfg).map(|dial| dial.connect(attempt, &self.faults)).transpose()
     }
 
     /// The data connection of an attempt from this node, where it came early.

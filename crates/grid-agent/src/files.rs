@@ -3,10 +3,10 @@
 
 use crate::agent::Agent;
 use grid_core::same_file::same;
-use grid_os::file_mark::mark;
+use grid_os::file_seen::look as look_at;
 use grid_types::facts::{FdKind, TreeFacts};
 use grid_types::reason::{Reason, ReasonCode};
-use grid_types::wire::{FileMark, Stage};
+use grid_types::wire::{FileSeen, Stage};
 use nix::libc::{O_ACCMODE, O_RDONLY};
 use std::collections::BTreeMap;
 use std::fs::Metadata;
@@ -17,8 +17,8 @@ use std::path::Path;
 const ITS_OWN: [&str; 3] = ["/dev", "/proc", "/sys"];
 
 /// Every file and folder that the tree uses by its name.
-pub(crate) fn used(tree: &TreeFacts) -> Result<Vec<FileMark>, Reason> {
-    let mut marks = Vec::new();
+pub(crate) fn used(tree: &TreeFacts) -> Result<Vec<FileSeen>, Reason> {
+    let mut seen = Vec::new();
     for process in tree.all() {
         let Some(deep) = &process.deep else { continue };
         let mut paths: BTreeMap<&str, bool> = BTreeMap::new();
@@ -33,13 +33,13 @@ pub(crate) fn used(tree: &TreeFacts) -> Result<Vec<FileMark>, Reason> {
         }
         let root = format!("/proc/{}/root", process.stat.id.pid);
         for (path, written) in paths.into_iter().filter(|(path, _)| counts(path)) {
-            let look = mark(Path::new(&root), path, written);
-            marks.push(look.map_err(|e| Reason::new(ReasonCode::File, format!("{path}: {e}")))?);
+            let look = look_at(Path::new(&root), path, written);
+            seen.push(look.map_err(|e| Reason::new(ReasonCode::File, format!("{path}: {e}")))?);
         }
     }
-    marks.sort_by(|a, b| (&a.path, b.written).cmp(&(&b.path, a.written)));
-    marks.dedup_by(|later, first| later.path == first.path);
-    Ok(marks)
+    seen.sort_by(|a, b| (&a.path, b.written).cmp(&(&b.path, a.written)));
+    seen.dedup_by(|later, first| later.path == first.path);
+    Ok(seen)
 }
 
 fn counts(path: &str) -> bool {
@@ -61,9 +61,13 @@ impl Agent {
     /// Each file that it uses is the same file here. Of what its owner may not read here nothing is told, not even whether it
     /// is there: whoever sends the list may be lying.
     pub(crate) fn has_the_same(&self, stage: &Stage) -> Result<(), Reason> {
-        let look = |file: &FileMark| {
+        // Parked, it runs nowhere here.
+        if stage.park {
+            return Ok(());
+        }
+        let look = |file: &FileSeen| {
             let meta = std::fs::metadata(&file.path).ok().filter(|meta| may_read(meta, stage));
-            meta.and_then(|_| mark(Path::new("/"), &file.path, file.written).ok())
+            meta.and_then(|_| look_at(Path::new("/"), &file.path, file.written).ok())
         };
         let wrong: Vec<String> = stage.files.iter().filter_map(|file| same(file, look(file).as_ref()).err()).collect();
         match wrong.as_slice() {

@@ -21,6 +21,7 @@ mod ledger;
 mod link;
 mod listens;
 mod lock;
+mod park;
 mod passage;
 mod preflight;
 mod reclaim;

@@ -29,7 +29,7 @@ impl Agent {
                 format!("process {} is {}'s own: only guests leave a lender", order.process.pid, self.cfg.node);
             return Err(Reason::new(ReasonCode::Owner, detail));
         }
-        if !self.reaches(&order.destination) {
+        if !self.reaches(&order.destination) && order.destination != self.cfg.node {
             return Err(Reason::new(ReasonCode::Silent, format!("no link to {}", order.destination)));
         }
         self.has_room()?;

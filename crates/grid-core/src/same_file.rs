@@ -1,6 +1,6 @@
 //! Whether a path means the same file on two machines. Not believed: looked at on both.
 
-use grid_types::wire::FileMark;
+use grid_types::wire::FileSeen;
 
 /// Whether what the source uses is what the destination has under the same path.
 ///
@@ -9,7 +9,7 @@ use grid_types::wire::FileMark;
 ///
 /// # Errors
 /// What is wrong with it, as a sentence about the path.
-pub fn same(source: &FileMark, here: Option<&FileMark>) -> Result<(), String> {
+pub fn same(source: &FileSeen, here: Option<&FileSeen>) -> Result<(), String> {
     let path = &source.path;
     let Some(here) = here else { return Err(format!("{path} is not there")) };
     if source.folder != here.folder {
@@ -39,8 +39,8 @@ pub fn same(source: &FileMark, here: Option<&FileMark>) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    fn file() -> FileMark {
-        FileMark {
+    fn file() -> FileSeen {
+        FileSeen {
             path: "/data/set".into(),
             folder: false,
             inode: 7,
@@ -51,41 +51,41 @@ mod tests {
         }
     }
 
-    fn wrong(source: &FileMark, here: Option<FileMark>) -> String {
+    fn wrong(source: &FileSeen, here: Option<FileSeen>) -> String {
         same(source, here.as_ref()).unwrap_err()
     }
 
     #[test]
     fn one_file_of_a_shared_file_system_is_the_same() {
         assert_eq!(same(&file(), Some(&file())), Ok(()));
-        let written = FileMark { written: true, content: None, ..file() };
+        let written = FileSeen { written: true, content: None, ..file() };
         // It grew in between.
-        assert_eq!(same(&written, Some(&FileMark { bytes: 120, modified_ns: 9, ..written.clone() })), Ok(()));
+        assert_eq!(same(&written, Some(&FileSeen { bytes: 120, modified_ns: 9, ..written.clone() })), Ok(()));
     }
 
     #[test]
     fn two_files_are_the_same_by_their_bytes_alone() {
-        let copy = FileMark { inode: 8, modified_ns: 9, ..file() };
+        let copy = FileSeen { inode: 8, modified_ns: 9, ..file() };
         assert_eq!(same(&file(), Some(&copy)), Ok(()));
         assert!(
-            wrong(&file(), Some(FileMark { content: Some("sha256 bb".into()), ..copy.clone() }))
+            wrong(&file(), Some(FileSeen { content: Some("sha256 bb".into()), ..copy.clone() }))
                 .ends_with("differs there")
         );
-        assert!(wrong(&file(), Some(FileMark { bytes: 99, ..copy.clone() })).contains("100 bytes, and 99 there"));
-        assert!(wrong(&file(), Some(FileMark { content: None, ..copy.clone() })).contains("too large to compare"));
+        assert!(wrong(&file(), Some(FileSeen { bytes: 99, ..copy.clone() })).contains("100 bytes, and 99 there"));
+        assert!(wrong(&file(), Some(FileSeen { content: None, ..copy.clone() })).contains("too large to compare"));
         // The same inode by chance, on another disk.
-        let chance = FileMark { content: Some("sha256 bb".into()), modified_ns: 6, ..file() };
+        let chance = FileSeen { content: Some("sha256 bb".into()), modified_ns: 6, ..file() };
         assert!(wrong(&file(), Some(chance)).ends_with("differs there"));
-        let written = FileMark { written: true, content: None, ..file() };
+        let written = FileSeen { written: true, content: None, ..file() };
         assert!(wrong(&written, Some(copy)).contains("written to"));
     }
 
     #[test]
     fn what_is_missing_or_of_another_kind_is_not_the_same() {
         assert!(wrong(&file(), None).ends_with("is not there"));
-        let folder = FileMark { folder: true, content: None, ..file() };
+        let folder = FileSeen { folder: true, content: None, ..file() };
         assert!(wrong(&file(), Some(folder.clone())).contains("a folder there"));
         assert!(wrong(&folder, Some(file())).contains("no folder there"));
-        assert_eq!(same(&folder, Some(&FileMark { inode: 1, modified_ns: 1, ..folder.clone() })), Ok(()));
+        assert_eq!(same(&folder, Some(&FileSeen { inode: 1, modified_ns: 1, ..folder.clone() })), Ok(()));
     }
 }

@@ -132,7 +132,7 @@ fn words() {
     c.yaml:7:71: execution.resource_sharing.auto_offload: expected one of off, observe, on, found "maybe"
     "##);
     insta::assert_snapshot!(more("limits: {at_end: kill}\nlogging: {level: LOUD}"), @r##"
-    c.yaml:5:18: limits.at_end: expected one of recall, stay, end, found "kill"
+    c.yaml:5:18: limits.at_end: expected one of recall, stay, park, end, found "kill"
     c.yaml:6:18: logging.level: expected one of DEBUG, INFO, WARNING, ERROR, CRITICAL, found "LOUD"
     "##);
 }

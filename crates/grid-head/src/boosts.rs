@@ -258,7 +258,9 @@ impl Head {
                     self.await_change(Duration::from_millis(500)).await;
                 }
                 // A recall freezes: until the order is lifted they stay, and that is said.
-                EndStep::RecallHome { .. } | EndStep::MoveOn { .. } if self.standing_stop().is_some() => {
+                EndStep::RecallHome { .. } | EndStep::MoveOn { .. } | EndStep::Park { .. }
+                    if self.standing_stop().is_some() =>
+                {
                     let detail = format!("its guests stay: {}", SkipReason::Stopped);
                     return self.note(Event::BoostOverdue { boost: id.clone(), detail });
                 }
@@ -273,6 +275,16 @@ impl Head {
                         // It may have ended meanwhile: then the next look finds another way.
                         if let Some(lease) = leases.into_iter().find(|lease| lease.boost == boost) {
                             self.bring(&offload, &To::Lease(lease)).await;
+                        }
+                    }
+                }
+                EndStep::Park { offloads } => {
+                    for offload in offloads {
+                        let rule = Actor::Rule { name: "boost-end".into() };
+                        let begun = self.park_from_lender(&offload, &boost.lender, rule).await;
+                        let _ = self.settled(&offload).await;
+                        if begun.is_err() {
+                            self.await_change(Duration::from_millis(500)).await;
                         }
                     }
                 }

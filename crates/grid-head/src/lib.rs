@@ -18,6 +18,7 @@ mod hooks;
 mod hub;
 mod journal;
 mod offloads;
+mod park;
 mod pressure;
 mod privacy;
 mod recall;

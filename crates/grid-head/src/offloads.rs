@@ -169,6 +169,7 @@ impl Head {
                 boost,
                 needed: step.needed,
                 plan: plan.cloned(),
+                park: false,
             },
         )?;
         let (process, lease) = (step.process.clone(), Some(step.lease.clone()));
@@ -223,6 +224,8 @@ impl Head {
             detector: policy.detector.clone(),
             private_paths: private_paths(),
             apart: !inner.cfg.embedded,
+            park: false,
+            parked: None,
         }
     }
 
@@ -230,7 +233,10 @@ impl Head {
         let record = self.offload_record(id)?;
         let from = match record.phase {
             OffloadPhase::Moving => record.source,
-            OffloadPhase::Returning | OffloadPhase::Onward => record.destination,
+            OffloadPhase::Parking if record.boost.is_none() => record.source,
+            OffloadPhase::Returning | OffloadPhase::Onward | OffloadPhase::Parking | OffloadPhase::Unparking => {
+                record.destination
+            }
             phase => {
                 let what = format!("offload {id} is {phase}; nothing is under way. Nothing was changed.");
                 return Err(fault(FaultClass::Conflict, what));
@@ -263,7 +269,8 @@ impl Head {
         }
         let holder = match record.direction {
             Direction::Out => record.source,
-            Direction::Back | Direction::Onward => record.destination,
+            Direction::Park if record.boost.is_none() => record.source,
+            Direction::Back | Direction::Onward | Direction::Park | Direction::Unpark => record.destination,
         };
         let request = Request::ResolveMove { attempt: record.attempt, decision };
         self.inner.borrow_mut().resolving.insert(id.clone());

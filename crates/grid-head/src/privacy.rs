@@ -112,6 +112,12 @@ impl Reader {
             | Event::OnwardStarted { offload, .. }
             | Event::OnwardMoved { offload, .. }
             | Event::OnwardFailed { offload, .. }
+            | Event::ParkStarted { offload, .. }
+            | Event::Parked { offload, .. }
+            | Event::ParkFailed { offload, .. }
+            | Event::UnparkStarted { offload, .. }
+            | Event::Unparked { offload, .. }
+            | Event::UnparkFailed { offload, .. }
             | Event::ProcessEnded { offload, .. }
             | Event::OffloadInDoubt { offload, .. }
             | Event::OffloadResolved { offload, .. } => own(offload),

@@ -10,6 +10,8 @@ use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::{MoveOrder, Passage, Request};
 use grid_types::{AttemptId, Millis, NodeName, OffloadId, ProcId};
 
+const RUNS_ON: &str = "it stays where it is and runs on";
+
 /// Where a recalled process goes.
 #[derive(Clone, Debug)]
 pub(crate) enum To {
@@ -29,9 +31,14 @@ impl Head {
             let what = format!("{} {} is on {node} already. Nothing was changed.", record.process, record.title);
             return Err(fault(FaultClass::Conflict, what));
         }
-        let leases = self.leases_on(&node);
+        self.lease_for(&record, &node, RUNS_ON).map(To::Lease)
+    }
+
+    /// The fullest lease on that node in which it fits whole.
+    pub(crate) fn lease_for(&self, record: &OffloadRecord, node: &NodeName, so: &str) -> Result<LeaseView, ApiError> {
+        let leases = self.leases_on(node);
         let fitting = leases.iter().filter(|lease| record.needed.fits_in(&lease.free)).min_by_key(|l| l.free.memory);
-        fitting.cloned().map(To::Lease).ok_or_else(|| no_room(&record, &node, &leases))
+        fitting.cloned().ok_or_else(|| no_room(record, node, &leases, so))
     }
 
     fn leases_on(&self, node: &NodeName) -> Vec<LeaseView> {
@@ -41,7 +48,7 @@ impl Head {
 
     /// It is away, may be frozen, and its number there is known. (The word about that can still be on its way, or lost: it
     /// is asked for.) Nothing is awaited behind the checks, so what they saw still holds for the caller.
-    async fn away_as(&self, id: &OffloadId) -> Result<(OffloadRecord, ProcId), ApiError> {
+    pub(crate) async fn away_as(&self, id: &OffloadId) -> Result<(OffloadRecord, ProcId), ApiError> {
         let unheard = !self.inner.borrow().there.contains_key(id);
         if let (true, Ok(record)) = (unheard, self.offload_record(id)) {
             self.reconcile(&record.destination).await;
@@ -62,17 +69,18 @@ impl Head {
     pub(crate) async fn way(&self, id: &OffloadId, to: &To) -> Result<(OffloadRecord, ProcId), ApiError> {
         let (record, process) = self.away_as(id).await?;
         match to {
-            To::Home => {
-                let (_, free) = self.head_room();
-                if let Some(free) = free.filter(|f| f.memory < record.needed.memory) {
-                    let needs = record.needed.memory;
-                    let detail = format!("it needs {needs}, {} has {} free", record.source, free.memory);
-                    return Err(refused(&Reason::new(ReasonCode::NoFit, detail), "it stays where it is"));
-                }
-            }
+            To::Home => self.fits_at_home(&record, "it stays where it is")?,
             To::Lease(lease) => self.can_reach(&lease.node)?,
         }
         Ok((record, process))
+    }
+
+    /// Home holds its memory.
+    pub(crate) fn fits_at_home(&self, record: &OffloadRecord, so: &str) -> Result<(), ApiError> {
+        let (_, free) = self.head_room();
+        let Some(free) = free.filter(|f| f.memory < record.needed.memory) else { return Ok(()) };
+        let detail = format!("it needs {}, {} has {} free", record.needed.memory, record.source, free.memory);
+        Err(refused(&Reason::new(ReasonCode::NoFit, detail), so))
     }
 
     /// As it would be under way.
@@ -85,12 +93,16 @@ impl Head {
         OffloadView { record: OffloadRecord { onward, ..record }, pid_there, since: Millis(0), frozen: false }
     }
 
-    fn can_reach(&self, node: &NodeName) -> Result<(), ApiError> {
+    pub(crate) fn can_reach(&self, node: &NodeName) -> Result<(), ApiError> {
+        self.can_reach_for(node, RUNS_ON)
+    }
+
+    pub(crate) fn can_reach_for(&self, node: &NodeName, so: &str) -> Result<(), ApiError> {
         if self.inner.borrow().links.get(node).copied().unwrap_or(false) {
             return Ok(());
         }
         let reason = Reason::new(ReasonCode::Silent, format!("{node} has no link to the head"));
-        Err(refused(&reason, "it stays where it is and runs on"))
+        Err(refused(&reason, so))
     }
 
     /// Begins the way home, or on; `close_tcp`: its connections are closed, whatever the policy.
@@ -147,7 +159,7 @@ impl Head {
     }
 }
 
-fn no_room(record: &OffloadRecord, node: &NodeName, leases: &[LeaseView]) -> ApiError {
+fn no_room(record: &OffloadRecord, node: &NodeName, leases: &[LeaseView], so: &str) -> ApiError {
     let needs = record.needed;
     let have = leases.iter().map(|l| format!("{} has {} free", l.boost, l.free)).collect::<Vec<_>>().join(", ");
     let have = if leases.is_empty() { format!("there is no active lease on {node}") } else { have };
@@ -155,5 +167,5 @@ fn no_room(record: &OffloadRecord, node: &NodeName, leases: &[LeaseView]) -> Api
     let gib = needs.memory.0.div_ceil(1 << 30).max(1);
     let cpu = needs.cpu.0.div_ceil(1000).max(1);
     let hint = format!("grid boost request head --cpu {cpu} --memory {gib}GiB --from {node}");
-    ApiError { hint: Some(hint), ..refused(&reason, "it stays where it is and runs on") }
+    ApiError { hint: Some(hint), ..refused(&reason, so) }
 }

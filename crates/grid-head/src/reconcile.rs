@@ -18,6 +18,16 @@ const ASK_AFTER: Duration = Duration::from_secs(3);
 /// Moves of less memory say nothing about the rate of a link.
 const RATE_FROM: u64 = 32 << 20;
 
+/// The node whose agent owns the attempt that is under way: where the tree lives, or is parked.
+fn owner(o: &OffloadRecord) -> Option<&NodeName> {
+    match o.phase {
+        OffloadPhase::Moving => Some(&o.source),
+        OffloadPhase::Parking if o.boost.is_none() => Some(&o.source),
+        phase if phase.is_under_way() => Some(&o.destination),
+        _ => None,
+    }
+}
+
 impl Head {
     pub(crate) fn hub_found(&self) {
         let (head, own) = (self.clone(), self.head_name());
@@ -79,7 +89,16 @@ impl Head {
         match report {
             MoveReport::Moved { figures } => {
                 self.measure(&figures);
-                if record.direction == Direction::Onward {
+                if record.direction == Direction::Park {
+                    self.inner.borrow_mut().there.remove(&offload);
+                    self.note_by(&by, Event::Parked { offload, attempt, figures });
+                } else if record.direction == Direction::Unpark {
+                    let process = match record.onward {
+                        Some(_) => None,
+                        None => self.inner.borrow_mut().there.remove(&offload),
+                    };
+                    self.note_by(&by, Event::Unparked { offload, attempt, process, figures });
+                } else if record.direction == Direction::Onward {
                     self.note_by(&by, Event::OnwardMoved { offload, attempt, figures });
                 } else if record.direction == Direction::Back {
                     let process = self.inner.borrow_mut().there.remove(&offload);
@@ -94,6 +113,8 @@ impl Head {
                     Direction::Out => Event::OffloadFailed { offload, attempt, reason },
                     Direction::Back => Event::RecallFailed { offload, attempt, reason },
                     Direction::Onward => Event::OnwardFailed { offload, attempt, reason },
+                    Direction::Park => Event::ParkFailed { offload, attempt, reason },
+                    Direction::Unpark => Event::UnparkFailed { offload, attempt, reason },
                 };
                 self.note_by(&by, failed);
             }
@@ -126,17 +147,14 @@ impl Head {
     /// Nodes where something is away.
     fn hosts(&self) -> BTreeSet<NodeName> {
         let inner = self.inner.borrow();
-        let away = inner.state.offloads.values().filter(|o| o.phase == OffloadPhase::Away);
+        let away =
+            inner.state.offloads.values().filter(|o| matches!(o.phase, OffloadPhase::Away | OffloadPhase::Parked));
         away.map(|o| o.destination.clone()).collect()
     }
 
     /// Attempts whose outcome is not known yet, and who knows it.
     fn under_way(&self) -> BTreeSet<(AttemptId, NodeName)> {
-        let from = |o: &OffloadRecord| match o.phase {
-            OffloadPhase::Moving => Some((o.attempt.clone(), o.source.clone())),
-            OffloadPhase::Returning | OffloadPhase::Onward => Some((o.attempt.clone(), o.destination.clone())),
-            _ => None,
-        };
+        let from = |o: &OffloadRecord| owner(o).map(|node| (o.attempt.clone(), node.clone()));
         self.inner.borrow().state.offloads.values().filter_map(from).collect()
     }
 
@@ -195,11 +213,7 @@ impl Head {
         // An order that never reached its agent: the journal says moving, the agent knows nothing of it.
         let orphans: Vec<_> = {
             let inner = self.inner.borrow();
-            let from = |o: &OffloadRecord| match o.phase {
-                OffloadPhase::Moving => o.source == *node,
-                OffloadPhase::Returning | OffloadPhase::Onward => o.destination == *node,
-                _ => false,
-            };
+            let from = |o: &OffloadRecord| owner(o) == Some(node);
             let unknown = |o: &&OffloadRecord| {
                 !attempts.iter().any(|a| a.attempt == o.attempt) && !inner.ordering.contains(&o.attempt)
             };

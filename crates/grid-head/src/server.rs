@@ -7,8 +7,8 @@ use crate::scan::{Only, count_stays};
 use bytes::Bytes;
 use grid_os::peer::Peer;
 use grid_types::api::{
-    API_VERSION, ApiError, AutoAsk, BoostAsk, DryRun, ExplainReply, ExtendAsk, KeepAsk, OffloadAsk, RecallAsk,
-    ReclaimReply, ReleaseAsk, Reply, ResolveAsk, ScanReply,
+    API_VERSION, ApiError, AutoAsk, BoostAsk, DryRun, ExplainReply, ExtendAsk, KeepAsk, OffloadAsk, ParkAsk, RecallAsk,
+    ReclaimReply, ReleaseAsk, Reply, ResolveAsk, ScanReply, UnparkAsk,
 };
 use grid_types::event::{Actor, Event};
 use grid_types::exit::FaultClass;
@@ -152,6 +152,10 @@ impl Call {
             ["nodes"] if get => respond(&Ok(h.node_views())),
             ["boosts", ..] => self.boosts(&parts[1..], get).await,
             ["offloads", ..] => self.offloads(&parts[1..], get).await,
+            ["parks"] if !get => respond(&match self.parsed::<ParkAsk>() {
+                Ok(ask) => h.park(ask, self.uid, self.actor()).await,
+                Err(e) => Err(e),
+            }),
             ["plans", ..] => self.plans(&parts[1..], get).await,
             ["scan"] if get => respond(&self.scan().await),
             ["explain", pid] if get => respond(&self.explain(pid).await),
@@ -311,6 +315,15 @@ impl Call {
                     return Ok(h.would_go(record, &to));
                 }
                 h.recall(&id, &to, self.actor(), close_tcp).await?;
+            }
+            "unpark" => {
+                let UnparkAsk { to, dry_run } = self.parsed()?;
+                let to = h.unpark_to(&id, to.as_deref())?;
+                if dry_run {
+                    let (record, _) = h.way_from_disk(&id, &to)?;
+                    return Ok(h.would_go(record, &to));
+                }
+                h.unpark(&id, &to, self.actor()).await?;
             }
             "resolve" => h.resolve(&id, self.parsed::<ResolveAsk>()?, self.actor()).await?,
             _ => return Err(fault(FaultClass::NotFound, "no such call")),

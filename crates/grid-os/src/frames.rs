@@ -126,7 +126,13 @@ mod tests {
 
     #[test]
     fn a_manifest_crosses_whole_and_a_huge_one_is_refused() {
-        let manifest = Manifest { processes: 2, threads: 3, executables: vec!["/bin/sh".into()], streams: None };
+        let manifest = Manifest {
+            processes: 2,
+            threads: 3,
+            executables: vec!["/bin/sh".into()],
+            streams: None,
+            files: Vec::new(),
+        };
         let mut stream = Vec::new();
         send(&mut stream, &manifest).unwrap();
         assert_eq!(receive::<Manifest>(&mut stream.as_slice(), 1 << 10).unwrap(), manifest);

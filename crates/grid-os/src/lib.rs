@@ -7,7 +7,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod criu;
 pub mod descriptors;
-pub mod file_mark;
+pub mod file_seen;
 pub mod frames;
 pub mod gpu;
 pub mod inplace;

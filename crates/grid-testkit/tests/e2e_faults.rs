@@ -21,7 +21,7 @@ fn try_all(damage: Damage, ways: &[Reach]) {
 fn try_on(way: Way, damage: Damage, ways: &[Reach]) {
     let Some(stage) = Stage::set(BOOST, way) else { return };
     let mut tried = 0;
-    for point in FaultPoint::ALL.iter().filter(|p| ways.contains(&reach(**p))) {
+    for point in FaultPoint::ALL.iter().filter(|p| way.passes(**p, ways)) {
         stage.play(*point, reach(*point), damage);
         tried += 1;
     }
@@ -127,4 +127,54 @@ fn the_link_is_cut_at_each_step_of_the_way_home() {
 #[ignore = "minutes: make test-long"]
 fn the_worker_sleeps_past_every_deadline_at_each_step_of_the_way_home() {
     try_on(Way::Home, Damage::Sleep, MOVE);
+}
+
+#[test]
+fn each_step_of_parking_fails() {
+    try_on(Way::Park, Damage::Fail, MOVE);
+}
+
+#[test]
+fn the_agent_at_home_is_killed_at_each_step_of_parking() {
+    try_on(Way::Park, Damage::KillSource, MOVE);
+}
+
+#[test]
+fn the_agent_of_the_disk_is_killed_at_each_step_of_parking() {
+    try_on(Way::Park, Damage::KillDestination, MOVE);
+}
+
+#[test]
+fn the_machine_of_the_disk_is_killed_at_each_step_of_parking() {
+    try_on(Way::Park, Damage::KillWorker, MOVE);
+}
+
+#[test]
+fn both_agents_and_the_daemon_are_killed_at_each_step_of_parking() {
+    try_on(Way::Park, Damage::KillAll, MOVE);
+}
+
+#[test]
+fn each_step_of_unparking_fails() {
+    try_on(Way::Unpark, Damage::Fail, MOVE);
+}
+
+#[test]
+fn the_agent_of_the_disk_is_killed_at_each_step_of_unparking() {
+    try_on(Way::Unpark, Damage::KillSource, MOVE);
+}
+
+#[test]
+fn the_agent_at_home_is_killed_at_each_step_of_unparking() {
+    try_on(Way::Unpark, Damage::KillDestination, MOVE);
+}
+
+#[test]
+fn the_machine_of_the_disk_is_killed_at_each_step_of_unparking() {
+    try_on(Way::Unpark, Damage::KillWorker, MOVE);
+}
+
+#[test]
+fn both_agents_and_the_daemon_are_killed_at_each_step_of_unparking() {
+    try_on(Way::Unpark, Damage::KillAll, MOVE);
 }

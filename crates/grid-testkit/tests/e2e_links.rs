@@ -241,6 +241,8 @@ fn a_head_gets_nothing_of_a_lender_but_what_it_lends() {
         detector: Detector::default(),
         private_paths: Vec::new(),
         apart: false,
+        park: false,
+        parked: None,
     };
     assert_eq!(refused(head.ask(Request::StartMove { order: Box::new(order) })), ReasonCode::Owner);
     let held = head.ask(Request::Holdings).unwrap();

@@ -14,6 +14,8 @@
 //! | `POST /v1/offloads` | [`OffloadAsk`] | [`OffloadReply`] |
 //! | `GET /v1/offloads`, `GET /v1/offloads/ID[?settled]` | | `[OffloadView]`, [`OffloadView`]; `settled` waits for the end of a move under way |
 //! | `POST /v1/offloads/ID/cancel`, `…/recall`, `…/resolve` | [`DryRun`], [`RecallAsk`], [`ResolveAsk`] | [`OffloadView`] |
+//! | `POST /v1/offloads/ID/unpark` | [`UnparkAsk`] | [`OffloadView`] |
+//! | `POST /v1/parks` | [`ParkAsk`] | [`ParkReply`] |
 //! | `GET /v1/plans`, `GET /v1/plans/ID` | | `[Plan]`, [`Plan`] |
 //! | `POST /v1/plans/ID/apply` | [`DryRun`] | `[OffloadView]`, none with `dry_run` |
 //! | `GET /v1/events?after=N[&follow]` | | one [`EventRecord`](crate::event::EventRecord) a line |
@@ -28,7 +30,7 @@ use crate::boost::{Boost, Priority};
 use crate::event::{Keep, OffloadRecord, Resolution};
 use crate::exit::FaultClass;
 use crate::facts::NodeFacts;
-use crate::ids::{NodeName, OffloadId};
+use crate::ids::{NodeName, OffloadId, ProcId};
 use crate::plan::{Plan, Verdict};
 use crate::policy::{AtEnd, AutoMode};
 use crate::reason::ReasonCode;
@@ -207,6 +209,47 @@ pub struct RecallAsk {
     /// Close its established TCP connections.
     #[serde(default)]
     pub close_tcp: bool,
+    /// Only say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Parking.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ParkAsk {
+    /// Which: the number of a process, or an offload's id, a prefix of it, or `last`.
+    pub what: String,
+    /// On this node's disk; absent = its lender's, or a worker's.
+    #[serde(default)]
+    pub on: Option<String>,
+    /// Only say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What is parked, or would be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ParkReply {
+    /// What, by its identity at home.
+    pub process: ProcId,
+    /// For people.
+    pub title: String,
+    /// Memory that it holds.
+    pub memory: Bytes,
+    /// Where it runs.
+    pub from: NodeName,
+    /// Whose disk.
+    pub node: NodeName,
+    /// It; none with `dry_run`.
+    pub offload: Option<OffloadView>,
+}
+
+/// Unparking, home or into a lease.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct UnparkAsk {
+    /// To this node; absent = home.
+    #[serde(default)]
+    pub to: Option<String>,
     /// Only say what would happen.
     #[serde(default)]
     pub dry_run: bool,

@@ -55,6 +55,8 @@ fault_points! {
     ReceiveManifest Destination "receive-manifest" "hears what was frozen";
     SendImages Source "send-images" "sends the small images";
     ReceiveImages Destination "receive-images" "takes the small images";
+    OpenParked Destination "open-parked" "makes room on its disk for a parked copy";
+    SealParked Destination "seal-parked" "writes a parked copy to the disk for good, and reads it once more";
     InspectImages Destination "inspect-images" "inspects the images before CRIU reads them";
     PersistFrozen Source "persist-frozen" "writes down that the tree is frozen";
     StartRestore Destination "start-restore" "starts CRIU, which restores the tree";
@@ -93,6 +95,9 @@ fault_points! {
     SendGone Destination "send-gone" "says that its copy is gone unseen";
     PersistInDoubt Source "persist-in-doubt" "writes down that nobody can know";
     DestinationPersistEnded Destination "persist-ended" "writes down that the tree ended here";
+    CheckParked Source "check-parked" "looks whether a parked copy is whole, and its files are as they were";
+    SendParked Source "send-parked" "sends a parked copy";
+    DropParked Source "drop-parked" "deletes a parked copy that runs elsewhere";
 }
 
 /// What happens at a point; it happens once.

@@ -283,6 +283,8 @@ pub enum AtEnd {
     Recall,
     /// Stays; the lease is overdue.
     Stay,
+    /// Parked on its lender's disk; where that fails it stays and the lease is overdue.
+    Park,
     /// Ended by force.
     End,
 }

@@ -117,7 +117,7 @@ const WORDS: [(&str, &[&str]); 7] = [
     ("auto_offload.mode", &["observe", "off", "on"]),
     ("kind", &["training", "inference", "data_processing", "compute", "io", "batch", "interactive", "daemon"]),
     ("action", &["allow", "protect"]),
-    ("at_end", &["recall", "stay", "end"]),
+    ("at_end", &["recall", "stay", "park", "end"]),
 ];
 
 /// A file with this word in place of the first of its key's.

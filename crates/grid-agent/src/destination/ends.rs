@@ -94,11 +94,10 @@ impl Agent {
             }
             DestinationReport::Ended => {
                 let status = incoming.record.exit;
-                let place = incoming.place.clone();
+                let (place, parked) = (incoming.place.clone(), incoming.record.stage.park);
                 self.notice(Notice::Ended { attempt: attempt_id, offload, status });
-                if let Err(e) = place.destroy(None) {
-                    tracing_line(&e);
-                }
+                let gone = if parked { self.parked_place(attempt).drop() } else { place.destroy(None) };
+                gone.unwrap_or_else(|e| tracing_line(&e));
                 self.incoming.remove(attempt);
             }
             DestinationReport::Lost { detail } => {

@@ -3,7 +3,9 @@
 //!
 //! Staging runs on a thread of its own and comes back as one input. Everything else is one short action each.
 
+mod admit;
 mod ends;
+mod parked;
 mod recover;
 mod staging;
 
@@ -14,9 +16,9 @@ use self::staging::Staging;
 use crate::agent::{Agent, Input};
 use crate::data;
 use crate::faults;
-use crate::lease::no_lease;
 use crate::link::tracing_line;
 use crate::listens::Heard;
+use crate::park::{Keeping, ParkedCopy, ParkedPlace};
 use crate::source::{not_its_attempt, refuse_when_stopped};
 use crate::tree::{InitProcess, TreePlace, start_ticks, wait_gone};
 use grid_core::handover::{Destination, DestinationAction, DestinationInput, TreeCopy};
@@ -25,10 +27,9 @@ use grid_os::pidfd::PidFd;
 use grid_os::socket::Socket;
 use grid_types::event::ExitStatus;
 use grid_types::handover::{DestinationState, ToDestination};
-use grid_types::reason::{Reason, ReasonCode};
 use grid_types::streams::Stream;
 use grid_types::wire::{Body, Party, Stage};
-use grid_types::{AttemptId, Bytes, LeaseId, NodeName, ProcId};
+use grid_types::{AttemptId, LeaseId, NodeName, ProcId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -52,6 +53,9 @@ pub(crate) struct Record {
     pub(crate) streams: Vec<Stream>,
     /// It left again by a later attempt.
     pub(crate) left: bool,
+    /// It is kept on the disk, and nothing of it runs.
+    #[serde(default)]
+    parked: Option<ParkedCopy>,
 }
 
 impl Record {
@@ -91,8 +95,16 @@ pub(crate) struct Incoming {
     last_word: Instant,
 }
 
+/// What is staged: a copy that waits for the word of its owner.
+pub(crate) enum Staged {
+    /// Restored and frozen.
+    Tree { init: InitProcess, root: Root, streams: Vec<Stream> },
+    /// On the disk.
+    Parked(ParkedCopy),
+}
+
 /// What a staging thread brings back.
-pub(crate) type StageOutcome = Result<(InitProcess, Root, Vec<Stream>), String>;
+pub(crate) type StageOutcome = Result<Staged, String>;
 
 impl Incoming {
     /// Its root lives, in this lease.
@@ -141,7 +153,8 @@ impl Agent {
         let place = self.tree_place(attempt, stage.lease.as_ref());
         let boot_id = self.boot_id.clone();
         let streams = Vec::new();
-        let record = Record { stage, from, boot_id, init: None, root: None, exit: None, streams, left: false };
+        let record =
+            Record { stage, from, boot_id, init: None, root: None, exit: None, streams, left: false, parked: None };
         Incoming {
             machine: Destination::new(attempt.clone()),
             record,
@@ -164,7 +177,7 @@ impl Agent {
                 return not_its_attempt(&attempt, &from);
             }
             // A staged copy that was killed meanwhile must not be called running.
-            let vanished = incoming.machine.state == DestinationState::Staged && !incoming.root_lives();
+            let vanished = incoming.machine.state == DestinationState::Staged && !incoming.copy_lives();
             if vanished && matches!(message, ToDestination::Go { .. }) {
                 self.step_destination(&attempt, DestinationInput::StagedCopyDied);
             }
@@ -184,44 +197,24 @@ impl Agent {
         let asked = &mut incoming.record;
         let room = refuse_when_stopped(&self.cfg.stop)
             .and_then(|()| self.has_room())
-            .and_then(|()| self.admit(&asked.from, &mut asked.stage))
+            .and_then(|()| self.admit(&attempt, &asked.from, &mut asked.stage))
             .and_then(|()| self.has_the_same(&asked.stage));
         incoming.staging = room.is_ok();
         let source = incoming.record.from.clone();
         self.incoming.insert(attempt.clone(), incoming);
         self.step_destination(&attempt, DestinationInput::StageRequested);
         match room {
-            Ok(()) if !self.is_hub() => self.start_staging(&attempt, None),
-            Ok(()) => {
-                if let Some(stream) = self.take_data(&attempt, &source) {
-                    self.start_staging(&attempt, Some(stream));
-                }
-            }
+            Ok(()) => match self.take_data(&attempt, &source) {
+                Some(stream) => self.start_staging(&attempt, Some(stream)),
+                None if !self.is_hub() => self.start_staging(&attempt, None),
+                None => {}
+            },
             Err(reason) => {
+                drop(self.take_data(&attempt, &source));
                 let detail = reason.to_string();
                 self.step_destination(&attempt, DestinationInput::StageFailed { detail });
             }
         }
-    }
-
-    /// The lender's own look at what is asked of it: no more is taken off the stream than the lease still holds,
-    /// whatever the source says.
-    fn admit(&self, from: &NodeName, stage: &mut Stage) -> Result<(), Reason> {
-        let Some(id) = &stage.lease else {
-            // Home is open only to what left from here, to whom it comes from, as whose it left.
-            let detail = || format!("{}: nothing of uid {}'s of that name went to {from}", stage.offload, stage.uid);
-            return if self.went_to(from, stage) { Ok(()) } else { Err(Reason::new(ReasonCode::Gate, detail())) };
-        };
-        self.not_reclaimed(id)?;
-        let lease = self.leases.get(id).ok_or_else(|| no_lease(id))?;
-        let used = lease.group.usage().map_or(Bytes(0), |u| u.1);
-        let limit = lease.record.terms.amount.memory;
-        if used.0.saturating_add(stage.expected.0) > limit.0 {
-            let detail = format!("{} arrives, {id} holds {used} of {limit}", stage.expected);
-            return Err(Reason::new(ReasonCode::NoFit, detail));
-        }
-        stage.admitted = stage.admitted.min(Bytes(limit.0 - used.0));
-        Ok(())
     }
 
     /// Starts the thread that stages; `stream` is there already where the source dialled.
@@ -241,6 +234,11 @@ impl Agent {
             None => return,
         };
         incoming.stream = stream.try_clone().ok();
+        if incoming.record.stage.park {
+            let (faults, stage) = (self.faults.clone(), incoming.record.stage.clone());
+            let work = Keeping { faults, place: ParkedPlace::of(&self.cfg.state_dir, attempt), stage, stream };
+            return self.stage_by(attempt, move || work.run());
+        }
         let work = Staging {
             listeners,
             criu: self.criu.clone(),
@@ -251,9 +249,13 @@ impl Agent {
             own,
             stream,
         };
+        self.stage_by(attempt, move || work.run());
+    }
+
+    fn stage_by(&self, attempt: &AttemptId, work: impl FnOnce() -> StageOutcome + Send + 'static) {
         let (inputs, attempt) = (self.inputs.clone(), attempt.clone());
         std::thread::spawn(move || {
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work.run()))
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
                 .unwrap_or_else(|_| Err("staging panicked".to_owned()));
             let _ = inputs.send(Input::StageEnded { attempt, outcome });
         });
@@ -264,7 +266,8 @@ impl Agent {
         incoming.staging = false;
         incoming.stream = None;
         match outcome {
-            Ok((init, root, streams)) => {
+            Ok(Staged::Parked(copy)) => self.parked_staged(attempt, copy),
+            Ok(Staged::Tree { init, root, streams }) => {
                 incoming.record.streams = streams;
                 incoming.record.init = Some(init);
                 incoming.record.root = Some(root);
@@ -352,6 +355,12 @@ impl Agent {
                 let to = Party::Agent(incoming.record.from.clone());
                 self.say(to, Body::Up { message });
             }
+            DestinationAction::Thaw if incoming.record.stage.park => self.say_parked(attempt),
+            DestinationAction::Refreeze if incoming.record.stage.park => {}
+            DestinationAction::DeliverSignals(signals) if incoming.record.stage.park => {
+                // Written down with what follows, and given to it when it runs again.
+                incoming.record.parked.iter_mut().for_each(|copy| copy.signals.clone_from(&signals));
+            }
             DestinationAction::Thaw => {
                 incoming.place.group.set_frozen(false).map_err(|e| e.to_string())?;
                 self.freeze_if_reclaimed(Some(attempt))?;
@@ -381,9 +390,12 @@ impl Agent {
         if let Some(stream) = incoming.stream.take() {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
-        if !incoming.staging
-            && let Err(e) = incoming.place.destroy(incoming.record.init)
-        {
+        let destroyed = match incoming.record.stage.park {
+            _ if incoming.staging => Ok(()),
+            true => ParkedPlace::of(&self.cfg.state_dir, attempt).drop(),
+            false => incoming.place.destroy(incoming.record.init),
+        };
+        if let Err(e) = destroyed {
             tracing_line(&format!("attempt {attempt}: {e}"));
         }
         let shadow = incoming.record.stage.shadow.as_ref().map(|terms| terms.shadow.clone());

@@ -21,12 +21,23 @@ impl Agent {
             let mut incoming = self.incoming_of(&row.attempt, row.detail.from.clone(), row.detail.stage.clone());
             if is_over(row.state) {
                 // Its end was written down, and perhaps not tidied up. Who asks is answered from the ledger.
-                if incoming.place.is_there() {
+                let parked = self.parked_place(&row.attempt);
+                if row.detail.stage.park && parked.is_there() {
+                    parked.drop().unwrap_or_else(|e| tracing_line(&e));
+                } else if !row.detail.stage.park && incoming.place.is_there() {
                     incoming.place.destroy(row.detail.init).unwrap_or_else(|e| tracing_line(&e));
                 }
                 continue;
             }
             incoming.record = row.detail;
+            if incoming.record.stage.park {
+                let copy = self.parked_copy(&row.attempt, row.state, incoming.record.parked.as_ref());
+                let (machine, actions) = Destination::recover(row.attempt.clone(), row.state, row.released, copy);
+                incoming.machine = machine;
+                self.incoming.insert(row.attempt.clone(), incoming);
+                self.do_destination(&row.attempt, actions);
+                continue;
+            }
             wait_for_criu(&incoming.place);
             let same_boot = incoming.record.boot_id == self.boot_id;
             let alive = same_boot && incoming.record.init.is_some_and(|i| i.open().is_some());
@@ -120,9 +131,10 @@ fn nothing(from: NodeName, boot_id: &str) -> Record {
         close_tcp: false,
         shadow: None,
         files: Vec::new(),
+        park: false,
     };
     let boot_id = boot_id.to_owned();
-    Record { stage, from, boot_id, init: None, root: None, exit: None, streams: Vec::new(), left: false }
+    Record { stage, from, boot_id, init: None, root: None, exit: None, streams: Vec::new(), left: false, parked: None }
 }
 
 /// After a restart nothing is decided before CRIU, which is never signalled, has ended by itself.

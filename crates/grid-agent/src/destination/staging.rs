@@ -1,6 +1,6 @@
 //! The thread that stages: namespaces, memory off the stream, CRIU's restore, the freeze, the gate.
 
-use super::{Root, StageOutcome};
+use super::{Root, StageOutcome, Staged};
 use crate::data::{DataStream, receive_manifest};
 use crate::faults::{Faults, Steps};
 use crate::gate::{Gate, Own};
@@ -8,7 +8,7 @@ use crate::link::tracing_line;
 use crate::shadow::Listeners;
 use crate::streams::{Ends, keep_snapshot};
 use crate::tree::{InitProcess, TREE_NAMESPACES, TreePlace, start_ticks, wait_gone};
-use grid_os::cgroup::Controller;
+use grid_os::cgroup::{Controller, Group};
 use grid_os::criu::{Arena, Criu, CriuError, ReceivedPages, RestoreJob, Where, receive_images, receive_pages};
 use grid_os::socket::Socket;
 use grid_os::spawn::{Keeper, Owner};
@@ -69,7 +69,8 @@ impl Staging {
             wait_gone(&fd);
         }
         tracing_line(&format!("staged {} of {}: {}", self.stage.title, self.stage.offload, steps.text()));
-        outcome.map(|root| (init, root, ends.map_or_else(Vec::new, |ends| ends.here)))
+        let streams = ends.map_or_else(Vec::new, |ends| ends.here);
+        outcome.map(|root| Staged::Tree { init, root, streams })
     }
 
     fn receive_and_restore(
@@ -80,6 +81,8 @@ impl Staging {
     ) -> Result<Root, String> {
         let gate = Gate::before(&self.place, &self.stage, &self.own, init, ends.and_then(Ends::terminal_device))?;
         let (pages, manifest) = self.receive(steps)?;
+        // Of what was parked, on this node's view of its files.
+        crate::park::changed(&manifest.files).map_or(Ok(()), Err)?;
         steps.run(FaultPoint::InspectImages, || gate.inspect_images(&manifest))?;
         if let Some(snapshot) = &manifest.streams {
             keep_snapshot(&self.place, snapshot)?;
@@ -134,9 +137,15 @@ impl Staging {
                 join: Some((init_fd.as_fd(), TREE_NAMESPACES)),
             },
         };
-        let mut hold = || {
-            self.faults.at(FaultPoint::FreezeStaged)?;
-            hold_staged(&self.place)
+        let mut hold = |filled: Result<(), String>| {
+            let held = filled
+                .and_then(|()| self.faults.at(FaultPoint::FreezeStaged))
+                .and_then(|()| without_criu(&self.place)?.set_frozen(true).map_err(|e| e.to_string()));
+            // CRIU lets the tree run now, whatever it is answered: what is not held must not be there.
+            held.inspect_err(|_| {
+                let ended = without_criu(&self.place).map(|tree| tree.kill(Duration::from_secs(5)));
+                tracing_line(&format!("attempt of {}: it was not held, and was ended: {ended:?}", self.stage.offload));
+            })
         };
         let restored = self.criu.restore(&job, pages, &mut hold).map_err(|e| e.to_string())?;
         // CRIU may have set its settings as they were at home.
@@ -159,8 +168,8 @@ impl Staging {
     }
 }
 
-/// In CRIU's pre-resume notification: CRIU itself leaves the tree's group, which is then frozen and confirmed.
-fn hold_staged(place: &TreePlace) -> Result<(), String> {
+/// In CRIU's pre-resume notification: CRIU itself leaves the tree's group, which can then be frozen, or ended.
+fn without_criu(place: &TreePlace) -> Result<Group, String> {
     let freezer = place.group.with(&[Controller::Freezer]);
     for pid in freezer.pids() {
         let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
@@ -168,5 +177,5 @@ fn hold_staged(place: &TreePlace) -> Result<(), String> {
             place.criu.add(pid).map_err(|e| e.to_string())?;
         }
     }
-    freezer.set_frozen(true).map_err(|e| e.to_string())
+    Ok(freezer)
 }

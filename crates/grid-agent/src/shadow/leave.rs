@@ -103,6 +103,7 @@ impl Agent {
             listeners: listeners_among(&terms.streams),
             begun: Vec::new(),
             missing: false,
+            parked: leaving.parked,
         };
         self.ledger.put_shadow(&terms.shadow, &record).map_err(|e| e.to_string())?;
         self.shadows.entry(terms.shadow.clone()).or_insert_with(|| Shadow::new(record));
@@ -118,7 +119,7 @@ impl Agent {
     fn replace(&self, leaving: &Leaving<'_>, terms: &ShadowTerms, program: &Path) -> Result<(), String> {
         let streams = home_streams(leaving.root, &terms.streams)?;
         let keep: Vec<i32> = streams.iter().flat_map(|s| s.fds.clone()).collect();
-        let title = title(leaving.title, leaving.node);
+        let title = title(leaving.title, leaving.node, leaving.parked);
         let config = HomeConfig { socket: self.shadow_socket(), shadow: terms.shadow.to_string(), streams };
         let config = serde_json::to_string(&config).map_err(|e| e.to_string())?;
         let text = |s: String| CString::new(s).map_err(|e| e.to_string());

@@ -59,6 +59,9 @@ pub(crate) struct Record {
     /// It was to be made, and the process died on the way. Kept until the tree has ended, which is told so.
     #[serde(default)]
     missing: bool,
+    /// The tree is parked there.
+    #[serde(default)]
+    parked: bool,
 }
 
 /// A connection for a shadow that has not come yet.
@@ -159,6 +162,7 @@ impl Agent {
         if !self.carries(&attempt, &from, &id) {
             return tracing_line(&format!("{from} offers streams of {id}, which is not with it; closed"));
         }
+        let offload = self.offload_by(&attempt);
         let Some(shadow) = self.shadows.get_mut(&id) else {
             // The process here is frozen still: it becomes the shadow when it is released. Its agent dials again.
             return;
@@ -167,7 +171,10 @@ impl Agent {
             return tracing_line(&format!("{from} offers streams of {id} as they were before; closed"));
         }
         if generation > shadow.record.generation {
-            shadow.record = Record { attempt, node: from, generation, ..shadow.record.clone() };
+            let before = shadow.record.clone();
+            // One that came home and left again did so as another offload.
+            let offload = offload.unwrap_or(before.offload);
+            shadow.record = Record { offload, attempt, node: from, generation, parked: false, ..before };
             if let Err(e) = self.ledger.put_shadow(&id, &shadow.record) {
                 return tracing_line(&e.to_string());
             }
@@ -185,9 +192,10 @@ impl Agent {
     }
 
     /// Its title names the node.
-    fn say_where(&self, id: &ShadowId) {
+    pub(super) fn say_where(&self, id: &ShadowId) {
         let Some(shadow) = self.shadows.get(id) else { return };
-        let title = title(&shadow.record.command, &shadow.record.node);
+        let Record { command, node, parked, .. } = &shadow.record;
+        let title = title(command, node, *parked);
         self.say_to_shadow(id, &ToShadow::Title { text: title });
     }
 
@@ -198,8 +206,14 @@ impl Agent {
         }
     }
 
+    /// The offload to which an attempt belongs that left from here, or past here.
+    fn offload_by(&self, attempt: &AttemptId) -> Option<OffloadId> {
+        let passed = self.passages.get(attempt).map(|p| p.offload.clone());
+        passed.or_else(|| self.source_offload(attempt))
+    }
+
     /// The attempt went to that node, or lives here, and carries this shadow.
-    fn carries(&self, attempt: &AttemptId, from: &NodeName, shadow: &ShadowId) -> bool {
+    pub(super) fn carries(&self, attempt: &AttemptId, from: &NodeName, shadow: &ShadowId) -> bool {
         if *from == self.cfg.node {
             return true;
         }
@@ -225,6 +239,7 @@ fn hear(control: &Arc<OwnedFd>, inputs: &tokio::sync::mpsc::UnboundedSender<Inpu
 }
 
 /// How `ps` shows a shadow.
-pub(super) fn title(command: &str, node: &NodeName) -> String {
-    format!("grid-shadow: {command} @{node}")
+pub(super) fn title(command: &str, node: &NodeName, parked: bool) -> String {
+    let parked = if parked { "parked " } else { "" };
+    format!("grid-shadow: {command} {parked}@{node}")
 }

@@ -37,11 +37,41 @@ impl Agent {
         self.shadow_ended(id);
     }
 
+    /// A tree of which nothing runs: its shadow's agent is told where it is, since no stream comes from there.
+    pub(crate) fn say_parked(&mut self, attempt: &AttemptId) {
+        let terms = self.incoming.get(attempt).and_then(|i| i.record.stage.shadow.clone());
+        let (Some(terms), Some(home)) = (terms, self.home_node()) else { return };
+        self.say_of_shadow(&home, attempt.clone(), ShadowWord::Parked { generation: terms.generation });
+    }
+
+    fn tree_parked(&mut self, from: &NodeName, attempt: &AttemptId, generation: u64) {
+        let own = self.incoming.get(attempt).and_then(|i| i.record.stage.shadow.as_ref()).map(|t| t.shadow.clone());
+        let is = |(id, _): &(&ShadowId, &Shadow)| match *from == self.cfg.node {
+            true => own.as_ref() == Some(*id),
+            false => self.carries(attempt, from, id),
+        };
+        let found = self.shadows.iter().find(is).map(|(id, s)| (id.clone(), s.record.clone()));
+        let Some((id, before)) = found else { return };
+        if generation <= before.generation {
+            return;
+        }
+        let offload = self.offload_by(attempt).unwrap_or(before.offload);
+        let (attempt, node) = (attempt.clone(), from.clone());
+        let record = Record { offload, attempt, node, generation, parked: true, ..before };
+        if let Err(e) = self.ledger.put_shadow(&id, &record) {
+            return tracing_line(&e.to_string());
+        }
+        self.shadows.entry(id.clone()).and_modify(|s| s.record = record);
+        self.say_where(&id);
+    }
+
     fn tell_end(&mut self, id: &ShadowId) {
         let Some(shadow) = self.shadows.get_mut(id) else { return };
         shadow.told_end = Some(Some(Instant::now()));
-        let Record { attempt, node, missing, .. } = shadow.record.clone();
-        self.say_of_shadow(&node, attempt, if missing { ShadowWord::Missing } else { ShadowWord::Ended });
+        let Record { attempt, node, missing, parked, boot_id, .. } = shadow.record.clone();
+        // A reboot of home took it, and nobody meant the copy that waits on a disk.
+        let rebooted = parked && boot_id != self.boot_id;
+        self.say_of_shadow(&node, attempt, if missing || rebooted { ShadowWord::Missing } else { ShadowWord::Ended });
     }
 
     /// Says it to the other agent, which may be this one.
@@ -58,12 +88,20 @@ impl Agent {
         match word {
             ShadowWord::TreeGone { status } => self.tree_gone(&from, &attempt, status),
             ShadowWord::Stopped => self.shadow_stopped(&attempt),
+            ShadowWord::Parked { generation } => self.tree_parked(&from, &attempt, generation),
             ShadowWord::Ended | ShadowWord::Missing | ShadowWord::Ask => {
                 if let Some(incoming) = self.incoming.get_mut(&attempt).filter(|i| !i.is_lost()) {
+                    let park = incoming.record.stage.park;
                     let alone = word != ShadowWord::Ask && !std::mem::replace(&mut incoming.alone, true);
-                    if alone || word == ShadowWord::Ended {
+                    if !park && (alone || word == ShadowWord::Ended) {
                         // Nobody is left who could hear how it ended.
                         streams::tell(&streams::control_path(incoming.tree().0), &ToFar::Finish);
+                    }
+                    if park {
+                        if word == ShadowWord::Ended {
+                            self.end_parked(&attempt);
+                        }
+                        return;
                     }
                     if word == ShadowWord::Ended && incoming.living_root().is_some() {
                         tracing_line(&format!("attempt {attempt}: its shadow was killed at home, so it ends here"));

@@ -65,7 +65,7 @@ impl Dump {
     fn dump(&mut self, steps: &mut Steps) -> Result<(), String> {
         steps.run(FaultPoint::StartDump, || self.freeze_and_read())?;
         let streams = self.far.as_deref().map(crate::streams::pause).transpose()?;
-        let manifest = manifest(&self.hold, streams);
+        let manifest = manifest(&self.hold, streams, self.stage.park);
         let sent = || data::send_manifest(&mut self.stream, &manifest).map_err(|e| format!("the page stream: {e}"));
         steps.run(FaultPoint::SendManifest, sent)?;
         steps.run(FaultPoint::SendImages, || {

@@ -8,13 +8,13 @@ use grid_types::Bytes;
 use grid_types::facts::TreeFacts;
 use grid_types::policy::TcpPolicy;
 use grid_types::streams::ShadowTerms;
-use grid_types::wire::{FileMark, Manifest, MoveOrder, Stage};
+use grid_types::wire::{FileSeen, Manifest, MoveOrder, Stage};
 
 pub(super) fn stage_of(
     order: &MoveOrder,
     tree: &TreeFacts,
     shadow: Option<ShadowTerms>,
-    files: Vec<FileMark>,
+    files: Vec<FileSeen>,
 ) -> Stage {
     let root = &tree.root;
     let session_inside = tree.all().any(|p| p.stat.id.pid == root.stat.sid);
@@ -34,6 +34,7 @@ pub(super) fn stage_of(
         close_tcp: order.detector.tcp_connections == TcpPolicy::Close,
         shadow,
         files,
+        park: order.park,
     }
 }
 
@@ -49,15 +50,16 @@ fn groups(pid: i32) -> Vec<u32> {
 }
 
 /// What the held tree consists of now that it is frozen. Its executables are read from the kernel, as the other side
-/// will read them.
-pub(super) fn manifest(hold: &Group, streams: Option<String>) -> Manifest {
+/// will read them. Where it is to be parked, its files are noted.
+pub(super) fn manifest(hold: &Group, streams: Option<String>, park: bool) -> Manifest {
     let alive: Vec<i32> = hold.pids().into_iter().filter(|pid| !crate::tree::has_ended(*pid)).collect();
     let threads = alive.iter().map(|pid| crate::tree::threads(*pid)).sum();
+    let files = if park { crate::park::marks(&alive) } else { Vec::new() };
     let exes: Vec<Option<String>> = alive.into_iter().map(crate::tree::executable).collect();
     let mut executables: Vec<String> = exes.iter().flatten().cloned().collect();
     executables.sort_unstable();
     executables.dedup();
-    Manifest { processes: exes.len() as u32, threads, executables, streams }
+    Manifest { processes: exes.len() as u32, threads, executables, streams, files }
 }
 
 /// Signals that wait in a frozen process, for itself or for its leader thread.

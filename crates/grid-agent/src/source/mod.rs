@@ -3,6 +3,7 @@
 
 mod dump;
 mod hold;
+mod parked;
 mod release;
 mod report;
 mod stop;
@@ -16,7 +17,6 @@ use self::dump::{Dump, prepare_images};
 use self::hold::{pending_signals, stage_of, take_hold, thaw_home};
 
 use crate::agent::{Agent, Input};
-use crate::data::Dial;
 use crate::faults;
 use crate::link::tracing_line;
 use crate::streams;
@@ -37,6 +37,9 @@ use std::time::{Duration, Instant};
 
 /// A destination that is not ready to receive within this is given up; nothing is frozen yet.
 const READY_WITHIN: Duration = Duration::from_secs(20);
+
+/// The reason of a disk's agent comes within this, or CRIU's is told.
+const WORD_WITHIN: Duration = Duration::from_millis(500);
 
 /// What is recorded of a tree that leaves, or was to leave.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -146,6 +149,9 @@ impl Agent {
         if self.sources.contains_key(&order.attempt) {
             return Ok(Answer::Done);
         }
+        if let Some(parked) = order.parked.clone() {
+            return self.start_unpark(order, &parked);
+        }
         let tree = self.preflight(&order)?;
         let files = if order.apart { crate::files::used(&tree)? } else { Vec::new() };
         let attempt = order.attempt.clone();
@@ -155,7 +161,8 @@ impl Agent {
         let hold = self.hold_group(&attempt, root, came_by.as_ref());
         let record = Record {
             boot_id: self.boot_id.clone(),
-            destination_boot: self.peer_boots.get(&order.destination).cloned(),
+            // What is kept on a disk outlives a reboot of its machine: that is no proof that it is gone.
+            destination_boot: self.peer_boots.get(&order.destination).filter(|_| !order.park).cloned(),
             members: self.members(&tree),
             came_by,
             hold: hold.path().to_owned(),
@@ -170,13 +177,12 @@ impl Agent {
         self.sources.insert(attempt.clone(), Outgoing::new(machine, record, hold));
         self.do_source(&attempt, actions);
         self.arm_deadline(&attempt, READY_WITHIN);
-        if let Some(dial) = Dial::of(&self.cfg) {
-            match dial.connect(&attempt, &self.faults) {
-                Ok(stream) => self.start_dump(&attempt, stream),
-                Err(e) => {
-                    let detail = format!("the page stream could not be opened: {e}");
-                    self.step_source(&attempt, SourceInput::DumpFailed { detail });
-                }
+        match self.data_for(&attempt) {
+            Ok(None) => {}
+            Ok(Some(stream)) => self.start_dump(&attempt, stream),
+            Err(e) => {
+                let detail = format!("the page stream could not be opened: {e}");
+                self.step_source(&attempt, SourceInput::DumpFailed { detail });
             }
         }
         Ok(Answer::Done)
@@ -212,7 +218,7 @@ impl Agent {
         tree.all().map(member).collect()
     }
 
-    fn arm_deadline(&mut self, attempt: &AttemptId, pause: Duration) {
+    pub(crate) fn arm_deadline(&mut self, attempt: &AttemptId, pause: Duration) {
         if let Some(outgoing) = self.sources.get_mut(attempt) {
             outgoing.armed += 1;
             let armed = outgoing.armed;
@@ -228,6 +234,9 @@ impl Agent {
 
     /// The stream to the destination is there: the tree is taken into its hold, and a thread dumps it.
     pub(crate) fn start_dump(&mut self, attempt: &AttemptId, stream: Socket) {
+        if self.sources.get(attempt).is_some_and(|s| s.parked().is_some()) {
+            return self.send_parked(attempt, stream);
+        }
         let place = self.tree_place(attempt, None);
         let far = self.far_of(attempt);
         let taken_back = self.reclaimed(self.came_by_of(attempt).as_ref());
@@ -282,6 +291,10 @@ impl Agent {
             Ok(()) => {
                 self.arm_deadline(attempt, left);
                 self.step_source(attempt, SourceInput::Frozen);
+            }
+            // A disk that is full breaks the stream, and its agent's word about that is on its way. It runs meanwhile.
+            Err(detail) if outgoing.record.order.park && before == SourceState::Running => {
+                self.after(WORD_WITHIN, Input::DumpFailed { attempt: attempt.clone(), detail });
             }
             Err(detail) => self.step_source(attempt, SourceInput::DumpFailed { detail }),
         }
@@ -344,7 +357,9 @@ impl Agent {
         }
         // Of a move that an agent before this one began, neither was seen.
         if let Some(at) = outgoing.frozen_at {
-            outgoing.record.figures.downtime = Some(Millis(at.elapsed().as_millis() as u64));
+            // How long it was parked is no figure of the move.
+            let silent = Some(Millis(at.elapsed().as_millis() as u64));
+            outgoing.record.figures.downtime = silent.filter(|_| outgoing.record.order.parked.is_none());
             outgoing.record.figures.total = Some(Millis(outgoing.begun.elapsed().as_millis() as u64));
         }
         let pending = outgoing.record.members.iter().flat_map(|m| pending_signals(m.pid)).collect::<Vec<_>>();
@@ -369,7 +384,7 @@ impl Agent {
 
     /// Carries actions out in order. Where one fails that others rest on, the agent ends itself and recovers from the
     /// ledger, as after a crash.
-    fn do_source(&mut self, attempt: &AttemptId, actions: Vec<SourceAction>) {
+    pub(crate) fn do_source(&mut self, attempt: &AttemptId, actions: Vec<SourceAction>) {
         for action in actions {
             if let Err(e) = self.do_one_source(attempt, action) {
                 tracing_line(&format!("attempt {attempt}: {e}; restarting to recover from the ledger"));

@@ -13,6 +13,12 @@ impl Agent {
     /// The copy here goes for good. Where the tree lives on and leaves home, its root becomes the shadow.
     pub(super) fn discard_copy(&mut self, attempt: &AttemptId, lives_on: bool) -> Result<(), String> {
         let Some(outgoing) = self.sources.get(attempt) else { return Ok(()) };
+        if let Some(parked) = outgoing.parked().cloned() {
+            let shadow = outgoing.record.stage.shadow.clone();
+            self.parked_left(&parked)?;
+            shadow.iter().for_each(|terms| self.wake_listeners(&terms.shadow));
+            return Ok(());
+        }
         let (hold, record, here) = (outgoing.hold.clone(), outgoing.record.clone(), outgoing.holds_where_it_lives());
         if hold.exists() {
             let stays = lives_on && self.leave_shadow(&Leaving::of(&record, &hold));
@@ -47,6 +53,8 @@ pub(crate) struct Leaving<'a> {
     pub(crate) node: &'a NodeName,
     pub(crate) title: &'a str,
     pub(crate) shadow: Option<&'a ShadowTerms>,
+    /// It is kept there on the disk.
+    pub(crate) parked: bool,
     pub(crate) root: i32,
     pub(crate) start_ticks: u64,
     pub(crate) hold: &'a Group,
@@ -61,6 +69,7 @@ impl<'a> Leaving<'a> {
             node: &record.order.destination,
             title: &record.stage.title,
             shadow: record.stage.shadow.as_ref(),
+            parked: record.order.park,
             root: record.members[0].pid,
             start_ticks: record.members[0].start_ticks,
             hold,

@@ -18,7 +18,7 @@ use grid_types::handover::{SourceState, ToSource};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::streams::ShadowTerms;
 use grid_types::wire::{AttemptHolding, MoveReport, Notice, Stage};
-use grid_types::{AttemptId, NodeName};
+use grid_types::{AttemptId, NodeName, OffloadId};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -37,7 +37,12 @@ impl Agent {
             SourceReport::Moved => MoveReport::Moved { figures: outgoing.record.figures.clone() },
             SourceReport::Failed { detail } => match outgoing.undone_by.clone() {
                 Some(reason) => MoveReport::Failed { reason },
-                None => failed(code_of(&detail), detail),
+                None => {
+                    let code = code_of(&detail);
+                    // Said by the code already.
+                    let bare = detail.strip_prefix(code.as_str()).map_or(detail.as_str(), str::trim_start);
+                    failed(code, bare.to_owned())
+                }
             },
             SourceReport::InDoubt { detail } => MoveReport::InDoubt { detail },
             SourceReport::DiedFrozen { signal } => MoveReport::DiedFrozen { signal },
@@ -80,6 +85,12 @@ impl Agent {
         record.stage.shadow.filter(|_| record.order.destination == *to)
     }
 
+    /// Whose attempt it is, where it left, or leaves, from here.
+    pub(crate) fn source_offload(&self, attempt: &AttemptId) -> Option<OffloadId> {
+        let kept = || Some(self.ledger.source::<Record>(attempt).ok()??.detail.order.offload);
+        self.sources.get(attempt).map(|s| s.record.order.offload.clone()).or_else(kept)
+    }
+
     pub(crate) fn source_rows(&self) -> Result<Vec<SourceRow>, AgentError> {
         Ok(self.ledger.sources()?)
     }
@@ -91,7 +102,10 @@ impl Agent {
                 continue;
             }
             wait_for_criu(&self.tree_place(&row.attempt, None));
-            let home = home_copy(&row.detail, &hold, &self.boot_id);
+            let home = match &row.detail.order.parked {
+                Some(parked) => self.parked_home(parked),
+                None => home_copy(&row.detail, &hold, &self.boot_id),
+            };
             let mut signals = row.detail.signals.clone();
             if home == HomeCopy::Frozen {
                 signals.extend(row.detail.members.iter().flat_map(|m| pending_signals(m.pid)));
@@ -102,7 +116,10 @@ impl Agent {
             self.sources.insert(row.attempt.clone(), Outgoing::new(machine, row.detail, hold));
             self.do_source(&row.attempt, actions);
             self.forget_if_over(&row.attempt);
-            let _ = self.tree_place(&row.attempt, None).sweep();
+            // A parked copy may have been restored on this very node: what has that name is the tree's.
+            if !self.incoming.contains_key(&row.attempt) {
+                let _ = self.tree_place(&row.attempt, None).sweep();
+            }
         }
     }
 
@@ -147,7 +164,7 @@ impl Agent {
     /// The frozen copy can be killed from outside.
     fn watch_frozen(&mut self, attempt: &AttemptId) {
         let Some(outgoing) = self.sources.get(attempt) else { return };
-        let root = &outgoing.record.members[0];
+        let Some(root) = outgoing.record.members.first() else { return };
         if outgoing.machine.home == HomeCopy::Frozen && start_ticks(root.pid) != Some(root.start_ticks) {
             self.step_source(attempt, SourceInput::FrozenCopyDied { signal: None });
         }

@@ -16,7 +16,7 @@ pub struct Guest {
     pub needed: Resources,
     /// Where it is.
     pub phase: OffloadPhase,
-    /// Why a recall of it failed since the end began; it is not tried again by itself.
+    /// Why a recall or a parking of it failed since the end began; it is not tried again by itself.
     pub recall_failed: Option<String>,
 }
 
@@ -56,6 +56,11 @@ pub enum EndStep {
         /// Each, and the boost into whose lease it goes.
         moves: Vec<(OffloadId, BoostId)>,
     },
+    /// Park these on their lender's disk, then ask again.
+    Park {
+        /// These.
+        offloads: Vec<OffloadId>,
+    },
     /// They stay; the lease is kept and overdue, and that is said loudly.
     StayOverdue {
         /// Who stays, and why.
@@ -73,7 +78,7 @@ pub enum EndStep {
 /// The next step for a boost whose end has begun.
 ///
 /// `recall` brings home each guest that fits whole, smallest first; then what does not fit goes to another lease where it
-/// fits whole; what fits nowhere stays. Only `end`, which the request itself must have asked for, ends guests.
+/// fits whole; what fits nowhere stays. `park` puts each onto its lender's disk. Only `end`, which the request itself must have asked for, ends guests.
 pub fn at_end(boost: &Boost, guests: &[Guest], room: &Room) -> EndStep {
     let ids = |wanted: &dyn Fn(&Guest) -> bool| {
         guests.iter().filter(|g| wanted(g)).map(|g| g.offload.clone()).collect::<Vec<_>>()
@@ -93,8 +98,21 @@ pub fn at_end(boost: &Boost, guests: &[Guest], room: &Room) -> EndStep {
     match boost.at_end {
         AtEnd::End => EndStep::EndGuests { offloads: inside.iter().map(|g| g.offload.clone()).collect() },
         AtEnd::Stay => stay(&inside, &|_| "at-end is stay".to_owned()),
+        AtEnd::Park => park(&inside),
         AtEnd::Recall => recall(&inside, room),
     }
+}
+
+fn park(inside: &[&Guest]) -> EndStep {
+    let able = |g: &&&Guest| g.phase == OffloadPhase::Away && g.recall_failed.is_none();
+    let offloads: Vec<OffloadId> = inside.iter().filter(able).map(|g| g.offload.clone()).collect();
+    if !offloads.is_empty() {
+        return EndStep::Park { offloads };
+    }
+    stay(inside, &|g| match &g.recall_failed {
+        Some(why) if g.phase == OffloadPhase::Away => format!("it could not be parked: {why}"),
+        _ => "in doubt: grid offload resolve".to_owned(),
+    })
 }
 
 fn recall(inside: &[&Guest], room: &Room) -> EndStep {

@@ -186,3 +186,17 @@ fn only_the_request_that_asked_for_it_ends_guests() {
     lost.state = S::Ending { why: EndReason::LenderLost };
     assert!(matches!(at_end(&lost, &guests, &home(9_000, 9_000)), EndStep::StayOverdue { .. }));
 }
+
+#[test]
+fn where_that_was_asked_for_guests_are_parked_and_what_cannot_be_stays() {
+    let mut failed = guest("o-2", 10, OffloadPhase::Away);
+    failed.recall_failed = Some("E-DISK".into());
+    let guests = [guest("o-1", 3_000, OffloadPhase::Away), failed];
+    let park = EndStep::Park { offloads: vec!["o-1".into()] };
+    assert_eq!(at_end(&ending(AtEnd::Park), &guests, &home(9_000, 9_000)), park);
+    let stays = EndStep::StayOverdue { detail: "o-2 job stays: it could not be parked: E-DISK".into() };
+    assert_eq!(at_end(&ending(AtEnd::Park), &guests[1..], &home(9_000, 9_000)), stays);
+    let under_way = [guest("o-1", 10, OffloadPhase::Parking)];
+    assert!(matches!(at_end(&ending(AtEnd::Park), &under_way, &Room::default()), EndStep::Wait { .. }));
+    assert_eq!(at_end(&ending(AtEnd::Park), &[], &Room::default()), EndStep::Close);
+}

@@ -281,6 +281,7 @@ const TCP_CONNECTIONS: &[Word] = &[
 const AT_END: &[Word] = &[
     word("recall", "home if it fits whole there, else it stays and is reported"),
     word("stay", "stays and is reported"),
+    word("park", "parked on its lender's disk; where that fails it stays and is reported"),
     word("end", "ended by force"),
 ];
 

@@ -76,7 +76,7 @@ words! {
     }
     AutoMode { "off" = Off, "observe" = Observe, "on" = On }
     EngineKind { "local" = Local, "ssh" = Ssh }
-    AtEnd { "recall" = Recall, "stay" = Stay, "end" = End }
+    AtEnd { "recall" = Recall, "stay" = Stay, "park" = Park, "end" = End }
     TcpPolicy { "refuse" = Refuse, "close" = Close }
     RuleAction { "allow" = Allow, "protect" = Protect }
     ProcessKind {

@@ -144,7 +144,7 @@ pub fn validate_request(req: &BoostRequest, nodes: &[NodeName], policy: &Policy)
 fn default_end(policy: &Policy) -> AtEnd {
     match policy.limits.at_end {
         AtEnd::End | AtEnd::Recall => AtEnd::Recall,
-        AtEnd::Stay => AtEnd::Stay,
+        at_end @ (AtEnd::Stay | AtEnd::Park) => at_end,
     }
 }
 

@@ -64,6 +64,12 @@ impl State {
             | E::OnwardStarted { .. }
             | E::OnwardMoved { .. }
             | E::OnwardFailed { .. }
+            | E::ParkStarted { .. }
+            | E::Parked { .. }
+            | E::ParkFailed { .. }
+            | E::UnparkStarted { .. }
+            | E::Unparked { .. }
+            | E::UnparkFailed { .. }
             | E::ProcessEnded { .. }
             | E::OffloadInDoubt { .. }
             | E::OffloadResolved { .. } => {

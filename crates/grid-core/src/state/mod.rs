@@ -8,6 +8,7 @@
 mod apply;
 mod boosts;
 mod offloads;
+mod parking;
 mod query;
 #[cfg(test)]
 mod tests;

@@ -7,13 +7,18 @@
 //!
 //!  Away ── onward started ──► Onward ── onward moved ──► Away (elsewhere), or onward failed ──► Away (as before)
 //!
-//!  Moving, Returning, Onward ── in doubt ──► InDoubt ── proof either way, or a person's decision
+//!  started to park, or Away ── park started ──► Parking ── parked ──► Parked ── unpark started ──► Unparking
+//!      park failed: Failed, or Away as before         unparked: Home, or Away; unpark failed: Parked as before
+//!
+//!  Moving, Returning, Onward, Parking, Unparking ── in doubt ──► InDoubt ── proof either way, or a person's decision
 //!  any live phase, Home ── ended ──► Ended (status known) or Lost (unknown, or dropped in doubt)
 //! ```
 
 use super::{ApplyError, State};
 use grid_types::boost::BoostState;
-use grid_types::event::{Actor, Direction, Event, EventRecord, OffloadPhase as P, OffloadRecord, OnwardTo, Resolution};
+use grid_types::event::{
+    Actor, Direction, Event, EventRecord, OffloadPhase as P, OffloadRecord, OnwardTo, ParkedAt, Resolution,
+};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::{AttemptId, BoostId, NodeName, OffloadId, Resources};
 
@@ -30,18 +35,27 @@ impl State {
         }
         let Some((id, attempt, name)) = about(&rec.event) else { return Ok(()) };
         let offload = self.offloads.get(id).ok_or_else(|| ApplyError::UnknownOffload(id.clone()))?;
-        let begins = matches!(rec.event, Event::RecallStarted { .. } | Event::OnwardStarted { .. });
+        let begins = matches!(
+            rec.event,
+            Event::RecallStarted { .. }
+                | Event::OnwardStarted { .. }
+                | Event::ParkStarted { .. }
+                | Event::UnparkStarted { .. }
+        );
         if let Some(got) = attempt.filter(|a| !begins && **a != offload.attempt) {
             let current = offload.attempt.clone();
             return Err(ApplyError::StaleAttempt { offload: id.clone(), current, got: got.clone() });
         }
-        let phase = next_phase(offload.phase, offload.direction, &rec.event);
+        let phase = next_phase(offload, &rec.event);
         let Some(phase) = phase else {
             return Err(ApplyError::Offload { offload: id.clone(), phase: offload.phase, event: name });
         };
         self.still_held(offload, phase)?;
         if let Event::OnwardStarted { destination, boost, .. } = &rec.event {
             self.room(boost, destination, &offload.needed)?;
+        }
+        if let Event::UnparkStarted { to: Some(to), .. } = &rec.event {
+            self.room(&to.boost, &to.node, &offload.needed)?;
         }
         let mut next = offload.clone();
         (next.phase, next.since) = (phase, rec.at);
@@ -112,6 +126,7 @@ impl State {
                 self.cooldowns.moved(&o.process, rec.boot_at);
             }
             Event::OffloadFailed { reason, .. } => {
+                o.parked = None;
                 o.reasons.push(reason.clone());
                 *self.metrics.failed.entry(reason.code).or_default() += 1;
                 self.cooldowns.failed(&o.process, rec.boot_at);
@@ -128,6 +143,7 @@ impl State {
             _ => {
                 self.note_way_back(o, rec);
                 self.note_way_on(o, rec);
+                self.note_parking(o, rec);
             }
         }
     }
@@ -191,11 +207,13 @@ impl State {
 }
 
 fn record_of(rec: &EventRecord) -> Option<OffloadRecord> {
-    let Event::OffloadStarted { offload, attempt, process, title, uid, source, destination, boost, needed, plan } =
+    let Event::OffloadStarted { offload, attempt, process, title, uid, source, destination, boost, needed, plan, park } =
         &rec.event
     else {
         return None;
     };
+    let parked =
+        park.then(|| ParkedAt { node: destination.clone(), attempt: attempt.clone(), since: None, bytes: None });
     Some(OffloadRecord {
         id: offload.clone(),
         process: process.clone(),
@@ -205,9 +223,10 @@ fn record_of(rec: &EventRecord) -> Option<OffloadRecord> {
         destination: destination.clone(),
         boost: boost.clone(),
         onward: None,
+        parked,
         plan: plan.clone(),
-        phase: P::Moving,
-        direction: Direction::Out,
+        phase: if *park { P::Parking } else { P::Moving },
+        direction: if *park { Direction::Park } else { Direction::Out },
         attempt: attempt.clone(),
         attempts: 1,
         needed: *needed,
@@ -233,6 +252,12 @@ fn about(event: &Event) -> Option<(&OffloadId, Option<&AttemptId>, &'static str)
         Event::OnwardStarted { offload, attempt, .. } => (offload, Some(attempt), "on its way on"),
         Event::OnwardMoved { offload, attempt, .. } => (offload, Some(attempt), "away elsewhere"),
         Event::OnwardFailed { offload, attempt, .. } => (offload, Some(attempt), "away as before"),
+        Event::ParkStarted { offload, attempt, .. } => (offload, Some(attempt), "being parked"),
+        Event::Parked { offload, attempt, .. } => (offload, Some(attempt), "parked"),
+        Event::ParkFailed { offload, attempt, .. } => (offload, Some(attempt), "not parked"),
+        Event::UnparkStarted { offload, attempt, .. } => (offload, Some(attempt), "being unparked"),
+        Event::Unparked { offload, attempt, .. } => (offload, Some(attempt), "unparked"),
+        Event::UnparkFailed { offload, attempt, .. } => (offload, Some(attempt), "parked as before"),
         Event::OffloadInDoubt { offload, attempt, .. } => (offload, Some(attempt), "in doubt"),
         Event::ProcessEnded { offload, .. } => (offload, None, "ended"),
         Event::OffloadResolved { offload, .. } => (offload, None, "resolved"),
@@ -241,8 +266,12 @@ fn about(event: &Event) -> Option<(&OffloadId, Option<&AttemptId>, &'static str)
 }
 
 /// The legal transitions. In doubt, only events of the way that was under way are proof.
-fn next_phase(phase: P, direction: Direction, event: &Event) -> Option<P> {
-    use Direction::{Back, Onward, Out};
+fn next_phase(o: &OffloadRecord, event: &Event) -> Option<P> {
+    use Direction::{Back, Onward, Out, Park, Unpark};
+    let (phase, direction) = (o.phase, o.direction);
+    // Where it lives until it is parked, and where it lives once it is not any more.
+    let before = if o.boost.is_some() { P::Away } else { P::Failed };
+    let after = if o.onward.is_some() { P::Away } else { P::Home };
     let ended = |status: &Option<_>| if status.is_some() { P::Ended } else { P::Lost };
     Some(match (phase, direction, event) {
         (P::Moving, _, Event::OffloadMoved { .. }) => P::Away,
@@ -256,10 +285,24 @@ fn next_phase(phase: P, direction: Direction, event: &Event) -> Option<P> {
             P::Away
         }
         (P::Onward, _, Event::OnwardFailed { .. }) | (P::InDoubt, Onward, Event::OnwardFailed { .. }) => P::Away,
-        (P::Moving | P::Returning | P::Onward, _, Event::OffloadInDoubt { .. }) => P::InDoubt,
+        (P::Away, _, Event::ParkStarted { .. }) => P::Parking,
+        (P::Parking, _, Event::Parked { .. }) | (P::InDoubt | P::Lost, Park, Event::Parked { .. }) => P::Parked,
+        (P::Parking, _, Event::ParkFailed { .. }) | (P::InDoubt, Park, Event::ParkFailed { .. }) => before,
+        (P::Parked, _, Event::UnparkStarted { .. }) => P::Unparking,
+        (P::Unparking, _, Event::Unparked { .. }) | (P::InDoubt | P::Lost, Unpark, Event::Unparked { .. }) => after,
+        (P::Unparking, _, Event::UnparkFailed { .. }) | (P::InDoubt, Unpark, Event::UnparkFailed { .. }) => P::Parked,
+        (moving, _, Event::OffloadInDoubt { .. }) if moving.is_under_way() => P::InDoubt,
         // Thawed at the owner of the attempt: at home on the way out, at the lender on the way back.
         (P::InDoubt, Out, Event::OffloadResolved { decision: Resolution::AcceptRepeat, .. }) => P::Home,
-        (P::InDoubt, Back | Onward, Event::OffloadResolved { decision: Resolution::AcceptRepeat, .. }) => P::Away,
+        (P::InDoubt, Park, Event::OffloadResolved { decision: Resolution::AcceptRepeat, .. })
+            if before == P::Failed =>
+        {
+            P::Home
+        }
+        (P::InDoubt, Unpark, Event::OffloadResolved { decision: Resolution::AcceptRepeat, .. }) => P::Parked,
+        (P::InDoubt, Back | Onward | Park, Event::OffloadResolved { decision: Resolution::AcceptRepeat, .. }) => {
+            P::Away
+        }
         (P::InDoubt, _, Event::OffloadResolved { decision: Resolution::Drop, .. }) => P::Lost,
         (live, _, Event::ProcessEnded { status, .. }) if live.is_guest() || live == P::Home => ended(status),
         (P::Lost, _, Event::ProcessEnded { status: Some(_), .. }) => P::Ended,

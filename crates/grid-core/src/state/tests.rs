@@ -1,5 +1,6 @@
 mod listens;
 mod onward;
+mod parking;
 
 use super::*;
 use crate::auto_offload::{self, Action, Bucket, Round, StepResult};
@@ -9,7 +10,9 @@ use crate::lease::fixtures::*;
 use crate::lease::{LenderView, admit, validate_request};
 use crate::plan::{PlanInput, make_plan};
 use grid_types::boost::{BoostRequest, BoostState, EndReason, Priority};
-use grid_types::event::{Actor, Event, EventRecord, ExitStatus, HookOutcome, MoveFigures, Resolution};
+use grid_types::event::{
+    Actor, Direction, Event, EventRecord, ExitStatus, HookOutcome, MoveFigures, OnwardTo, Resolution,
+};
 use grid_types::plan::{PlanOutcome, Trigger};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::{BootMs, Bytes, Millis};
@@ -57,6 +60,7 @@ pub(super) fn started(id: &str, attempt: &str, pid: i32, needed: Resources) -> E
         boost: Some("b-1".into()),
         needed,
         plan: None,
+        park: false,
     }
 }
 
@@ -352,6 +356,15 @@ fn event(s: &State, op: u8, x: u8, fresh: u64) -> Event {
             offload,
             decision: if x.is_multiple_of(2) { Resolution::Drop } else { Resolution::AcceptRepeat },
         },
+        28..=29 => Event::ParkStarted { offload, attempt: format!("a-{fresh}").as_str().into(), node: "gpu2".into() },
+        30..=31 => Event::Parked { offload, attempt, figures },
+        32 => Event::ParkFailed { offload, attempt, reason: why() },
+        33..=35 => {
+            let to = x.is_multiple_of(2).then(|| OnwardTo { node: "gpu1".into(), boost });
+            Event::UnparkStarted { offload, attempt: format!("a-{fresh}").as_str().into(), to }
+        }
+        36..=37 => Event::Unparked { offload, attempt, process: Some(proc_id(5)), figures },
+        38 => Event::UnparkFailed { offload, attempt, reason: why() },
         _ => Event::NodeSeen { node: "gpu1".into() },
     }
 }
@@ -360,7 +373,7 @@ fn event(s: &State, op: u8, x: u8, fresh: u64) -> Event {
 #[test]
 fn the_random_sequences_reach_every_phase_and_every_boost_state() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let ops = proptest::collection::vec((0u8..28, any::<u8>()), 120);
+    let ops = proptest::collection::vec((0u8..40, any::<u8>()), 120);
     let (mut phases, mut states) = (BTreeSet::new(), BTreeSet::new());
     for _ in 0..400 {
         let mut s = State::new(4);
@@ -371,7 +384,7 @@ fn the_random_sequences_reach_every_phase_and_every_boost_state() {
             states.extend(s.boosts.values().map(|b| crate::boost::state_name(&b.state)));
         }
     }
-    assert_eq!((phases.len(), states.len()), (9, 6), "{phases:?} {states:?}");
+    assert_eq!((phases.len(), states.len()), (12, 6), "{phases:?} {states:?}");
 }
 
 fn invariants(s: &State) {
@@ -389,7 +402,7 @@ fn invariants(s: &State) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
-    fn a_replayed_journal_is_the_live_state(ops in proptest::collection::vec((0u8..28, any::<u8>()), 1..120)) {
+    fn a_replayed_journal_is_the_live_state(ops in proptest::collection::vec((0u8..40, any::<u8>()), 1..120)) {
         let mut live = State::new(4);
         let mut journal = Vec::new();
         for (fresh, (op, x)) in ops.into_iter().enumerate() {

@@ -30,7 +30,9 @@ impl State {
     pub(super) fn note_cause(&mut self, rec: &EventRecord) {
         if let Event::OffloadStarted { offload, .. }
         | Event::RecallStarted { offload, .. }
-        | Event::OnwardStarted { offload, .. } = &rec.event
+        | Event::OnwardStarted { offload, .. }
+        | Event::ParkStarted { offload, .. }
+        | Event::UnparkStarted { offload, .. } = &rec.event
         {
             self.causes.insert(offload.clone(), rec.actor.clone());
         }

@@ -2,9 +2,11 @@
 
 use crate::machines::{DOWN, UP};
 use crate::moves::{Kind, Moves};
-use crate::physics::{crash_destination, crash_source, reboot_destination, reboot_source, reimage_destination};
+use crate::physics::{
+    break_sending, crash_destination, crash_source, hold_parked, reboot_destination, reboot_source, reimage_destination,
+};
 use crate::world::{ATTEMPTS, Dump, Home, Queue, Staged};
-use grid_core::handover::TreeCopy;
+use grid_core::handover::{HomeCopy, TreeCopy};
 use grid_types::handover::DestinationState;
 
 impl Moves<'_> {
@@ -23,21 +25,30 @@ impl Moves<'_> {
         if self.from.source_up {
             let mut to = self.from;
             crash_source(&mut to);
+            if self.rules.unparks {
+                break_sending(&mut to);
+            }
             self.push(Kind::Fault, &|| "the source's agent crashes".to_owned(), Ok(to));
         }
         if self.from.destination_up {
             let mut to = self.from;
             crash_destination(&mut to);
+            if self.rules.parks {
+                hold_parked(&mut to);
+            }
             self.push(Kind::Fault, &|| "the destination's agent crashes".to_owned(), Ok(to));
         }
-        if self.from.home != Home::Rebooted {
+        // To what is on a disk a reboot is a crash of its agent.
+        if self.from.home != Home::Rebooted && !self.rules.unparks {
             let mut to = self.from;
             reboot_source(&mut to);
             self.push(Kind::Fault, &|| "the source's machine reboots".to_owned(), Ok(to));
         }
         let mut to = self.from;
-        reboot_destination(&mut to);
-        self.push(Kind::Fault, &|| "the destination's machine reboots".to_owned(), Ok(to));
+        if !self.rules.parks {
+            reboot_destination(&mut to);
+            self.push(Kind::Fault, &|| "the destination's machine reboots".to_owned(), Ok(to));
+        }
         to = self.from;
         reimage_destination(&mut to);
         self.push(Kind::Fault, &|| "the destination's machine is re-imaged".to_owned(), Ok(to));
@@ -50,8 +61,12 @@ impl Moves<'_> {
             to.source_up = true;
             for k in 0..ATTEMPTS {
                 let Some(ledger) = from.source[k].ledger else { continue };
+                let home = match from.home_of(k) {
+                    HomeCopy::Runs if self.rules.unparks => HomeCopy::Frozen,
+                    home => home,
+                };
                 let s = &mut to.source[k];
-                let (id, list) = self.machines.recover_source(k, ledger, from.home_of(k), s.kept_kill);
+                let (id, list) = self.machines.recover_source(k, ledger, home, s.kept_kill);
                 (s.machine, s.queue, s.dump) = (Some(id), Queue { list, next: 0 }, Dump::Known);
             }
             self.push(Kind::Fair, &|| "the source's agent restarts".to_owned(), Ok(to));
@@ -80,14 +95,14 @@ impl Moves<'_> {
     }
 
     pub(crate) fn kills(&mut self) {
-        if matches!(self.from.home, Home::Frozen(_)) {
+        if matches!(self.from.home, Home::Frozen(_)) && !self.rules.unparks {
             let mut to = self.from;
             to.home = Home::Gone;
             to.excused = true;
             self.push(Kind::Fault, &|| "the held copy is killed".to_owned(), Ok(to));
         }
         for k in 0..ATTEMPTS {
-            if matches!(self.from.destination[k].copy, Staged::Frozen | Staged::Running) {
+            if matches!(self.from.destination[k].copy, Staged::Frozen | Staged::Running) && !self.rules.parks {
                 let mut to = self.from;
                 to.destination[k].copy = Staged::Dead;
                 // Killed while it is let run, or after: the process was killed.

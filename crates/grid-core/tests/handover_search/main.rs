@@ -32,12 +32,42 @@ pub(crate) struct Rules {
     staged_goes_on_at_reboot: bool,
     silence_can_be_overruled: bool,
     never_asks_again: bool,
+    /// No broken rule, but another world: the destination keeps its copy on a disk. Reboots spare it, nobody kills it, and
+    /// a restarted agent finds it held.
+    parks: bool,
+    /// The same for the source: what leaves was kept on its disk, and never runs there.
+    unparks: bool,
 }
+
+const PARKING: Rules = Rules { parks: true, ..SHIPPED };
+const UNPARKING: Rules = Rules { unparks: true, ..SHIPPED };
+const SHIPPED: Rules = Rules {
+    source_thaws_on_link_loss: false,
+    destination_ignores_attempts: false,
+    engine_word_is_proof: false,
+    speak_before_persist: false,
+    destination_speaks_before_persist: false,
+    unknown_is_never_ran: false,
+    staged_goes_on_at_reboot: false,
+    silence_can_be_overruled: false,
+    never_asks_again: false,
+    parks: false,
+    unparks: false,
+};
 
 /// Searches what is shipped and holds the result against a floor, so that the search cannot become trivial unseen.
 fn clean(attempts: usize, faults: u8, floor: usize) {
-    let found = search(Rules::default(), attempts, faults, "");
-    println!("{attempts} attempts, {faults} faults: {found}");
+    clean_in(SHIPPED, attempts, faults, floor);
+}
+
+fn clean_in(rules: Rules, attempts: usize, faults: u8, floor: usize) {
+    let found = search(rules, attempts, faults, "");
+    let way = match (rules.parks, rules.unparks) {
+        (true, _) => "parking, ",
+        (_, true) => "unparking, ",
+        _ => "",
+    };
+    println!("{way}{attempts} attempts, {faults} faults: {found}");
     let Found::Clean { states, settled, .. } = found else { panic!("{found}") };
     assert!(states >= floor && settled > floor / 100, "trivial: {states} states, {settled} settled");
 }
@@ -59,6 +89,26 @@ fn one_attempt_survives_three_faults() {
 #[test]
 fn a_second_attempt_survives_what_is_late_from_the_first() {
     clean(2, 1, 1_000_000);
+}
+
+#[test]
+fn parking_survives_faults() {
+    clean_in(PARKING, 1, 2, 50_000);
+    clean_in(PARKING, 2, 1, 500_000);
+}
+
+#[test]
+fn unparking_survives_faults() {
+    clean_in(UNPARKING, 1, 2, 50_000);
+    clean_in(UNPARKING, 2, 1, 500_000);
+}
+
+/// The words for a parked copy mean what they mean for one that runs: broken, they are found there, too.
+#[test]
+fn an_empty_ledger_that_swears_is_found_where_copies_are_parked() {
+    finds("work repeated", Rules { unknown_is_never_ran: true, ..PARKING }, 1, 1);
+    finds("two runnable", Rules { speak_before_persist: true, ..PARKING }, 1, 1);
+    finds("two runnable", Rules { speak_before_persist: true, ..UNPARKING }, 1, 1);
 }
 
 /// Too long for every run: `cargo test --release -- --ignored`.

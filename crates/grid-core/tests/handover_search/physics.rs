@@ -77,6 +77,23 @@ pub(crate) fn crash_destination(to: &mut World) {
     }
 }
 
+/// What is sent from a disk is sent by the agent itself, and not by a CRIU that outlives it.
+pub(crate) fn break_sending(to: &mut World) {
+    for k in 0..ATTEMPTS {
+        if to.source[k].dump == Dump::Running {
+            to.source[k].dump = Dump::Known;
+            to.destination[k].image = Image::Broken;
+        }
+    }
+}
+
+/// A restarted agent finds what it keeps on its disk as it was before it was given the word.
+pub(crate) fn hold_parked(to: &mut World) {
+    for d in to.destination.iter_mut().filter(|d| d.copy == Staged::Running) {
+        d.copy = Staged::Frozen;
+    }
+}
+
 pub(crate) fn reboot_source(to: &mut World) {
     // Where the ledger says `Running`, the home copy may have run on after its image was taken; where it says
     // `Aborted`, it may have been thawed. So neither image may go forward, and the process ends with its machine.

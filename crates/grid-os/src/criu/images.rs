@@ -4,6 +4,7 @@
 //! What arrives comes from another machine and is not believed: names are plain file names of CRIU's forms, sizes
 //! are bounded.
 
+use super::parked::skip;
 use super::{CriuError, corrected, filter};
 use prost::Message;
 use std::fs;
@@ -157,6 +158,29 @@ fn in_place_of(name: &str, path: &Path, size: u64, root: &[u32], filtered: bool)
 /// Takes what [`send_images`] sends into a directory. Refuses names that are not CRIU's and sizes past all reason.
 pub fn receive_images(dir: &Path, from: &mut impl Read) -> Result<u64, CriuError> {
     let io = |e| CriuError::Images(dir.to_owned(), e);
+    each_image(from, &io, |name, size, from| {
+        let mut file = fs::File::create_new(dir.join(name)).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => CriuError::Hostile(format!("{name} twice")),
+            _ => io(e),
+        })?;
+        if io::copy(&mut from.take(size), &mut file).map_err(io)? != size {
+            return Err(io(io::ErrorKind::UnexpectedEof.into()));
+        }
+        Ok(())
+    })
+}
+
+/// Reads the same and keeps nothing of it: for whoever records it.
+pub(super) fn skip_images(from: &mut impl Read) -> Result<u64, CriuError> {
+    each_image(from, &CriuError::PageStream, |_, size, from| skip(from, size).map_err(CriuError::PageStream))
+}
+
+/// Heads of the images, one after the other; `take` takes the bytes that follow.
+fn each_image<R: Read>(
+    from: &mut R,
+    io: &dyn Fn(io::Error) -> CriuError,
+    mut take: impl FnMut(&str, u64, &mut R) -> Result<(), CriuError>,
+) -> Result<u64, CriuError> {
     let count = read_u32(from).map_err(io)?;
     if count > MAX_FILES {
         return Err(CriuError::Hostile(format!("{count} image files announced")));
@@ -179,13 +203,7 @@ pub fn receive_images(dir: &Path, from: &mut impl Read) -> Result<u64, CriuError
         if size > MAX_FILE || total + size > MAX_TOTAL {
             return Err(CriuError::Hostile(format!("{name} announced with {size} bytes after {total}")));
         }
-        let mut file = fs::File::create_new(dir.join(&name)).map_err(|e| match e.kind() {
-            io::ErrorKind::AlreadyExists => CriuError::Hostile(format!("{name} twice")),
-            _ => io(e),
-        })?;
-        if io::copy(&mut from.take(size), &mut file).map_err(io)? != size {
-            return Err(io(io::ErrorKind::UnexpectedEof.into()));
-        }
+        take(&name, size, from)?;
         total += size;
     }
     Ok(total)

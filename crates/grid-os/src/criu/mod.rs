@@ -20,6 +20,7 @@ mod images;
 mod inspect;
 mod origin;
 mod pages;
+mod parked;
 mod rpc;
 mod session;
 mod timens;
@@ -30,6 +31,7 @@ pub use images::{pages_written, receive_images, send_images};
 pub use inspect::{Announced, SocketState, inspect, socket_state};
 pub use origin::{Origin, pinned_version};
 pub use pages::{ReceivedPages, Run, receive_pages};
+pub use parked::{Recorder, Seal, seal_of};
 pub use session::{Criu, DumpJob, RestoreJob, Where};
 
 use grid_types::ReasonCode;

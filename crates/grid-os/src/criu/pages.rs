@@ -11,6 +11,7 @@
 use super::CriuError;
 use super::arena::Arena;
 use super::images::{PE_LAZY, PE_PRESENT, PagemapWriter};
+use super::parked::skip;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -112,6 +113,48 @@ pub fn receive_pages(
             }
             HOLE => return Err(CriuError::Hostile("a hole in a page stream without parent images".into())),
             other => return Err(CriuError::Hostile(format!("page-server command {other}"))),
+        }
+    }
+}
+
+/// Reads one dump's page stream to its end and keeps nothing of it: for whoever records it. Bounded as what is received.
+pub(super) fn skip_pages(stream: &mut (impl Read + Write), limit: u64) -> Result<u64, CriuError> {
+    let io = CriuError::PageStream;
+    let (mut bytes, mut runs, mut objects) = (0, 0, 0);
+    loop {
+        let mut header = [0u8; 32];
+        stream.read_exact(&mut header).map_err(io)?;
+        let word = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]);
+        let long = |at: usize| u64::from_ne_bytes(header[at..at + 8].try_into().unwrap_or_default());
+        match word & 0xffff {
+            command @ (OPEN | OPEN2) => {
+                objects += 1;
+                if command == OPEN2 {
+                    stream.write_all(&[0]).map_err(io)?;
+                }
+            }
+            PARENT => stream.write_all(&0i32.to_ne_bytes()).map_err(io)?,
+            command @ (ADD | ADD_F) => {
+                let len = place(long(16), long(8))?;
+                runs += 1;
+                if command == ADD || (word >> 16) & PE_PRESENT != 0 {
+                    bytes += len;
+                    if bytes > limit {
+                        return Err(CriuError::TooMuchMemory { limit });
+                    }
+                    skip(stream, len).map_err(io)?;
+                }
+            }
+            CLOSE | FORCE_CLOSE => {
+                stream.write_all(&0i32.to_ne_bytes()).map_err(io)?;
+                stream.flush().map_err(io)?;
+                return Ok(bytes);
+            }
+            HOLE => return Err(CriuError::Hostile("a hole in a page stream without parent images".into())),
+            other => return Err(CriuError::Hostile(format!("page-server command {other}"))),
+        }
+        if objects > MAX_OBJECTS || runs > MAX_RUNS {
+            return Err(CriuError::Hostile(format!("more than {MAX_OBJECTS} objects or {MAX_RUNS} runs of pages")));
         }
     }
 }

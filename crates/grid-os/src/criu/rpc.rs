@@ -128,6 +128,11 @@ impl Channel {
         Ok((Self(ours), theirs))
     }
 
+    /// CRIU hears that nothing more comes, also where it holds this end.
+    pub(crate) fn hang_up(&self) {
+        let _ = nix::sys::socket::shutdown(self.0.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+    }
+
     pub(crate) fn send(&self, req: &Req) -> io::Result<()> {
         let bytes = req.encode_to_vec();
         let flags = nix::sys::socket::MsgFlags::MSG_NOSIGNAL;

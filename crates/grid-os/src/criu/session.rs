@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 /// Number under which CRIU finds its RPC socket, and the page stream.
 const RPC_FD: i32 = 3;
 const PAGES_FD: i32 = 4;
+/// Of a restore, which has no page stream.
+const OTHER_END_FD: i32 = 4;
 /// The first of the descriptors that restored processes get in place of their own.
 const FIRST_GIVEN: i32 = 5;
 /// CRIU's working directory within the images: its log and the socket of the lazy pages.
@@ -103,11 +105,16 @@ impl Criu {
     }
 
     /// Starts `criu swrk` with these words before it, in this place and in [`Where`] of the job.
+    ///
+    /// A restore is `deaf`: it holds our end of its channel, too, and does not hear that this process dies. In its last
+    /// notification it would take the silence for an answer and let the tree run; so it waits for one that does not come,
+    /// until the tree's pid 1 ends for want of this process, and with it CRIU and all that it restored.
     fn start(
         &self,
         words: &[&str],
         job: &Where<'_>,
         more: &[(BorrowedFd<'_>, i32)],
+        deaf: bool,
         place: Place<'_>,
     ) -> Result<(Channel, Spawned), CriuError> {
         let (ours, theirs) = Channel::pair().map_err(CriuError::Start)?;
@@ -116,6 +123,7 @@ impl Criu {
         argv.extend(["swrk".to_owned(), RPC_FD.to_string()]);
         let mut inherit = vec![(theirs.as_fd(), RPC_FD)];
         inherit.extend(more);
+        inherit.extend(deaf.then(|| (ours.0.as_fd(), OTHER_END_FD)));
         let new_session = place.session.is_none();
         let place = Place { cgroup_procs: job.cgroup_procs.clone(), join: job.join, new_session, inherit, ..place };
         let env = [("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())];
@@ -133,7 +141,7 @@ impl Criu {
         let capabilities = if job.filtered { DUMP_FILTERED_CAPS } else { DUMP_CAPS };
         let place = Place { become_owner: job.owner, capabilities, ..Place::default() };
         let words: &[&str] = if job.owner.is_some() { &["--unprivileged"] } else { &[] };
-        let (channel, started) = self.start(words, &job.place, &[(job.pages, PAGES_FD)], place)?;
+        let (channel, started) = self.start(words, &job.place, &[(job.pages, PAGES_FD)], false, place)?;
         let opts = Opts {
             pid: Some(job.pid),
             leave_running: Some(true),
@@ -168,7 +176,7 @@ impl Criu {
         &self,
         job: &RestoreJob<'_>,
         pages: &ReceivedPages,
-        staged: &mut dyn FnMut() -> Result<(), String>,
+        staged: &mut dyn FnMut(Result<(), String>) -> Result<(), String>,
     ) -> Result<i32, CriuError> {
         let io = |e| CriuError::Images(job.images.to_owned(), e);
         let clocks = timens::clocks(job.images).map_err(io)?;
@@ -201,7 +209,7 @@ impl Criu {
             let given: Vec<(BorrowedFd<'_>, i32)> = job.given.iter().map(|g| g.1).zip(FIRST_GIVEN..).collect();
             let names = job.given.iter().map(|g| g.0.clone()).zip(FIRST_GIVEN..);
             let inherit_fd: Vec<InheritFd> = names.map(|(key, fd)| InheritFd { key, fd }).collect();
-            let result = self.start(&words, &job.place, &given, place).and_then(|(channel, _)| {
+            let result = self.start(&words, &job.place, &given, true, place).and_then(|(channel, _)| {
                 let opts = Opts {
                     lazy_pages: Some(true),
                     shell_job: Some(job.shell_job),
@@ -210,18 +218,17 @@ impl Criu {
                     inherit_fd,
                     ..common(Path::new("."), "restore.log")
                 };
-                converse(&channel, kind::RESTORE, opts, &mut |script| {
+                let said = converse(&channel, kind::RESTORE, opts, &mut |script| {
                     if script != "pre-resume" {
                         return Ok(());
                     }
                     if let Some(thread) = filler.take() {
                         filled = thread.join().unwrap_or_else(|_| Err(CriuError::Hold("the filler panicked".into())));
                     }
-                    match &filled {
-                        Ok(()) => staged(),
-                        Err(e) => Err(e.to_string()),
-                    }
-                })
+                    staged(filled.as_ref().map(|_| ()).map_err(ToString::to_string))
+                });
+                channel.hang_up();
+                said
             });
             if filler.is_some() {
                 unblock(&socket);

@@ -57,7 +57,7 @@ impl SmallDisk {
     pub(super) fn mount(at: &Path) -> Self {
         use nix::mount::{MsFlags, mount};
         std::fs::create_dir_all(at).unwrap_or_else(|e| panic!("{}: {e}", at.display()));
-        let options = Some("size=4m,mode=700");
+        let options = Some("size=16m,mode=700");
         mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, options)
             .unwrap_or_else(|e| panic!("a tmpfs on {}: {e}", at.display()));
         Self(at.to_owned())

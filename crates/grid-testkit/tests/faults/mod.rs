@@ -59,6 +59,10 @@ pub(crate) enum Reach {
     Doubt,
     /// By the end of the process where it went.
     End,
+    /// By parking it: by no move.
+    Park,
+    /// By unparking it: by no move.
+    Unpark,
 }
 
 pub(crate) fn reach(point: FaultPoint) -> Reach {
@@ -85,6 +89,8 @@ pub(crate) fn reach(point: FaultPoint) -> Reach {
         P::SendQuery => Reach::Asked,
         P::DestinationPersistLost | P::SendGone | P::PersistInDoubt => Reach::Doubt,
         P::DestinationPersistEnded => Reach::End,
+        P::OpenParked | P::SealParked => Reach::Park,
+        P::CheckParked | P::SendParked | P::DropParked => Reach::Unpark,
     }
 }
 
@@ -95,20 +101,50 @@ pub(crate) enum Way {
     Out,
     /// Back.
     Home,
+    /// From the head onto the worker's disk.
+    Park,
+    /// From that disk home.
+    Unpark,
 }
 
 impl Way {
     fn source(self) -> &'static str {
         match self {
-            Way::Out => "head",
-            Way::Home => "gpu1",
+            Way::Out | Way::Park => "head",
+            Way::Home | Way::Unpark => "gpu1",
         }
     }
 
     fn destination(self) -> &'static str {
         match self {
-            Way::Out => "gpu1",
-            Way::Home => "head",
+            Way::Out | Way::Park => "gpu1",
+            Way::Home | Way::Unpark => "head",
+        }
+    }
+
+    /// This step lies on it, reached so on the way out.
+    pub(crate) fn passes(self, point: FaultPoint, ways: &[Reach]) -> bool {
+        use FaultPoint as P;
+        let restores = matches!(
+            point,
+            P::MakeTree
+                | P::MakeRoom
+                | P::InspectImages
+                | P::StartRestore
+                | P::FreezeStaged
+                | P::FindRoot
+                | P::Gate
+                | P::WriteRoot
+        );
+        let dumps = matches!(
+            point,
+            P::TakeHold | P::PrepareImages | P::StartDump | P::FreezeSource | P::SendManifest | P::SendImages
+        );
+        let own = reach(point);
+        match self {
+            Way::Park if ways.contains(&Reach::Move) => own == Reach::Park || (own == Reach::Move && !restores),
+            Way::Unpark if ways.contains(&Reach::Move) => own == Reach::Unpark || (own == Reach::Move && !dumps),
+            _ => ways.contains(&own),
         }
     }
 
@@ -158,11 +194,18 @@ impl Stage {
         self.wait_lease();
         let guest = Guest::reporting(&self.cluster, "prover", "--memory 8MiB --steps 1000000");
         let there = (self.way == Way::Home).then(|| self.cluster.move_out(guest.pid()));
+        if self.way == Way::Unpark {
+            self.cluster.ask::<OffloadView>(&["offload", "park", &guest.pid().to_string()]);
+        }
         let effect = if damage == Damage::Fail { Effect::Fail } else { Effect::Hang };
         let mut armed = self.arm(point, effect);
         let mut command = match there {
             Some(away) => self.cluster.begin(&["offload", "recall", away.record.id.as_str()]),
-            None => self.set_off(&guest, reach),
+            None => match self.way {
+                Way::Park => self.cluster.begin(&["offload", "park", &guest.pid().to_string()]),
+                Way::Unpark => self.cluster.begin(&["offload", "unpark", &guest.pid().to_string()]),
+                _ => self.set_off(&guest, reach),
+            },
         };
         self.wait_hit(&armed);
         self.hurt(damage, &mut armed);
@@ -183,6 +226,8 @@ impl Stage {
         let begin = || self.cluster.begin(&["offload", "execute", &pid]);
         match reach {
             Reach::Move | Reach::Leave => begin(),
+            // Of ways of their own.
+            Reach::Park | Reach::Unpark => begin(),
             Reach::Refused => self.with(FaultPoint::Gate, Effect::Fail, begin, || {}),
             Reach::Broken => self.with(FaultPoint::ReceivePages, Effect::Fail, begin, || {}),
             Reach::Signals => self.with(FaultPoint::SendManifest, Effect::Hang, begin, || {
@@ -268,7 +313,11 @@ impl Stage {
                 }
                 Some(OffloadPhase::InDoubt) => (running, copies.len()) == (0, 1),
                 Some(OffloadPhase::Ended | OffloadPhase::Lost) => copies.is_empty(),
-                Some(OffloadPhase::Moving | OffloadPhase::Returning | OffloadPhase::Onward) => false,
+                Some(OffloadPhase::Parked) => copies.is_empty(),
+                Some(under_way) => {
+                    assert!(under_way.is_under_way(), "{under_way:?}");
+                    false
+                }
             };
             if right { Ok(phase) } else { Err(format!("{phase:?} {copies:?}")) }
         });
@@ -277,6 +326,19 @@ impl Stage {
             None | Some(OffloadPhase::Failed | OffloadPhase::Away | OffloadPhase::Home) => guest.goes_on(),
             // The person accepts that work is repeated.
             Some(OffloadPhase::InDoubt) => return self.resolve(guest),
+            // Whatever happened to it there, it runs on from where it stood.
+            Some(OffloadPhase::Parked) => {
+                self.cluster.wait_ready();
+                let pid = guest.pid().to_string();
+                // The agent that keeps it may not have heard yet that it is the owner.
+                let unpark = || match self.cluster.grid(&["offload", "unpark", &pid]) {
+                    said if said.code == 0 => Ok(()),
+                    said if said.out.contains("E-FILE") => panic!("it ran on, and was parked again: {said:?}"),
+                    said => Err(said),
+                };
+                self.cluster.wait("it to be unparked", unpark);
+                return self.settled(guest);
+            }
             _ => {}
         }
         guest.never_went_back();

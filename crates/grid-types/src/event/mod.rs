@@ -198,6 +198,9 @@ pub enum Event {
         needed: Resources,
         /// By this plan.
         plan: Option<PlanId>,
+        /// Onto the destination's disk.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        park: bool,
     },
     /// It runs at the destination.
     OffloadMoved {
@@ -276,6 +279,64 @@ pub enum Event {
     },
     /// The way on did not happen; it runs where it was.
     OnwardFailed {
+        /// Which.
+        offload: OffloadId,
+        /// Attempt.
+        attempt: AttemptId,
+        /// Why.
+        reason: Reason,
+    },
+    /// A way onto a disk began, from its lender; from home it is an `OffloadStarted` that says so.
+    ParkStarted {
+        /// Which.
+        offload: OffloadId,
+        /// Attempt.
+        attempt: AttemptId,
+        /// Whose disk.
+        node: NodeName,
+    },
+    /// It is on the disk, and its memory is free.
+    Parked {
+        /// Which.
+        offload: OffloadId,
+        /// Attempt.
+        attempt: AttemptId,
+        /// Measured.
+        figures: MoveFigures,
+    },
+    /// It was not parked; it runs where it was.
+    ParkFailed {
+        /// Which.
+        offload: OffloadId,
+        /// Attempt.
+        attempt: AttemptId,
+        /// Why.
+        reason: Reason,
+    },
+    /// The way from the disk began.
+    UnparkStarted {
+        /// Which.
+        offload: OffloadId,
+        /// Attempt.
+        attempt: AttemptId,
+        /// To another node's lease; none = home.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<OnwardTo>,
+    },
+    /// It runs again.
+    Unparked {
+        /// Which.
+        offload: OffloadId,
+        /// Attempt.
+        attempt: AttemptId,
+        /// Its identity at home, where it came home and that is known.
+        #[serde(default)]
+        process: Option<ProcId>,
+        /// Measured.
+        figures: MoveFigures,
+    },
+    /// It was not unparked; the copy on the disk is kept.
+    UnparkFailed {
         /// Which.
         offload: OffloadId,
         /// Attempt.

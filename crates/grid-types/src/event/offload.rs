@@ -18,6 +18,12 @@ pub enum OffloadPhase {
     Returning,
     /// Under way from one lender to another.
     Onward,
+    /// Under way onto a disk.
+    Parking,
+    /// Kept on a disk; nothing of it runs, nothing of it is in memory.
+    Parked,
+    /// Under way from the disk.
+    Unparking,
     /// Lives at home again.
     Home,
     /// Ended; the exit status is known.
@@ -38,6 +44,9 @@ impl std::fmt::Display for OffloadPhase {
             OffloadPhase::Away => "away",
             OffloadPhase::Returning => "on its way home",
             OffloadPhase::Onward => "on its way to another lease",
+            OffloadPhase::Parking => "being parked",
+            OffloadPhase::Parked => "parked",
+            OffloadPhase::Unparking => "being unparked",
             OffloadPhase::Home => "at home",
             OffloadPhase::Ended => "ended",
             OffloadPhase::Failed => "not moved",
@@ -132,6 +141,23 @@ pub enum Direction {
     Back,
     /// From one lender to another.
     Onward,
+    /// Onto a disk.
+    Park,
+    /// From the disk.
+    Unpark,
+}
+
+/// Where a process is parked, or is to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParkedAt {
+    /// The node whose disk keeps it.
+    pub node: NodeName,
+    /// By this attempt, after which the copy is named.
+    pub attempt: AttemptId,
+    /// Since then, wall clock; none while it is on its way there.
+    pub since: Option<UnixMs>,
+    /// Memory that it frees, and takes on that disk.
+    pub bytes: Option<Bytes>,
 }
 
 /// Where a process is on its way to from one lender: it counts against both leases.
@@ -163,6 +189,9 @@ pub struct OffloadRecord {
     /// Where it is on its way to from there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub onward: Option<OnwardTo>,
+    /// Where it is parked, or is being parked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked: Option<ParkedAt>,
     /// By this plan.
     pub plan: Option<PlanId>,
     /// Where it is.
@@ -195,15 +224,16 @@ pub struct OffloadRecord {
 }
 
 impl OffloadPhase {
-    /// It counts against its lease: on its way, there, or nobody knows.
+    /// It is not at home and not over: on its way, there, parked, or nobody knows. In a lease it counts against that.
     pub fn is_guest(self) -> bool {
-        use OffloadPhase::{Away, InDoubt, Moving, Onward, Returning};
-        matches!(self, Moving | Away | Returning | Onward | InDoubt)
+        use OffloadPhase::{Away, InDoubt, Moving, Onward, Parked, Parking, Returning, Unparking};
+        matches!(self, Moving | Away | Returning | Onward | Parking | Parked | Unparking | InDoubt)
     }
 
     /// A handover is under way.
     pub fn is_under_way(self) -> bool {
-        matches!(self, OffloadPhase::Moving | OffloadPhase::Returning | OffloadPhase::Onward)
+        use OffloadPhase::{Moving, Onward, Parking, Returning, Unparking};
+        matches!(self, Moving | Returning | Onward | Parking | Unparking)
     }
 }
 

@@ -98,6 +98,11 @@ pub enum ShadowWord {
     Ask,
     /// From home: the shadow was stopped by a signal that it could not pass on.
     Stopped,
+    /// To home: the tree is parked here; its shadow waits for it.
+    Parked {
+        /// Of the tree's far end to come: what is known under a lower one is older.
+        generation: u64,
+    },
     /// To home: nothing of the tree is here any more that could speak to the shadow itself.
     TreeGone {
         /// How its root ended, where that is known.

@@ -97,11 +97,17 @@ pub struct MoveOrder {
     /// The destination is another machine: its files are looked at before anything is frozen.
     #[serde(default)]
     pub apart: bool,
+    /// The destination keeps it on its disk and does not restore it.
+    #[serde(default)]
+    pub park: bool,
+    /// The tree is parked at the source, by this attempt: `process` is who it was, and nothing of it runs.
+    #[serde(default)]
+    pub parked: Option<AttemptId>,
 }
 
 /// A file or folder that a tree uses, as one machine sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileMark {
+pub struct FileSeen {
     /// Path, as the tree sees it.
     pub path: String,
     /// It is a folder.
@@ -163,7 +169,10 @@ pub struct Stage {
     pub shadow: Option<ShadowTerms>,
     /// What it uses of the file system, where it goes to another machine.
     #[serde(default)]
-    pub files: Vec<FileMark>,
+    pub files: Vec<FileSeen>,
+    /// Kept on the destination's disk, and not restored.
+    #[serde(default)]
+    pub park: bool,
 }
 
 /// What the frozen tree consists of, sent behind its memory: the gate holds what was restored against it.
@@ -178,4 +187,18 @@ pub struct Manifest {
     /// Where its streams stand, as the far end that leaves wrote it (JSON); none where it leaves home.
     #[serde(default)]
     pub streams: Option<String>,
+    /// The files on which it depends, as they were when it was frozen, where it is parked: days may pass.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileMark>,
+}
+
+/// A file as it was at one moment. Another content with the same size and time of change is not told apart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FileMark {
+    /// Where, as the tree sees it.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Time of its last change, in nanoseconds since 1970.
+    pub changed_ns: i64,
 }

@@ -187,6 +187,36 @@ pub enum OffloadCommand {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Free a process's memory: it stands still on a disk, as long as you want
+    #[command(
+        after_help = "Its PID, its terminal and its pipes stay. kill -9 PID gives it up, and deletes what is parked.\n\nExamples:\n  grid offload park 4711\n  grid offload park 4711 --on head\n  grid offload park o-19 --dry-run"
+    )]
+    Park {
+        /// Which: a process at home, or one that is away
+        #[arg(value_name = "PID|ID")]
+        id: String,
+        /// On this node's disk [default: its lender's, or a worker's]
+        #[arg(long, value_name = "NODE|head")]
+        on: Option<String>,
+        /// Only say what would happen
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Let a parked process run on, from where it stood
+    #[command(
+        after_help = "Examples:\n  grid offload unpark 4711\n  grid offload unpark 4711 --to gpu2\n  grid offload unpark o-19 --dry-run"
+    )]
+    Unpark {
+        /// Which
+        #[arg(value_name = "ID|PID")]
+        id: String,
+        /// The head, or a node with an active lease in which it fits [default: home]
+        #[arg(long, value_name = "head|NODE")]
+        to: Option<String>,
+        /// Only say what would happen
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Decide about a move whose outcome nobody can know
     #[command(
         after_help = "Examples:\n  grid offload resolve o-19 --accept-repeat\n  grid offload resolve o-19 --drop"
@@ -333,6 +363,8 @@ words! {
         Recall,
         /// Stays, and that is said loudly
         Stay,
+        /// Parked on its lender's disk, out of its memory; where that fails it stays and that is said loudly
+        Park,
         /// Ended by force
         End,
     }

@@ -219,9 +219,10 @@ pub(super) async fn explain_pid(client: &Client, pid: i32) -> Result<Printed, Fa
     if pid < 1 {
         return Err(Failure::usage(format!("{pid} is not the number of a process")));
     }
-    // What is away has nothing left at home to explain but where it went.
+    // What is away, or parked, has nothing left at home to explain but where it went.
     let offloads: Answer<Vec<OffloadView>> = client.get("/v1/offloads").await?;
-    let away = offloads.ok.iter().find(|o| o.record.process.pid == pid && o.record.phase == OffloadPhase::Away);
+    let gone = |phase| matches!(phase, OffloadPhase::Away | OffloadPhase::Parked);
+    let away = offloads.ok.iter().find(|o| o.record.process.pid == pid && gone(o.record.phase));
     if let Some(away) = away {
         return offload::show(client, away.record.id.as_str()).await;
     }

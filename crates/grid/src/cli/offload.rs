@@ -9,7 +9,8 @@ use super::internal::RunHelperArgs;
 use super::output::{Format, Printed};
 use super::render::{self, Clock};
 use grid_types::api::{
-    AutoAsk, AutoView, DryRun, OffloadAsk, OffloadReply, OffloadView, RecallAsk, ResolveAsk, ScanReply,
+    AutoAsk, AutoView, DryRun, OffloadAsk, OffloadReply, OffloadView, ParkAsk, ParkReply, RecallAsk, ResolveAsk,
+    ScanReply, UnparkAsk,
 };
 use grid_types::event::{Direction, OffloadPhase, Resolution};
 use grid_types::exit::FaultClass;
@@ -32,6 +33,12 @@ pub(super) async fn run(client: &Client, command: &OffloadCommand, format: Forma
         OffloadCommand::Recall { id, to, close_tcp, dry_run } => {
             let ask = RecallAsk { to: to.clone(), close_tcp: *close_tcp, dry_run: *dry_run };
             recall(client, id, ask, format).await
+        }
+        OffloadCommand::Park { id, on, dry_run } => {
+            park(client, ParkAsk { what: id.clone(), on: on.clone(), dry_run: *dry_run }, format).await
+        }
+        OffloadCommand::Unpark { id, to, dry_run } => {
+            unpark(client, id, UnparkAsk { to: to.clone(), dry_run: *dry_run }, format).await
         }
         OffloadCommand::Resolve { id, accept_repeat, dry_run, .. } => {
             resolve(client, id, *accept_repeat, *dry_run).await
@@ -114,7 +121,11 @@ async fn cancel(client: &Client, id: &str, dry_run: bool, format: Format) -> Res
     }
     let settled = ask::settle(client, begun.ok.record.id.as_str(), &render::cancelling(&begun.ok)).await?;
     // A cancelled way out ends at home, a cancelled way back ends away.
-    done(settled, &[OffloadPhase::Failed, OffloadPhase::Home, OffloadPhase::Away, OffloadPhase::Ended], format)
+    done(
+        settled,
+        &[OffloadPhase::Failed, OffloadPhase::Home, OffloadPhase::Away, OffloadPhase::Parked, OffloadPhase::Ended],
+        format,
+    )
 }
 
 async fn recall(client: &Client, id: &str, ask: RecallAsk, format: Format) -> Result<Printed, Failure> {
@@ -128,6 +139,27 @@ async fn recall(client: &Client, id: &str, ask: RecallAsk, format: Format) -> Re
     let arrived = ask.to.is_some() && settled.ok.record.direction == Direction::Out;
     let want = if arrived { OffloadPhase::Away } else { OffloadPhase::Home };
     done(settled, &[want, OffloadPhase::Ended], format)
+}
+
+async fn park(client: &Client, ask: ParkAsk, format: Format) -> Result<Printed, Failure> {
+    ask::id(&ask.what)?;
+    let begun: Answer<ParkReply> = client.post("/v1/parks", &ask).await?;
+    let Some(view) = begun.ok.offload.clone() else {
+        let on = ask.on.clone();
+        return Ok(printed(begun, |p| render::would_park(p, on.as_deref()), |p| p.process.to_string()));
+    };
+    let settled = ask::settle(client, view.record.id.as_str(), &render::moving(&view)).await?;
+    done(settled, &[OffloadPhase::Parked, OffloadPhase::Ended], format)
+}
+
+async fn unpark(client: &Client, id: &str, ask: UnparkAsk, format: Format) -> Result<Printed, Failure> {
+    let id = ask::offload_id(client, id).await?;
+    let begun: Answer<OffloadView> = client.post(&format!("/v1/offloads/{id}/unpark"), &ask).await?;
+    if ask.dry_run {
+        return Ok(printed(begun, render::would_unpark, |v| v.record.id.to_string()));
+    }
+    let settled = ask::settle(client, begun.ok.record.id.as_str(), &render::moving(&begun.ok)).await?;
+    done(settled, &[OffloadPhase::Home, OffloadPhase::Away, OffloadPhase::Ended], format)
 }
 
 async fn resolve(client: &Client, id: &str, accept_repeat: bool, dry_run: bool) -> Result<Printed, Failure> {

@@ -153,7 +153,9 @@ pub(super) fn orphans(state: &Path) -> Option<(Plan, Group)> {
 
 pub(super) async fn try_away(client: &Client) -> Result<Vec<OffloadView>, String> {
     let status: Result<Answer<Status>, _> = client.get("/v1/status").await;
-    status.map(|s| s.ok.away).map_err(|e| e.to_string())
+    // What is parked is on a disk, and is found there when the cluster is up again.
+    let lives = |o: &OffloadView| o.record.phase != OffloadPhase::Parked;
+    status.map(|s| s.ok.away.into_iter().filter(lives).collect()).map_err(|e| e.to_string())
 }
 
 async fn away(client: &Client) -> Vec<OffloadView> {

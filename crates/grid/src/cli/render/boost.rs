@@ -40,6 +40,7 @@ fn at_end(at_end: AtEnd) -> &'static str {
     match at_end {
         AtEnd::Recall => "comes home if it fits, else goes to another lease, else stays and is reported; never ended",
         AtEnd::Stay => "stays and is reported; never ended",
+        AtEnd::Park => "parked on its lender's disk; where that fails it stays and is reported; never ended",
         AtEnd::End => "what lives in it is ENDED by force",
     }
 }

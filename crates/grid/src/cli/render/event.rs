@@ -79,6 +79,22 @@ fn boost_event(e: &Event) -> Option<String> {
 
 fn offload_event(e: &Event) -> String {
     match e {
+        Event::OffloadStarted { offload, process, title, destination, park: true, .. } => {
+            format!("{offload} {process} {title} is being parked on {destination}")
+        }
+        Event::ParkStarted { offload, node, .. } => format!("{offload} is being parked on {node}"),
+        Event::Parked { offload, figures: f, .. } => format!("{offload} is parked, {} free", known(f.bytes)),
+        Event::ParkFailed { offload, reason, .. } => {
+            format!("{offload} was not parked: {} [{}]", reason.detail, reason.code)
+        }
+        Event::UnparkStarted { offload, to: Some(to), .. } => {
+            format!("{offload} is being unparked to {} in {}", to.node, to.boost)
+        }
+        Event::UnparkStarted { offload, .. } => format!("{offload} is being unparked"),
+        Event::Unparked { offload, .. } => format!("{offload} is unparked and runs"),
+        Event::UnparkFailed { offload, reason, .. } => {
+            format!("{offload} was not unparked: {} [{}]", reason.detail, reason.code)
+        }
         Event::OffloadStarted { offload, process, title, destination, .. } => {
             format!("{offload} {process} {title} moves to {destination}")
         }

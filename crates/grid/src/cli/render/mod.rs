@@ -8,6 +8,7 @@ mod event;
 mod explain;
 mod nodes;
 mod offload;
+mod park;
 mod plan;
 mod reclaim;
 mod rescue;
@@ -25,6 +26,7 @@ pub use nodes::nodes;
 pub use offload::{
     auto_set, cancelling, moved, moving, offload, offloads, phase, would_cancel, would_recall, would_resolve,
 };
+pub use park::{would_park, would_unpark};
 pub use plan::{applied, plan, plans, would_move};
 pub use reclaim::reclaimed;
 pub use rescue::rescued;

@@ -14,6 +14,9 @@ pub fn phase(phase: OffloadPhase) -> &'static str {
         OffloadPhase::Away => "away",
         OffloadPhase::Returning => "returning",
         OffloadPhase::Onward => "moving on",
+        OffloadPhase::Parking => "parking",
+        OffloadPhase::Parked => "parked",
+        OffloadPhase::Unparking => "unparking",
         OffloadPhase::Home => "home",
         OffloadPhase::Ended => "ended",
         OffloadPhase::Failed => "not moved",
@@ -31,6 +34,11 @@ pub fn moving(v: &OffloadView) -> String {
     let r = &v.record;
     match r.phase {
         OffloadPhase::Returning => format!("{}: {} comes home from {}", r.id, who(r), r.destination),
+        OffloadPhase::Parking => {
+            let node = r.parked.as_ref().map_or(&r.destination, |p| &p.node);
+            format!("{}: {} is written to {}'s disk", r.id, who(r), node)
+        }
+        OffloadPhase::Unparking => format!("{}: {} is read from {}'s disk", r.id, who(r), r.destination),
         _ => format!("{}: {} moves to {}", r.id, who(r), r.onward.as_ref().map_or(&r.destination, |to| &to.node)),
     }
 }
@@ -47,6 +55,7 @@ pub(super) fn back_with(v: &OffloadView) -> String {
         phase if phase.is_under_way() => format!("grid offload cancel {}", r.id),
         OffloadPhase::InDoubt => format!("grid offload resolve {} --accept-repeat|--drop", r.id),
         OffloadPhase::Away => format!("grid offload recall {}", r.process),
+        OffloadPhase::Parked => format!("grid offload unpark {}", r.process),
         _ => "-".to_owned(),
     }
 }
@@ -63,6 +72,19 @@ pub fn moved(v: &OffloadView) -> String {
         OffloadPhase::Away if r.direction == Direction::Onward => {
             format!("{} did not move on: {why}\nIt runs on {} as before.\n", who(r), r.destination)
         }
+        OffloadPhase::Away if r.direction == Direction::Park => {
+            format!("{} was not parked: {why}\nIt runs on {} as before.\n", who(r), r.destination)
+        }
+        OffloadPhase::Failed if r.direction == Direction::Park => {
+            format!("{} was not parked: {why}\nIt runs at home, unharmed. Nothing was changed.\n", who(r))
+        }
+        OffloadPhase::Parked if r.direction == Direction::Unpark => {
+            let fix = r.reasons.last().map_or_else(String::new, |reason| {
+                format!("  do: {}\n", reason.code.fix().replace("PID", &r.process.to_string()))
+            });
+            format!("{} was not unparked: {why}\nIt is parked on {} as before.\n{fix}", who(r), r.destination)
+        }
+        OffloadPhase::Parked => super::park::parked(v),
         OffloadPhase::Away => {
             format!(
                 "{} {} to {}: {}\nBring it home: grid offload recall {}\n",
@@ -87,7 +109,11 @@ pub fn moved(v: &OffloadView) -> String {
             who(r)
         ),
         OffloadPhase::Lost => format!("{} {} was lost with {}: {why}\n", r.id, who(r), r.destination),
-        OffloadPhase::Moving | OffloadPhase::Returning | OffloadPhase::Onward => {
+        OffloadPhase::Moving
+        | OffloadPhase::Returning
+        | OffloadPhase::Onward
+        | OffloadPhase::Parking
+        | OffloadPhase::Unparking => {
             format!("{} {} is {}.  Follow: grid offload show {0}\n", r.id, who(r), phase(r.phase))
         }
     }
@@ -140,7 +166,12 @@ pub(super) fn exit(status: Option<ExitStatus>) -> String {
 /// What cancelling would do.
 pub fn would_cancel(v: &OffloadView) -> String {
     let r = &v.record;
-    let at = if r.phase == OffloadPhase::Moving { &r.source } else { &r.destination };
+    if r.phase == OffloadPhase::Unparking {
+        let what = format!("{} {} would stay parked on {}, unless it commits first.", r.id, who(r), r.destination);
+        return format!("{what}\nNothing was changed.  Do it: grid offload cancel {}\n", r.id);
+    }
+    let from_home = r.phase == OffloadPhase::Moving || (r.phase == OffloadPhase::Parking && r.boost.is_none());
+    let at = if from_home { &r.source } else { &r.destination };
     format!(
         "{} {} would be thawed on {at}, unless it commits first.\nNothing was changed.  Do it: grid offload cancel {0}\n",
         r.id,
@@ -180,7 +211,7 @@ pub fn would_recall(v: &OffloadView) -> String {
 /// Everything that was moved.
 pub fn offloads(all: &[OffloadView]) -> String {
     let mut table = Table::new(&["OFFLOAD", "PID", "COMMAND", "STATE", "ON", "SINCE", "SILENT", "NEXT"]);
-    for v in all {
+    for v in all.iter().filter(|v| v.record.phase != OffloadPhase::Parked) {
         let r = &v.record;
         let on = match r.phase {
             OffloadPhase::Home | OffloadPhase::Failed => &r.source,
@@ -204,7 +235,7 @@ pub fn offloads(all: &[OffloadView]) -> String {
     }
     match all {
         [] => "Nothing was moved.  What could: grid offload scan\n".to_owned(),
-        _ => table.text(),
+        _ => table.text() + &super::park::parked_table(all),
     }
 }
 
@@ -219,6 +250,9 @@ pub fn offload(v: &OffloadView, clock: Clock) -> String {
     let there = v.pid_there.map_or_else(String::new, |p| format!(", pid {p} there"));
     let boost = r.boost.as_ref().map_or_else(String::new, |b| format!(" in {b}"));
     let _ = writeln!(out, "  to         {}{boost}{there}; needs {}", r.destination, held(&r.needed));
+    if r.phase == OffloadPhase::Parked {
+        let _ = writeln!(out, "  parked     {} on the disk of {}", super::park::size(r), r.destination);
+    }
     let _ = writeln!(
         out,
         "  started    {}, {}",

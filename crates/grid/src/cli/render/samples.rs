@@ -104,6 +104,7 @@ pub(crate) fn away() -> OffloadView {
             destination: "gpu2".into(),
             boost: Some("b-7k2".into()),
             onward: None,
+            parked: None,
             plan: Some("p-52".into()),
             phase: OffloadPhase::Away,
             direction: Direction::Out,

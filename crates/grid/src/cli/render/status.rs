@@ -20,6 +20,7 @@ pub fn status(s: &Status, clock: Clock) -> String {
     out.push_str(&others(&s.nodes));
     out.push_str(&boost_table(&s.boosts));
     out.push_str(&away_table(&s.away));
+    out.push_str(&super::park::parked_table(&s.away));
     for warning in &s.warnings {
         let _ = writeln!(out, "warning: {warning}");
     }
@@ -84,7 +85,7 @@ pub(super) fn inside(b: &BoostView) -> String {
 
 fn away_table(away: &[OffloadView]) -> String {
     let mut table = Table::new(&["AWAY", "PID", "COMMAND", "ON", "SINCE", "SILENT", "BACK WITH"]);
-    for v in away {
+    for v in away.iter().filter(|v| v.record.phase != OffloadPhase::Parked) {
         let r = &v.record;
         let on = match r.phase {
             OffloadPhase::Away if v.frozen => format!("{}: FROZEN", r.destination),

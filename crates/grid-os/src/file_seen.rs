@@ -1,6 +1,6 @@
 //! What tells whether a path means the same file on two machines.
 
-use grid_types::wire::FileMark;
+use grid_types::wire::FileSeen;
 use object::Object;
 use object::read::ReadCache;
 use sha2::{Digest, Sha256};
@@ -17,11 +17,11 @@ const HASHED: u64 = 64 << 20;
 ///
 /// # Errors
 /// It is not there, or cannot be read.
-pub fn mark(root: &Path, path: &str, written: bool) -> io::Result<FileMark> {
+pub fn look(root: &Path, path: &str, written: bool) -> io::Result<FileSeen> {
     let place = root.join(path.trim_start_matches('/'));
     let meta = std::fs::metadata(&place)?;
     let content = if written || !meta.is_file() { None } else { content(&place, meta.len())? };
-    Ok(FileMark {
+    Ok(FileSeen {
         path: path.to_owned(),
         folder: meta.is_dir(),
         inode: meta.ino(),
@@ -62,15 +62,15 @@ mod tests {
     #[test]
     fn a_program_is_known_by_its_build_id_and_another_file_by_its_bytes() {
         let own = std::env::current_exe().unwrap();
-        let program = mark(Path::new("/"), &own.to_string_lossy(), false).unwrap();
+        let program = look(Path::new("/"), &own.to_string_lossy(), false).unwrap();
         assert!(program.content.as_ref().is_some_and(|c| c.starts_with("build-id ")), "{program:?}");
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("data"), b"abc").unwrap();
-        let data = mark(dir.path(), "/data", false).unwrap();
+        let data = look(dir.path(), "/data", false).unwrap();
         let abc = "sha256 ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!((data.bytes, data.folder, data.content.as_deref()), (3, false, Some(abc)));
-        assert_eq!(mark(dir.path(), "/data", true).unwrap().content, None);
-        assert!(mark(dir.path(), "/", false).unwrap().folder);
-        assert_eq!(mark(dir.path(), "/none", false).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(look(dir.path(), "/data", true).unwrap().content, None);
+        assert!(look(dir.path(), "/", false).unwrap().folder);
+        assert_eq!(look(dir.path(), "/none", false).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }
