@@ -34,6 +34,7 @@ mod tree;
 pub use agent::run;
 pub use ledger::{Ledger, LedgerError};
 pub use lock::running;
+pub use park::PARKED;
 pub use rescue::{Fate, Found, RescueAsk, Rescued, Side, rescue};
 
 use grid_os::socket::Address;

@@ -135,6 +135,7 @@ fn each_step_of_parking_fails() {
 }
 
 #[test]
+#[ignore = "minutes: make test-long"]
 fn the_agent_at_home_is_killed_at_each_step_of_parking() {
     try_on(Way::Park, Damage::KillSource, MOVE);
 }
@@ -145,11 +146,13 @@ fn the_agent_of_the_disk_is_killed_at_each_step_of_parking() {
 }
 
 #[test]
+#[ignore = "minutes: make test-long"]
 fn the_machine_of_the_disk_is_killed_at_each_step_of_parking() {
     try_on(Way::Park, Damage::KillWorker, MOVE);
 }
 
 #[test]
+#[ignore = "minutes: make test-long"]
 fn both_agents_and_the_daemon_are_killed_at_each_step_of_parking() {
     try_on(Way::Park, Damage::KillAll, MOVE);
 }
@@ -160,11 +163,13 @@ fn each_step_of_unparking_fails() {
 }
 
 #[test]
+#[ignore = "minutes: make test-long"]
 fn the_agent_of_the_disk_is_killed_at_each_step_of_unparking() {
     try_on(Way::Unpark, Damage::KillSource, MOVE);
 }
 
 #[test]
+#[ignore = "minutes: make test-long"]
 fn the_agent_at_home_is_killed_at_each_step_of_unparking() {
     try_on(Way::Unpark, Damage::KillDestination, MOVE);
 }

@@ -266,3 +266,13 @@ fn a_file_that_differs_there_is_seen_before_anything_is_frozen() {
     guest.wait_text("out", |text| text.lines().count() > 300);
     assert!(guest.read("out").lines().all(|line| line == "mine"));
 }
+
+#[test]
+fn down_leaves_a_worker_as_it_was_where_that_is_asked_for() {
+    let lab = Lab::start();
+    let Some(cluster) = Cluster::configured(&config(&lab)) else { return };
+    let said = cluster.grid(&["down", "--purge"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(std::fs::read_dir(lab.workers()).unwrap().next().is_none(), "something is left there");
+    assert_eq!(on_worker(&lab, "node-run"), None);
+}

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Command::Reach(args) => reach(args),
         Command::NodeRun(args) => block_on(remote::node_run(&args.config)).flatten(),
         Command::NodeStart => remote::node_start().map(|pin| _ = cli::text(&pin)),
-        Command::NodeStop { directory } => remote::node_stop(directory),
+        Command::NodeStop { directory, purge } => remote::node_stop(directory, *purge),
         Command::Agent(args) => agent(&args.config),
         Command::Daemon(args) => {
             let DaemonCommand::Run(args) = &args.command;
@@ -119,7 +119,7 @@ fn channel(config: &Path, user: Option<up::Account>) -> Result<(), UpError> {
 fn reach(args: &ReachArgs) -> Result<(), UpError> {
     become_user(args.run_as)?;
     let config: remote::ReachConfig = read_config(&args.config)?;
-    block_on(async { if args.leave { config.leave().await } else { remote::reach(config).await } })?
+    block_on(async { if args.leave { config.leave(args.purge).await } else { remote::reach(config).await } })?
 }
 
 fn node_init(args: &[std::ffi::OsString]) -> Result<(), UpError> {
@@ -227,6 +227,9 @@ fn down_command(args: &DownArgs, state: &Path) -> Result<(), UpError> {
     }
     for line in block_on(up::down(state, args.recall_first, args.yes))?? {
         cli::text(&line);
+    }
+    if args.purge {
+        up::purge(state)?;
     }
     let held = up::still_held(state);
     if held > 0 {

@@ -34,6 +34,9 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+/// Folder of parked copies, in an agent's state.
+pub const PARKED: &str = "parked";
+
 /// What is recorded of a parked copy.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ParkedCopy {
@@ -66,7 +69,7 @@ pub(crate) struct ParkedPlace {
 
 impl ParkedPlace {
     pub(crate) fn of(state_dir: &Path, attempt: &AttemptId) -> Self {
-        let dir = state_dir.join("parked");
+        let dir = state_dir.join(PARKED);
         let (file, part) = (dir.join(attempt.as_str()), dir.join(format!("{attempt}.part")));
         Self { dir, file, part }
     }

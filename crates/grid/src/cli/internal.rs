@@ -44,6 +44,9 @@ pub struct DownArgs {
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,
+    /// Also remove what grid has on workers that are other machines: programs, logs, ledger
+    #[arg(long)]
+    pub purge: bool,
     /// Only say what would happen
     #[arg(long)]
     pub dry_run: bool,
@@ -106,6 +109,9 @@ pub struct ReachArgs {
     /// Only end the worker's daemons
     #[arg(long)]
     pub leave: bool,
+    /// And remove what grid has there
+    #[arg(long, requires = "leave")]
+    pub purge: bool,
 }
 
 /// `grid node-init`.

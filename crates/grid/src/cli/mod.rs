@@ -227,6 +227,9 @@ sudo grid rescue --accept-repeat o-19.1")]
     NodeStop {
         /// Its folder
         directory: PathBuf,
+        /// And remove that
+        #[arg(long)]
+        purge: bool,
     },
     /// First process of an embedded worker
     #[command(hide = true)]

@@ -62,7 +62,7 @@ pub async fn reach(config: ReachConfig) -> Result<(), UpError> {
     let mut pause = Duration::ZERO;
     loop {
         session = match session {
-            Some(session) if !lost(&session, &mut told).await => return config.end(session).await,
+            Some(session) if !lost(&session, &mut told).await => return config.end(session, false).await,
             Some(_) => {
                 tell(&format!("grid reach: ssh to {} broke; what lives there goes on", config.host));
                 pause = LOOK;
@@ -70,7 +70,7 @@ pub async fn reach(config: ReachConfig) -> Result<(), UpError> {
             }
             None => tokio::select! {
                 () = tokio::time::sleep(pause) => config.again(&mut pause).await,
-                _ = told.recv() => return config.leave().await,
+                _ = told.recv() => return config.leave(false).await,
             },
         };
     }
@@ -134,7 +134,9 @@ impl ReachConfig {
         let mut builder = SessionBuilder::default();
         // Never disabled: who is not known is not asked to run anything.
         builder.known_hosts_check(KnownHosts::Strict).connect_timeout(ANSWER_WITHIN).server_alive_interval(LOOK);
-        builder.control_directory(&self.control);
+        // The cluster's own folder is gone once it is down.
+        let gone = std::env::temp_dir();
+        builder.control_directory(if self.control.is_dir() { &self.control } else { &gone });
         self.port.iter().for_each(|port| _ = builder.port(*port));
         self.user.iter().for_each(|user| _ = builder.user(user.clone()));
         self.key.iter().for_each(|key| _ = builder.keyfile(key));
@@ -219,15 +221,15 @@ impl ReachConfig {
         }
     }
 
-    /// Ends the worker's daemons.
-    pub async fn leave(&self) -> Result<(), UpError> {
-        self.end(self.connect().await?).await
+    /// Ends the worker's daemons, and removes what grid has there where that is asked for.
+    pub async fn leave(&self, purge: bool) -> Result<(), UpError> {
+        self.end(self.connect().await?, purge).await
     }
 
-    async fn end(&self, session: Session) -> Result<(), UpError> {
+    async fn end(&self, session: Session, purge: bool) -> Result<(), UpError> {
         let told = script::told(&self.run(&session, &script::ask(&self.node.directory), None).await?);
-        let stop =
-            format!("{}/grid node-stop {}", script::programs(&self.node.directory), self.node.directory.display());
+        let (programs, folder) = (script::programs(&self.node.directory), self.node.directory.display());
+        let stop = format!("{programs}/grid node-stop {}{folder}", if purge { "--purge " } else { "" });
         let ended = self.run(&session, &script::as_root(told.uid.unwrap_or(0), &stop), None).await;
         let _ = session.close().await;
         ended.map(drop)

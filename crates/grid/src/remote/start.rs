@@ -75,8 +75,8 @@ fn running(directory: &Path) -> Option<Pid> {
     }
 }
 
-/// Ends what lives in this folder's worker.
-pub fn node_stop(directory: &Path) -> Result<(), UpError> {
+/// Ends what lives in this folder's worker, and removes the folder where that is asked for and nothing is parked in it.
+pub fn node_stop(directory: &Path, purge: bool) -> Result<(), UpError> {
     if let Some(pid) = running(directory) {
         kill(pid, Signal::SIGTERM).map_err(|e| failed("ending the worker's daemons")(e.into()))?;
         let deadline = Instant::now() + ENDED_WITHIN;
@@ -87,6 +87,16 @@ pub fn node_stop(directory: &Path) -> Result<(), UpError> {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+    if purge {
+        let parked = directory.join("state").join(grid_agent::PARKED);
+        if std::fs::read_dir(&parked).is_ok_and(|mut copies| copies.next().is_some()) {
+            let what = format!("{} holds parked processes; nothing in there was removed", parked.display());
+            return Err(
+                UpError::new(FaultClass::Conflict, what).hint("grid up, grid offload list, grid offload unpark ID")
+            );
+        }
+        std::fs::remove_dir_all(directory).map_err(failed(&directory.display().to_string()))?;
     }
     Ok(())
 }

@@ -97,7 +97,7 @@ pub async fn down(state: &Path, recall_first: bool, give_up: bool) -> Result<Vec
         left.iter().map(|o| format!("{} {} ends with {}", o.record.process.pid, o.record.title, o.record.destination)),
     );
     if let Some((plan, root)) = found.leftovers {
-        said.extend(super::others::leave(&plan));
+        said.extend(super::others::leave(&plan, false));
         cluster::remove(&plan, &[], &root);
         return Ok(said);
     }

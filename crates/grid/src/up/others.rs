@@ -171,13 +171,16 @@ pub(super) async fn keep(kept: &mut [Kept]) {
 }
 
 /// Ends the workers of a cluster that nobody supervises. What could not be reached is named.
-pub(super) fn leave(plan: &Plan) -> Vec<String> {
+pub(super) fn leave(plan: &Plan, purge: bool) -> Vec<String> {
     let mut said = Vec::new();
     for worker in &plan.remote {
-        let output = std::process::Command::new(&plan.program)
-            .args(["reach", "--leave", "--config"])
-            .arg(reach_file(plan, worker))
-            .output();
+        let mut command = std::process::Command::new(&plan.program);
+        command.args(["reach", "--leave", "--config"]).arg(reach_file(plan, worker));
+        command.args(purge.then_some("--purge"));
+        if let Some(user) = caller() {
+            command.args(["--run-as", &user.to_string()]);
+        }
+        let output = command.output();
         match output {
             Ok(output) if output.status.success() => {}
             Ok(output) => said.push(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
@@ -185,4 +188,17 @@ pub(super) fn leave(plan: &Plan) -> Vec<String> {
         }
     }
     said
+}
+
+/// Removes what grid has on the workers of the cluster of this state, which is down.
+///
+/// # Errors
+/// What is still there, and why.
+pub fn purge(state: &Path) -> Result<(), UpError> {
+    let what = state.join("conf/plan.json");
+    let json = std::fs::read_to_string(&what).map_err(failed(&what.display().to_string()))?;
+    let plan: Plan =
+        serde_json::from_str(&json).map_err(|e| UpError::new(FaultClass::State, format!("{}: {e}", what.display())))?;
+    let said = leave(&plan, true);
+    if said.is_empty() { Ok(()) } else { Err(UpError::new(FaultClass::Unreachable, said.join("; "))) }
 }
