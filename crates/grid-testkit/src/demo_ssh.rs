@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(60);
 /// Counts into a pipe, and ends with 7.
 const COUNT: &str = "import sys, time\nfor n in range(int(sys.argv[1])):\n    print(n, flush=True)\n    time.sleep(0.002)\nsys.exit(7)\n";
-const LINES: usize = 4000;
+const LINES: usize = 8000;
 
 /// Runs it; the exit code.
 pub fn run() -> u8 {
@@ -51,7 +51,7 @@ fn write_config(dir: &Path, labs: &[Lab; 2]) -> std::io::Result<String> {
     fs::write(&ssh, read(&labs[0])? + &read(&labs[1])?)?;
     let worker = |name: &str| {
         format!(
-            "  - {{name: {name}, host: {name}, role: worker, resource_sharing: {{max_share_cpu: 2, max_share_memory_gb: 1}}}}\n"
+            "  - {{name: {name}, host: {name}, role: worker, resource_sharing: {{max_share_cpu: 8, max_share_memory_gb: 1}}}}\n"
         )
     };
     let yaml = format!(

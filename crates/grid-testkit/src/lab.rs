@@ -169,8 +169,8 @@ fn serve(dir: &Path) -> io::Result<Child> {
     let sshd = if has { String::new() } else { "sshd:x:64999:65534::/nonexistent:/usr/sbin/nologin\n".to_owned() };
     fs::write(dir.join("passwd"), users + &sshd)?;
     let script = format!(
-        "mount --bind {dir}/passwd /etc/passwd && mkdir -p -m 755 /run/sshd && echo ready && cat && \
-         exec \"$(command -v sshd)\" -D -e -f {dir}/sshd_config",
+        "sshd=$(command -v sshd) || {{ echo no sshd in PATH: make deps; exit 1; }}; mount --bind {dir}/passwd /etc/passwd && mkdir -p -m 755 /run/sshd && echo ready && cat && \
+         exec \"$sshd\" -D -e -f {dir}/sshd_config",
         dir = dir.display()
     );
     let log = fs::File::create(dir.join("sshd.log"))?;
