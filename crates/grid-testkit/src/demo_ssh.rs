@@ -6,7 +6,7 @@ use crate::lab::Lab;
 use crate::local::Local;
 use crate::procs::{self, Detached};
 use crate::scratch::Scratch;
-use grid_types::api::OffloadView;
+use grid_types::api::{OffloadView, Status};
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -120,7 +120,8 @@ impl Demo {
         let broken: usize = self.labs.iter().map(Lab::drop_connections).sum();
         crate::say!("-- {broken} connections of ssh are killed; grid dials again --");
         self.goes_on()?;
-        self.wait("ssh to be there again", || self.reached() > 2)?;
+        self.wait("ssh to be there again", || self.reached() >= self.labs.len() + broken)?;
+        self.wait("the workers to speak again", || self.all_speak())?;
         let away: Vec<OffloadView> = self.local.ask(&["offload", "list"])?;
         let there = away.last().map(|o| o.record.destination.to_string()).unwrap_or_default();
         let other = if there == "gpu1" { "gpu2" } else { "gpu1" };
@@ -136,6 +137,12 @@ impl Demo {
         let log =
             |gpu: &str| fs::read_to_string(self.local.state.join(format!("log/reach-{gpu}.log"))).unwrap_or_default();
         ["gpu1", "gpu2"].iter().map(|gpu| log(gpu).matches("is reached at").count()).sum()
+    }
+
+    /// Every node was heard of within a second.
+    fn all_speak(&self) -> bool {
+        let status: Result<Status, String> = self.local.ask(&["status"]);
+        status.is_ok_and(|s| s.nodes.iter().all(|n| n.seen.is_some_and(|ago| ago.0 < 1000)))
     }
 
     /// A pipeline of a shell, and the number of its first program.
