@@ -107,7 +107,9 @@ fn ssh_breaks_while_a_process_is_away_and_its_output_is_whole() {
         if text.matches("is reached at").count() > 1 { Ok(()) } else { Err(text) }
     });
     more_lines(&guest);
-    // Whoever keeps ssh is killed, and both ends of the channel.
+    // Whoever keeps ssh is killed, and both ends of the channel. The worker's daemons are started anew where ssh is dialled
+    // again, so that they may be gone for a moment.
+    let there = |word: &str| cluster.wait("the worker's daemons", || on_worker(&lab, word).ok_or("none"));
     let of_head = |word: &str| {
         let name = format!("conf/{word}");
         let is_it =
@@ -116,10 +118,10 @@ fn ssh_breaks_while_a_process_is_away_and_its_output_is_whole() {
     };
     cluster.kill9(of_head("reach-gpu1.json"));
     cluster.kill9(of_head("channel.json"));
-    cluster.kill9(on_worker(&lab, "channel").unwrap());
+    cluster.kill9(there("channel"));
     more_lines(&guest);
     // The worker's agent, and its supervisor with it: the process is nobody's child there.
-    cluster.kill9(on_worker(&lab, "agent").unwrap());
+    cluster.kill9(there("agent"));
     more_lines(&guest);
     cluster.wait_heard();
     cluster.bring_home(out.record.id.as_str());
