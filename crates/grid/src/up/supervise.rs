@@ -84,6 +84,8 @@ impl Kept {
             .stderr(log)
             // Ctrl-C in the terminal is for the supervisor, which stops its children in order.
             .process_group(0)
+            // One that is not in its group, or whose supervisor gives up, would be found by nobody.
+            .kill_on_drop(true)
             .spawn()?;
         if let Some(pid) = child.id() {
             self.group.add(pid as i32).map_err(std::io::Error::other)?;
