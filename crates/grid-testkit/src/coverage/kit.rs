@@ -15,22 +15,25 @@ const SCRIPT_SECONDS: &str = "120";
 #[derive(Clone, Debug)]
 pub struct Kit {
     fetched: PathBuf,
+    /// What `scripts/install-deps` laid under another name: there before, and without, anything in `fetched`.
+    bin: PathBuf,
 }
 
 impl Default for Kit {
     fn default() -> Self {
-        let fetched = project().join(".grid/coverage");
-        Self { fetched: fetched.canonicalize().unwrap_or(fetched) }
+        let grid = project().join(".grid");
+        let grid = grid.canonicalize().unwrap_or(grid);
+        Self { fetched: grid.join("coverage"), bin: grid.join("bin") }
     }
 }
 
 impl Kit {
     /// The whole environment of a program: nothing of whoever runs the tests comes in.
     fn environment(&self, dir: &Path) -> Vec<String> {
-        let (dir, fetched) = (dir.display(), self.fetched.display());
+        let (dir, fetched, bin) = (dir.display(), self.fetched.display(), self.bin.display());
         let root = format!("{fetched}/root/usr");
         vec![
-            format!("PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin:{root}/bin:{root}/sbin:{fetched}/../bin"),
+            format!("PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin:{root}/bin:{root}/sbin:{bin}"),
             format!("HOME={dir}"),
             "LANG=C.UTF-8".into(),
             "TERM=xterm".into(),
