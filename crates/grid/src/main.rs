@@ -22,6 +22,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
+    if serves(&cli.command) {
+        // What is private says so itself; the rest must be open to owners of moved programs, whatever mask root has.
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    }
     let state = std::path::absolute(&cli.global.state).unwrap_or_else(|_| cli.global.state.clone());
     let outcome = match &cli.command {
         Command::TreeInit { dir, guest } => {
@@ -48,6 +52,12 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => fail(&e),
     }
+}
+
+/// Does it lay files for others, or start what does? A person's own files keep that person's mask.
+fn serves(command: &Command) -> bool {
+    use Command::{Agent, Channel, Daemon, NodeInit, NodeRun, NodeStart, Reach, Up};
+    matches!(command, Agent(_) | Channel(_) | Daemon(_) | NodeInit(_) | NodeRun(_) | NodeStart | Reach(_) | Up(_))
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> Result<T, UpError> {

@@ -124,7 +124,9 @@ impl Cluster {
     pub fn up_again(&mut self, words: &[&str]) {
         // It ends by itself, and tidies up, where the test is killed and can do neither.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "TERM", "--"]).arg(&self.grid).arg("--state").arg(&self.state).arg("up");
+        // Under the strictest mask that an administrator may have: what others must reach they reach all the same.
+        command.args(["--pdeathsig", "TERM", "--", "/bin/sh", "-c", r#"umask 077; exec "$0" "$@""#]);
+        command.arg(&self.grid).arg("--state").arg(&self.state).arg("up");
         command.args(words).env("GRID_CRIU", criu::path()).stdin(Stdio::null()).stdout(Stdio::piped());
         if self.freezer_v2 {
             command.env("GRID_FREEZER", "v2");
