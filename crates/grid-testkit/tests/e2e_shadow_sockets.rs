@@ -113,3 +113,43 @@ fn what_a_child_has_not_read_of_its_one_socket_comes_to_it_once_wherever_it_is()
     let answer = job.guest.read("answer");
     assert!(answer.starts_with("True "), "{answer}");
 }
+
+/// As systemd starts a service: its output is a connection to the journal's named socket, of which the starter keeps nothing
+/// and reads nothing.
+const SERVICE: &str = r#"
+cat >journal.py <<'E'
+import os, socket, subprocess
+door = socket.socket(socket.AF_UNIX); door.bind("journal"); door.listen()
+out = socket.socket(socket.AF_UNIX); out.connect("journal"); out.shutdown(socket.SHUT_RD)
+came, _ = door.accept()
+child = subprocess.Popen(["/usr/bin/python3", "-u", "service.py"], stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+out.close()
+with open("meant.new", "w") as f: f.write(f"{child.pid}\n")
+os.rename("meant.new", "meant")
+with open("out", "wb", buffering=0) as kept:
+    while data := came.recv(65536): kept.write(data)
+os._exit(child.wait())
+E
+cat >service.py <<'E'
+import os, time
+n = 0
+while not os.path.exists("go"):
+    print(n, "seen"); n += 1; time.sleep(0.004)
+open("sent", "w").write(str(n))
+E
+/usr/bin/python3 journal.py
+told $?
+"#;
+
+#[test]
+fn a_service_whose_output_is_the_journals_moves_and_the_journal_has_every_line() {
+    let Some(job) = Job::start(SERVICE) else { return };
+    job.flows(20);
+    let (_, out) = job.move_meant();
+    job.flows(50);
+    job.cluster.bring_home(out.record.id.as_str());
+    job.flows(50);
+    job.go(0);
+    assert_eq!(job.status(), "0");
+    job.all_came(job.guest.read("sent").trim().parse().unwrap());
+}

@@ -143,9 +143,9 @@ pub enum FdKind {
         peer: Option<u64>,
         /// It listens.
         listening: bool,
-        /// A connected stream socket, and neither end has a name: as `socketpair(2)` makes it.
+        /// A connected stream socket without a name of its own: as `socketpair(2)` makes it, or one who dialled.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        pair: bool,
+        nameless: bool,
     },
     /// Any other socket (netlink, packet, raw, …).
     OtherSocket {

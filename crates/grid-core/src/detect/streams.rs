@@ -90,10 +90,10 @@ pub(super) fn carried(tree: &TreeFacts, what: &str) -> bool {
     has(what) || sockets.any(|(inode, peer)| named(peer) == what && has(&named(inode)))
 }
 
-/// A Unix socket that is a standard stream, as parents make them for a child, and its other end: that is outside, and the
-/// tree alone holds this one. (Whoever else held it would lose it: the shadow shuts it down when the tree has closed its own.)
+/// A Unix socket that is a standard stream, as parents make them for a child and systemd for a service (whose other end is
+/// the journal's), and its other end: that is outside, and the tree alone holds this one. (Whoever else held it would lose it: the shadow shuts it down when the tree has closed its own.)
 fn socket(tree: &TreeFacts, fd: &FdFacts) -> Option<(u64, u64)> {
-    let FdKind::Unix { inode, peer: Some(peer), pair: true, .. } = fd.kind else { return None };
+    let FdKind::Unix { inode, peer: Some(peer), nameless: true, .. } = fd.kind else { return None };
     let fds = tree.all().filter_map(|p| p.deep.as_ref()).flat_map(|deep| &deep.fds);
     let inside = fds.filter(|fd| matches!(fd.kind, FdKind::Unix { inode, .. } if inode == peer)).count() > 0;
     let others = tree.shared_with.iter().any(|s| s.what == named(inode));
@@ -223,8 +223,8 @@ mod tests {
         assert!(kinds(&holding(vec![at(3, "10.0.0.5:80")])).is_empty());
     }
 
-    fn pair(n: i32, inode: u64, pair: bool) -> FdFacts {
-        fd(n, FdKind::Unix { inode, bound: None, peer: Some(inode + 1), listening: false, pair })
+    fn pair(n: i32, inode: u64, nameless: bool) -> FdFacts {
+        fd(n, FdKind::Unix { inode, bound: None, peer: Some(inode + 1), listening: false, nameless })
     }
 
     #[test]

@@ -83,7 +83,7 @@ fn each_descriptor_that_cannot_move_is_named() {
         bound: bound.map(str::to_owned),
         peer,
         listening: false,
-        pair: false,
+        nameless: false,
     };
     cannot(with_fd(unix(Some("/run/x.sock"), None)), "E-UNIX", "fd 19 is a Unix socket bound to /run/x.sock");
     cannot(with_fd(unix(None, Some(8))), "E-UNIX", "fd 19 is connected to socket:[8], which stays");
@@ -143,8 +143,9 @@ fn what_ties_a_tree_to_others_is_named() {
 #[test]
 fn what_stays_inside_the_tree_ties_it_to_nobody() {
     let v = judged(|t, _| {
-        let pair =
-            |inode, peer| fd(7, FdKind::Unix { inode, bound: None, peer: Some(peer), listening: false, pair: false });
+        let pair = |inode, peer| {
+            fd(7, FdKind::Unix { inode, bound: None, peer: Some(peer), listening: false, nameless: false })
+        };
         let mut child = process(4712, 4711);
         child.deep.as_mut().unwrap().fds.extend([pair(8, 7), fd(8, FdKind::Pipe { inode: 9 })]);
         t.root.deep.as_mut().unwrap().fds.extend([pair(7, 8), fd(8, FdKind::Pipe { inode: 9 })]);

@@ -1,4 +1,4 @@
-//! What is corrected in CRIU's `core-*.img` and `files.img` before they are sent.
+//! What is corrected in CRIU's `core-*.img` before they are sent; how its messages are walked.
 //!
 //! **Calls that the dump interrupted** are issued anew. A thread that waits in `poll`, `nanosleep`, `clock_nanosleep` or a
 //! `futex` with a timeout has its rest kept by the kernel (`ERESTART_RESTARTBLOCK`), where CRIU cannot reach it: CRIU
@@ -11,9 +11,6 @@
 //!
 //! **The root's death signal** (`PR_SET_PDEATHSIG`) is dropped. Its parent at home was init, which does not end; at the
 //! destination it is CRIU, which ends at once, and the signal would end the program.
-//!
-//! **A periodic timer with an expiry that was not read yet** (`timerfd`) is read by CRIU as one that has no next expiry, and
-//! would stand still for good once read. It is written as due at once, with one expiry less.
 //!
 //! Never touches a call that ended by itself, and passes on whatever it does not understand as it came.
 
@@ -28,11 +25,6 @@ const GPREGS: u32 = 2;
 /// `core_entry.thread_core` and `thread_core_entry.pdeath_sig`.
 const THREAD_CORE: u32 = 5;
 const DEATH_SIGNAL: u32 = 8;
-/// `file_entry.tfd`, of CRIU's `fdinfo.proto`.
-const TIMER: u32 = 12;
-/// Fields of `timerfd_entry`.
-const TICKS: u32 = 5;
-const VALUE_NANOSECONDS: u32 = 8;
 /// Fields of `tty_info_entry`, of CRIU's `tty.proto`.
 const TERMINAL_UID: u32 = 14;
 const TERMINAL_GID: u32 = 15;
@@ -97,37 +89,6 @@ pub(super) fn root_threads(pstree: &[u8]) -> Vec<u32> {
     Vec::new()
 }
 
-/// `timerfd_entry`, as far as it is read.
-#[derive(Clone, PartialEq, Message)]
-struct Timer {
-    #[prost(uint64, required, tag = "5")]
-    ticks: u64,
-    #[prost(uint64, required, tag = "7")]
-    value_s: u64,
-    #[prost(uint64, required, tag = "8")]
-    value_ns: u64,
-    #[prost(uint64, required, tag = "9")]
-    interval_s: u64,
-    #[prost(uint64, required, tag = "10")]
-    interval_ns: u64,
-}
-
-/// `files.img` as it is sent; `None` where there is nothing to change.
-pub(super) fn corrected_files(image: &[u8]) -> Option<Vec<u8>> {
-    let (magic, mut rest) = image.split_at_checked(HEAD - 4)?;
-    let (mut out, mut changed) = (magic.to_vec(), false);
-    while let Some((entry, after)) = framed(rest) {
-        let running = replace(entry, TIMER, running_timer);
-        changed |= running.is_some();
-        let entry = running.as_deref().unwrap_or(entry);
-        out.extend((entry.len() as u32).to_le_bytes());
-        out.extend_from_slice(entry);
-        rest = after;
-    }
-    out.extend_from_slice(rest);
-    changed.then_some(out)
-}
-
 /// `tty-info.img` with this owner in place of the terminal's at home: the one that the tree gets is the owner's, and CRIU,
 /// as the owner, could give it to nobody else. `None` where it is not understood.
 pub(super) fn owned_terminals(image: &[u8], uid: u32, gid: u32) -> Option<Vec<u8>> {
@@ -140,13 +101,6 @@ pub(super) fn owned_terminals(image: &[u8], uid: u32, gid: u32) -> Option<Vec<u8
         rest = after;
     }
     rest.is_empty().then_some(out)
-}
-
-fn running_timer(message: &[u8]) -> Option<Vec<u8>> {
-    let timer = Timer::decode(message).ok()?;
-    let stands = timer.ticks > 0 && (timer.value_s, timer.value_ns) == (0, 0);
-    let periodic = (timer.interval_s, timer.interval_ns) != (0, 0);
-    (stands && periodic).then(|| with_numbers(message, &[(TICKS, timer.ticks - 1), (VALUE_NANOSECONDS, 1)]))?
 }
 
 /// A message after its length, and what follows it.
@@ -196,7 +150,7 @@ fn reissued_registers(message: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The message with these of its numbers changed.
-fn with_numbers(message: &[u8], changes: &[(u32, u64)]) -> Option<Vec<u8>> {
+pub(super) fn with_numbers(message: &[u8], changes: &[(u32, u64)]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(message.len());
     for_each_field(message, |field, wire, raw, _| {
         match changes.iter().find(|(changed, _)| *changed == field).filter(|_| wire == WireType::Varint) {
@@ -348,34 +302,6 @@ mod tests {
         assert_eq!(sent(&after, true), None, "there is none left");
         let both = sent(&waiting, true).unwrap();
         assert_eq!((both.info.unwrap().registers.ax, both.thread.death_signal), (call::POLL, None));
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    struct File {
-        #[prost(uint32, required, tag = "1")]
-        kind: u32,
-        #[prost(message, optional, tag = "12")]
-        timer: Option<Timer>,
-    }
-
-    fn files(timers: &[(u64, u64, u64)]) -> Vec<u8> {
-        let mut image = b"magic456".to_vec();
-        for (ticks, value_ns, interval_ns) in timers {
-            let (ticks, value_ns, interval_ns) = (*ticks, *value_ns, *interval_ns);
-            let timer = Some(Timer { ticks, value_s: 0, value_ns, interval_s: 0, interval_ns });
-            let entry = File { kind: 17, timer }.encode_to_vec();
-            image.extend((entry.len() as u32).to_le_bytes());
-            image.extend(entry);
-        }
-        image
-    }
-
-    #[test]
-    fn a_periodic_timer_with_an_unread_expiry_goes_on() {
-        let others = [(0, 0, 0), (0, 9, 50), (3, 9, 50), (1, 0, 0), (0, 0, 50)];
-        assert_eq!(corrected_files(&files(&others)), None);
-        let with = |timer| files(&[others.as_slice(), &[timer], &others].concat());
-        assert_eq!(corrected_files(&with((3, 0, 50))), Some(with((2, 1, 50))));
     }
 
     #[test]

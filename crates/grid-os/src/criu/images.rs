@@ -5,7 +5,7 @@
 //! are bounded.
 
 use super::parked::skip;
-use super::{CriuError, corrected, filter};
+use super::{CriuError, corrected, filter, open_files};
 use prost::Message;
 use std::fs;
 use std::io::{self, BufWriter, Read, Write};
@@ -145,7 +145,7 @@ fn in_place_of(name: &str, path: &Path, size: u64, root: &[u32], filtered: bool)
     let read = || fs::read(path).map_err(|e| CriuError::Images(path.to_owned(), e));
     let thread = name.strip_prefix("core-").and_then(|n| n.strip_suffix(".img")?.parse().ok());
     match thread.filter(|_| size <= MAX_FILE) {
-        None if name == "files.img" && size <= MAX_FILE => Ok(corrected::corrected_files(&read()?)),
+        None if name == "files.img" && size <= MAX_FILE => Ok(open_files::corrected(&read()?)),
         Some(thread) => {
             let image = read()?;
             let corrected = corrected::corrected(&image, root.contains(&thread));

@@ -18,6 +18,7 @@ mod filter;
 pub mod fuzzing;
 mod images;
 mod inspect;
+mod open_files;
 mod origin;
 mod pages;
 mod parked;

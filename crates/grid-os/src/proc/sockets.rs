@@ -43,7 +43,7 @@ const TABLES: &[(&str, Line)] = &[
 /// Explains these inodes of this process.
 pub(super) fn resolve(root: &ProcRoot, pid: i32, inodes: &HashSet<u64>) -> Sockets {
     let mut found = Sockets::default();
-    let (mut connected, mut nameless) = (HashSet::new(), HashSet::new());
+    let mut connected = HashSet::new();
     for (table, line) in TABLES {
         if found.kinds.len() == inodes.len() {
             break;
@@ -56,9 +56,6 @@ pub(super) fn resolve(root: &ProcRoot, pid: i32, inodes: &HashSet<u64>) -> Socke
                 continue;
             }
         };
-        if *table == "unix" {
-            nameless = text.lines().skip(1).filter_map(nameless_stream).collect();
-        }
         for row in text.lines().skip(1) {
             let Some((inode, kind)) = line(row).filter(|(inode, _)| inodes.contains(inode)) else { continue };
             if *table == "unix" && row.split_ascii_whitespace().nth(5) == Some(SS_CONNECTED) {
@@ -68,7 +65,7 @@ pub(super) fn resolve(root: &ProcRoot, pid: i32, inodes: &HashSet<u64>) -> Socke
         }
     }
     if !connected.is_empty() {
-        add_peers(root, &connected, &nameless, &mut found);
+        add_peers(root, &connected, &mut found);
     }
     found
 }
@@ -122,15 +119,13 @@ impl ProcRoot {
 }
 
 /// `/proc/net/unix` does not name the other end of a connection; the kernel's socket diagnostics do.
-fn add_peers(root: &ProcRoot, connected: &HashSet<u64>, nameless: &HashSet<u64>, found: &mut Sockets) {
+fn add_peers(root: &ProcRoot, connected: &HashSet<u64>, found: &mut Sockets) {
     let peers = if root.live { sock_diag::unix_peers() } else { root.saved_peers() };
     match peers {
         Ok(peers) => {
             for (inode, kind) in &mut found.kinds {
-                if let FdKind::Unix { peer, pair, .. } = kind {
+                if let FdKind::Unix { peer, .. } = kind {
                     *peer = peers.get(inode).copied();
-                    let both = [Some(*inode), *peer].map(|end| end.is_some_and(|end| nameless.contains(&end)));
-                    *pair = connected.contains(inode) && both == [true, true];
                 }
             }
             // Connected here and unknown there: another network namespace, or a peer that is closing.
@@ -176,13 +171,8 @@ fn unix_line(line: &str) -> Option<(u64, FdKind)> {
     let inode = field(line, 6)?.parse().ok()?;
     let flags = u32::from_str_radix(field(line, 3)?, 16).ok()?;
     let bound = field(line, 7).map(str::to_owned);
-    Some((inode, FdKind::Unix { inode, bound, peer: None, listening: flags & SO_ACCEPTCON != 0, pair: false }))
-}
-
-/// Inode of a stream socket without a name.
-fn nameless_stream(line: &str) -> Option<u64> {
-    let stream = field(line, 4)? == SOCK_STREAM && field(line, 7).is_none();
-    field(line, 6)?.parse().ok().filter(|_| stream)
+    let nameless = bound.is_none() && field(line, 4)? == SOCK_STREAM && field(line, 5)? == SS_CONNECTED;
+    Some((inode, FdKind::Unix { inode, bound, peer: None, listening: flags & SO_ACCEPTCON != 0, nameless }))
 }
 
 fn netlink_line(line: &str) -> Option<(u64, FdKind)> {
@@ -233,13 +223,21 @@ mod tests {
             "   0: 00000000:18EB 00000000:0000 0A 00000000:00000000 00:00000000 00000000  0  0 551 1 0 100 0 0 10 0";
         assert_eq!(tcp_line(listen), Some((551, FdKind::TcpListen { local: "0.0.0.0:6379".into(), inode: 551 })));
         let unix = "0000000045daaba2: 00000002 00000000 00010000 0001 01  1146 /run/x.sock";
-        let want =
-            FdKind::Unix { inode: 1146, bound: Some("/run/x.sock".into()), peer: None, listening: true, pair: false };
+        let want = FdKind::Unix {
+            inode: 1146,
+            bound: Some("/run/x.sock".into()),
+            peer: None,
+            listening: true,
+            nameless: false,
+        };
         assert_eq!(unix_line(unix), Some((1146, want)));
-        assert_eq!(nameless_stream(unix), None);
-        let pair =
-            |kind: &str| nameless_stream(&format!("0000000045daaba2: 00000003 00000000 00000000 {kind} 03  1147"));
-        assert_eq!([pair("0001"), pair("0002")], [Some(1147), None]);
+        let nameless = |end: &str| match unix_line(&format!("0000000045daaba2: 00000003 00000000 00000000 {end}")) {
+            Some((1147, FdKind::Unix { nameless, .. })) => nameless,
+            other => panic!("{other:?}"),
+        };
+        let (stream, datagram, dialling, accepted) =
+            ("0001 03  1147", "0002 03  1147", "0001 02  1147", "0001 03  1147 /x");
+        assert_eq!([stream, datagram, dialling, accepted].map(nameless), [true, false, false, false]);
         assert!(tcp_line("nonsense").is_none());
     }
 }
