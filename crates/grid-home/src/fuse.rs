@@ -13,6 +13,8 @@ pub const INTERRUPT: u32 = 36;
 /// A folder is read with what is known of its entries.
 pub const READDIRPLUS: u32 = 44;
 const FORGET: u32 = 2;
+/// Looking at a file: its name, attributes, link, rights. Nothing is done by it, and no process does it in the background.
+const LOOKS: [u32; 5] = [1, 3, 5, 34, 52];
 const BATCH_FORGET: u32 = 42;
 
 /// The head of a request.
@@ -49,6 +51,11 @@ impl Request {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "no FUSE request"));
         }
         Ok(Self { operation: u32_at(message, 4), unique: u64_at(message, 8), thread: u32_at(message, 32) })
+    }
+
+    /// Somebody from outside of the tree looks at a file.
+    pub fn is_look_from_outside(&self) -> bool {
+        self.thread == 0 && LOOKS.contains(&self.operation)
     }
 
     /// The kernel waits for an answer.
@@ -144,6 +151,8 @@ mod tests {
         let answer = error(5, nix::libc::EINTR);
         assert_eq!((answered(&answer).unwrap(), answer.len()), (5, 16));
         assert!(answered(&answer[..15]).is_err());
+        let look = |thread, operation| Request { operation, unique: 1, thread }.is_look_from_outside();
+        assert!(look(0, 1) && look(0, 34) && !look(7, 1) && !look(0, READ));
         assert!(!Request::of(&request(FORGET, 0)).unwrap().is_answered());
     }
 }

@@ -1,13 +1,15 @@
 //! The worker's end: reads the kernel's messages and says them home, and gives the kernel what comes back.
 //!
 //! It walks no path after it has mounted: that would ask itself. It lets go of a process that is killed while home does
-//! not answer; every other signal waits for the answer.
+//! not answer; every other signal waits for the answer. Whoever looks from outside of the tree (the lender's agent) does not
+//! wait for a home that is away.
 
 use crate::control::{CONTROL_FD, READY_FD, Word, next_connection, say};
 use crate::fuse::{Request, answered, error};
 use crate::line::{Ended, LONGEST, Line};
 use grid_os::descriptors::inherited;
 use grid_os::packets;
+use grid_os::tree_init::PUMP_FILE;
 use grid_os::{mount, rights};
 use nix::libc;
 use std::collections::BTreeMap;
@@ -20,10 +22,12 @@ use std::time::{Duration, Instant};
 
 /// Name under which `ps` shows it.
 const COMM: &std::ffi::CStr = c"grid-tree-files";
-/// Between two looks for processes that were killed while they wait.
+/// Between two looks for who is to wait no longer.
 const LOOK: Duration = Duration::from_millis(500);
 /// An answer that takes longer may be waited for by who was killed.
 const LONG: Duration = Duration::from_millis(500);
+/// So long somebody from outside waits for home, where that is thought to be there.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Who it is once everything is mounted.
 const NOBODY: u32 = 65534;
 
@@ -40,14 +44,11 @@ pub struct Pump {
     pub gid: u32,
 }
 
-/// File with the pump's number in the tree's PID namespace, for the tree's pid 1.
-pub const PUMP_FILE: &str = "pump";
-
 struct Shared {
     device: File,
     line: Arc<Line>,
     /// Asked, and not answered.
-    waiting: Mutex<BTreeMap<u64, (u32, Instant)>>,
+    waiting: Mutex<BTreeMap<u64, (Request, Instant)>>,
     /// The agent, where it is there.
     agent: Mutex<Option<Arc<OwnedFd>>>,
     proc: OwnedFd,
@@ -85,7 +86,7 @@ impl Pump {
         let agents = shared.clone();
         std::thread::spawn(move || agents.agents(&control));
         let looks = shared.clone();
-        std::thread::spawn(move || looks.look_for_killed());
+        std::thread::spawn(move || looks.let_go());
         // What follows asks home, so somebody must answer the kernel.
         let asks = shared.clone();
         let placed = std::thread::spawn(move || mount::become_root(&place));
@@ -137,7 +138,7 @@ impl Shared {
             return Ok(true);
         }
         if request.is_answered() {
-            lock(&self.waiting).insert(request.unique, (request.thread, Instant::now()));
+            lock(&self.waiting).insert(request.unique, (request, Instant::now()));
         }
         self.line.say(message.to_vec());
         Ok(true)
@@ -152,17 +153,23 @@ impl Shared {
         }
     }
 
-    fn look_for_killed(&self) {
+    fn let_go(&self) {
         loop {
             std::thread::sleep(LOOK);
-            let slow: Vec<(u64, u32)> = lock(&self.waiting)
-                .iter()
-                .filter(|(_, (thread, since))| *thread != 0 && since.elapsed() >= LONG)
-                .map(|(unique, (thread, _))| (*unique, *thread))
+            let up = self.line.is_up();
+            let slow: Vec<(Request, Duration)> = lock(&self.waiting)
+                .values()
+                .map(|(request, since)| (*request, since.elapsed()))
+                .filter(|(_, waited)| *waited >= LONG)
                 .collect();
-            for (unique, thread) in slow {
-                if self.is_killed(thread) && lock(&self.waiting).remove(&unique).is_some() {
-                    let _ = (&self.device).write(&error(unique, libc::EINTR));
+            for (request, waited) in slow {
+                let errno = match request.thread {
+                    0 if request.is_look_from_outside() && (!up || waited >= PATIENCE) => libc::ETIMEDOUT,
+                    thread if thread != 0 && self.is_killed(thread) => libc::EINTR,
+                    _ => continue,
+                };
+                if lock(&self.waiting).remove(&request.unique).is_some() {
+                    let _ = (&self.device).write(&error(request.unique, errno));
                 }
             }
         }

@@ -241,6 +241,7 @@ fn a_head_gets_nothing_of_a_lender_but_what_it_lends() {
         detector: Detector::default(),
         private_paths: Vec::new(),
         apart: false,
+        home_files: false,
         park: false,
         parked: None,
     };
