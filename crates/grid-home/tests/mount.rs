@@ -86,6 +86,11 @@ fn start(what: &str, dir: &Path, inherit: Vec<(std::os::fd::BorrowedFd<'_>, i32)
 impl Lab {
     /// A new connection, in place of the one before.
     fn connect(&mut self) {
+        self.offer();
+        while self.words.recv_timeout(LIMIT).unwrap() != Word::Up {}
+    }
+
+    fn offer(&mut self) {
         let ((near, near_end), (far, far_end)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
         self.connection = near_end.try_clone().unwrap();
         for (from, to) in [(&near_end, &far_end), (&far_end, &near_end)] {
@@ -97,7 +102,16 @@ impl Lab {
         }
         hand_over(&self.pump_control, &near).unwrap();
         hand_over(&self.server_control, &far).unwrap();
-        while self.words.recv_timeout(LIMIT).unwrap() != Word::Up {}
+    }
+
+    /// The server dies, and another one takes its place.
+    fn replace_server(&mut self) {
+        self.cut();
+        end(self.server);
+        let path = self.dir.path().join("server/control");
+        let door = packets::listen(&path, 0o600).unwrap();
+        self.server = start("serve", self.dir.path(), vec![(door.as_fd(), CONTROL_FD)], 0);
+        self.server_control = packets::connect(&path).unwrap();
     }
 
     fn cut(&self) {
@@ -136,12 +150,14 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        for pid in [self.pump, self.server] {
-            if let Ok(fd) = PidFd::open(pid) {
-                let _ = fd.signal(libc::SIGKILL);
-                let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
-            }
-        }
+        [self.pump, self.server].into_iter().for_each(end);
+    }
+}
+
+fn end(pid: i32) {
+    if let Ok(fd) = PidFd::open(pid) {
+        let _ = fd.signal(libc::SIGKILL);
+        let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
     }
 }
 
@@ -201,6 +217,18 @@ fn who_is_killed_while_home_is_away_ends() {
     let begun = Instant::now();
     assert!(!reader.wait().unwrap().success());
     assert!(begun.elapsed() < LIMIT);
+}
+
+#[test]
+fn where_the_server_died_who_waits_gets_an_error_and_does_not_wait_for_ever() {
+    let Some(mut lab) = lab() else { return };
+    let reader = lab.start("exec 3<$D/file; echo opened >$D/opened; while cat $D/file >/dev/null; do :; done; exit 3");
+    lab.until("an open file", || lab.data("opened") == "opened\n");
+    lab.replace_server();
+    lab.offer();
+    while lab.words.recv_timeout(LIMIT).unwrap() != Word::Over {}
+    let out = reader.wait_with_output().unwrap();
+    assert!(!out.status.success(), "{}", text(&out));
 }
 
 #[test]

@@ -250,3 +250,51 @@ fn programs_that_need_more_of_a_file_system_find_it_there() {
     cluster.bring_home(out.record.id.as_str());
     more(&guest);
 }
+
+#[test]
+fn from_one_worker_to_the_next_they_are_the_head_s_files_still() {
+    let labs = [Lab::named("gpu1").unwrap(), Lab::named("gpu2").unwrap()];
+    let both = labs.each_ref().map(|lab| std::fs::read_to_string(lab.path("ssh_config")).unwrap());
+    std::fs::write(labs[0].path("ssh_config"), both.concat()).unwrap();
+    let second =
+        "  - {name: gpu2, host: gpu2, role: worker, resource_sharing: {max_share_cpu: 8, max_share_memory_gb: 2}}";
+    let config = config(&labs[0], "home").replace("execution:", &format!("{second}\nexecution:"));
+    let Some(cluster) = Cluster::configured(&config) else { return };
+    labs.iter().for_each(|lab| lab.hide(cluster.dir()).unwrap());
+    cluster.boost("--cpu 1 --memory 1GiB --duration 5m --from gpu1");
+    let guest = job(&cluster);
+    let out = cluster.move_out(guest.pid());
+    more(&guest);
+    cluster.boost("--cpu 1 --memory 1GiB --duration 5m --from gpu2");
+    let said = cluster.grid(&["offload", "recall", out.record.id.as_str(), "--to", "gpu2"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    more(&guest);
+    assert_eq!(answer(&guest, "echo there"), "there\n");
+    cluster.bring_home(out.record.id.as_str());
+    more(&guest);
+    cluster.wait("its servers to end", || server_of(&cluster).map_or(Ok(()), Err));
+}
+
+#[test]
+fn a_process_with_a_terminal_keeps_it_and_one_that_ends_there_leaves_nothing() {
+    let lab = Lab::start();
+    let Some(cluster) = apart(&lab) else { return };
+    let code = "import time, os, sys\nopen('ready', 'w').close()\nwhile not os.path.exists('go'): time.sleep(0.01)\nprint(os.isatty(1), open('word').read(), flush=True)\nsys.exit(7)";
+    let script = format!(
+        "cat >end.py <<'E'\n{code}\nE\nexec script -qec 'exec /usr/bin/python3 end.py' typed </dev/null >out; echo"
+    );
+    let guest = Guest::script(&cluster, &script);
+    guest.wait_text("ready", |_| guest.dir.join("ready").exists());
+    let is_it = |pid: &i32| {
+        std::fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|words| words.ends_with(b"end.py\0") && words.starts_with(b"/usr/bin/python3"))
+            && std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == *guest.dir)
+    };
+    let pid = procs::all().into_iter().find(is_it).unwrap();
+    cluster.move_out(pid);
+    std::fs::write(guest.dir.join("word"), "of home").unwrap();
+    std::fs::set_permissions(guest.dir.join("word"), Permissions::from_mode(0o644)).unwrap();
+    std::fs::write(guest.dir.join("go"), "").unwrap();
+    guest.wait_text("typed", |text| text.contains("True of home") && text.contains("COMMAND_EXIT_CODE=\"7\""));
+    cluster.wait("its server to end", || server_of(&cluster).map_or(Ok(()), Err));
+}
