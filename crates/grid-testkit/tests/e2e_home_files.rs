@@ -10,7 +10,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
 fn config(lab: &Lab, files: &str) -> String {
     format!(
@@ -275,26 +277,44 @@ fn from_one_worker_to_the_next_they_are_the_head_s_files_still() {
     cluster.wait("its servers to end", || server_of(&cluster).map_or(Ok(()), Err));
 }
 
+/// Says whether it has a terminal, and what is in a file that it opens then, and ends with 7.
+const TYPED: &str = r#"
+import os, sys, time
+with open('started', 'w') as f: f.write(str(os.getpid()))
+os.rename('started', 'ready')
+while not os.path.exists('go'): time.sleep(0.01)
+print(os.isatty(1), open('word').read(), flush=True)
+sys.exit(7)
+"#;
+
 #[test]
-fn a_process_with_a_terminal_keeps_it_and_one_that_ends_there_leaves_nothing() {
+fn a_job_in_a_terminal_keeps_it_and_one_that_ends_there_leaves_nothing() {
     let lab = Lab::start();
     let Some(cluster) = apart(&lab) else { return };
-    let code = "import time, os, sys\nopen('ready', 'w').close()\nwhile not os.path.exists('go'): time.sleep(0.01)\nprint(os.isatty(1), open('word').read(), flush=True)\nsys.exit(7)";
-    let script = format!(
-        "cat >end.py <<'E'\n{code}\nE\nexec script -qec 'exec /usr/bin/python3 end.py' typed </dev/null >out; echo"
-    );
-    let guest = Guest::script(&cluster, &script);
-    guest.wait_text("ready", |_| guest.dir.join("ready").exists());
-    let is_it = |pid: &i32| {
-        std::fs::read(format!("/proc/{pid}/cmdline"))
-            .is_ok_and(|words| words.ends_with(b"end.py\0") && words.starts_with(b"/usr/bin/python3"))
-            && std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == *guest.dir)
+    let guest = Guest::start(&cluster, "/usr/bin/tmux", &["-S", "tmux", "-f", "/dev/null", "-D"]);
+    let write = |name: &str, text: &str| {
+        std::fs::write(guest.dir.join(name), text).unwrap();
+        std::fs::set_permissions(guest.dir.join(name), Permissions::from_mode(0o644)).unwrap();
     };
-    let pid = procs::all().into_iter().find(is_it).unwrap();
+    write("end.py", TYPED);
+    let tmux = |words: &[&str]| {
+        let mut command = Command::new("tmux");
+        command.current_dir(&*guest.dir).uid(procs::NOBODY).gid(procs::NOBODY).args(["-S", "tmux"]).args(words);
+        let out = command.output().unwrap();
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        if out.status.success() { Ok(text) } else { Err(String::from_utf8_lossy(&out.stderr).into_owned()) }
+    };
+    let shell = "exec env -i PATH=/usr/bin:/bin HOME=/ LC_ALL=C TERM=screen PS1='$ ' bash --norc --noprofile";
+    cluster.wait("the terminal", || tmux(&["new-session", "-d", "-x", "80", "-y", "24", shell]));
+    tmux(&["send-keys", "-l", "/usr/bin/python3 end.py; echo = $?"]).unwrap();
+    tmux(&["send-keys", "Enter"]).unwrap();
+    let pid = guest.wait_text("ready", |text| !text.is_empty()).parse().unwrap();
     cluster.move_out(pid);
-    std::fs::write(guest.dir.join("word"), "of home").unwrap();
-    std::fs::set_permissions(guest.dir.join("word"), Permissions::from_mode(0o644)).unwrap();
-    std::fs::write(guest.dir.join("go"), "").unwrap();
-    guest.wait_text("typed", |text| text.contains("True of home") && text.contains("COMMAND_EXIT_CODE=\"7\""));
+    write("word", "of home");
+    write("go", "");
+    cluster.wait("its end", || {
+        let screen = tmux(&["capture-pane", "-p"])?;
+        if screen.contains("\nTrue of home\n= 7\n") { Ok(()) } else { Err(screen) }
+    });
     cluster.wait("its server to end", || server_of(&cluster).map_or(Ok(()), Err));
 }
