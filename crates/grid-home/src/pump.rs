@@ -73,7 +73,8 @@ impl Pump {
         std::fs::write(self.dir.join(PUMP_FILE), std::process::id().to_string())?;
         let place = self.dir.join("home");
         std::fs::create_dir_all(&place)?;
-        let device = File::options().read(true).write(true).open("/dev/fuse")?;
+        let device = File::options().read(true).write(true).open("/dev/fuse");
+        let device = device.map_err(|e| io::Error::new(e.kind(), format!("/dev/fuse here: {e} (modprobe fuse)")))?;
         mount::fuse(&device, &place, self.uid, self.gid)?;
         let shared = Arc::new(Shared {
             device,
@@ -94,7 +95,9 @@ impl Pump {
             asks.one_request_within(Duration::from_millis(20))?;
         }
         placed.join().unwrap_or_else(|_| Err(io::Error::other("mounting panicked")))?;
-        rights::become_unprivileged(NOBODY, NOBODY)?;
+        // Another user than the tree's, which could else signal it.
+        let nobody = if self.uid == NOBODY { NOBODY - 1 } else { NOBODY };
+        rights::become_unprivileged(nobody, nobody)?;
         Ok(shared)
     }
 }

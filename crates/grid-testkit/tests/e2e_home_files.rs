@@ -6,6 +6,8 @@
 use grid_testkit::cluster::{Cluster, Guest};
 use grid_testkit::lab::Lab;
 use grid_testkit::procs;
+use grid_types::api::OffloadView;
+use grid_types::event::OffloadPhase;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::Permissions;
@@ -250,6 +252,26 @@ fn programs_that_need_more_of_a_file_system_find_it_there() {
     }
     more(&guest);
     cluster.bring_home(out.record.id.as_str());
+    more(&guest);
+}
+
+#[test]
+fn what_is_parked_there_finds_the_head_s_files_when_it_runs_again() {
+    let lab = Lab::start();
+    let Some(cluster) = apart(&lab) else { return };
+    let guest = job(&cluster);
+    let out = cluster.move_out(guest.pid());
+    let id = out.record.id.as_str();
+    for (park, back) in [
+        (&["offload", "park", id, "--on", "gpu1"][..], &["offload", "unpark", id, "--to", "gpu1"][..]),
+        (&["offload", "park", id, "--on", "gpu1"], &["offload", "unpark", id]),
+    ] {
+        more(&guest);
+        let parked: OffloadView = cluster.ask(park);
+        assert_eq!(parked.record.phase, OffloadPhase::Parked, "{parked:?}");
+        cluster.wait("its server to end", || server_of(&cluster).map_or(Ok(()), Err));
+        let _: OffloadView = cluster.ask(back);
+    }
     more(&guest);
 }
 

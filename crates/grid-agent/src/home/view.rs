@@ -53,13 +53,14 @@ impl View {
         init: InitProcess,
         stage: &Stage,
     ) -> Result<InitProcess, String> {
-        let failed = |e: io::Error| format!("the head's files: {e}");
+        let code = ReasonCode::File.as_str();
+        let failed = |e: io::Error| format!("{code} the head's files: {e}");
         let (pump, ready) = self.start(place, program, init, stage).map_err(failed)?;
         std::thread::spawn(move || self.keep_joined());
         match said(ready).map_err(failed)?.as_str() {
             "r" => Ok(pump),
-            "" => Err("the head's files: home did not answer in time".to_owned()),
-            why => Err(format!("the head's files: {why}")),
+            "" => Err(failed(io::Error::other("home did not answer in time"))),
+            why => Err(failed(io::Error::other(why))),
         }
     }
 
