@@ -60,7 +60,8 @@ impl Server {
             owner.uid.to_string(),
             owner.gid.to_string(),
         ];
-        argv.extend(owner.groups.iter().map(u32::to_string));
+        let groups: Vec<String> = owner.groups.iter().map(u32::to_string).collect();
+        argv.extend((!groups.is_empty()).then(|| format!("--groups={}", groups.join(","))));
         let place = Place {
             cgroup_procs: self.group.procs_files(),
             new_session: true,

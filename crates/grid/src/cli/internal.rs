@@ -156,5 +156,6 @@ pub struct HomeServeArgs {
     /// Its owner's group
     pub gid: u32,
     /// Its owner's further groups
+    #[arg(long, value_delimiter = ',')]
     pub groups: Vec<u32>,
 }
