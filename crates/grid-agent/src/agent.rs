@@ -40,23 +40,71 @@ pub(crate) const BOUNDED: [Controller; 5] =
 
 /// Everything that can happen to an agent.
 pub(crate) enum Input {
-    LinkUp { party: Party, outbox: Outbox, boot_id: Option<String> },
-    LinkDown { party: Party, outbox: Outbox },
+    LinkUp {
+        party: Party,
+        outbox: Outbox,
+        boot_id: Option<String>,
+    },
+    LinkDown {
+        party: Party,
+        outbox: Outbox,
+    },
     Frame(Frame),
-    DataLink { attempt: AttemptId, from: NodeName, stream: Socket },
-    Dumped { attempt: AttemptId, outcome: DumpOutcome },
-    StageEnded { attempt: AttemptId, outcome: StageOutcome },
-    DumpFailed { attempt: AttemptId, detail: String },
-    ParkedChecked { attempt: AttemptId, stage_it: Vec<SourceAction>, result: Result<(), String> },
-    ParkedSent { attempt: AttemptId, result: Result<(), String> },
-    Deadline { attempt: AttemptId, armed: u64 },
-    FenceExpired { attempt: AttemptId, armed: u64 },
+    DataLink {
+        attempt: AttemptId,
+        from: NodeName,
+        stream: Socket,
+    },
+    Dumped {
+        attempt: AttemptId,
+        outcome: DumpOutcome,
+    },
+    StageEnded {
+        attempt: AttemptId,
+        outcome: StageOutcome,
+    },
+    DumpFailed {
+        attempt: AttemptId,
+        detail: String,
+    },
+    ParkedChecked {
+        attempt: AttemptId,
+        stage_it: Vec<SourceAction>,
+        result: Result<(), String>,
+    },
+    ParkedSent {
+        attempt: AttemptId,
+        result: Result<(), String>,
+    },
+    Deadline {
+        attempt: AttemptId,
+        armed: u64,
+    },
+    FenceExpired {
+        attempt: AttemptId,
+        armed: u64,
+    },
     StreamLink(StreamLink),
-    ShadowCame { shadow: ShadowId, control: Arc<OwnedFd> },
-    ShadowEnded { shadow: ShadowId },
-    InitEnded { attempt: AttemptId },
-    RootEnded { attempt: AttemptId, patience: u32 },
-    LeaseTimer { lease: LeaseId, epoch: u64 },
+    /// The files of a tree that is away.
+    FilesLink(crate::home::FilesLink),
+    ShadowCame {
+        shadow: ShadowId,
+        control: Arc<OwnedFd>,
+    },
+    ShadowEnded {
+        shadow: ShadowId,
+    },
+    InitEnded {
+        attempt: AttemptId,
+    },
+    RootEnded {
+        attempt: AttemptId,
+        patience: u32,
+    },
+    LeaseTimer {
+        lease: LeaseId,
+        epoch: u64,
+    },
     StopChanged,
     Tick,
 }
@@ -222,6 +270,7 @@ impl Agent {
             Input::Deadline { attempt, armed } => self.deadline(&attempt, armed),
             Input::FenceExpired { attempt, armed } => self.fence_expired(&attempt, armed),
             Input::StreamLink(link) => self.stream_link(link),
+            Input::FilesLink(link) => self.files_link(link),
             Input::ShadowCame { shadow, control } => self.shadow_came(&shadow, control),
             Input::ShadowEnded { shadow } => self.shadow_ended(&shadow),
             Input::InitEnded { attempt } => self.init_ended(&attempt),
@@ -331,6 +380,7 @@ impl Agent {
             (Body::Down { message, stage }, Party::Agent(from)) => self.heed_source(from, message, stage.map(|s| *s)),
             (Body::Up { message }, Party::Agent(from)) => self.heed_destination(&from, message),
             (Body::Listens { attempt, at }, Party::Agent(from)) => self.heed_listens(&from, &attempt, &at),
+            (Body::Files { attempt, word }, Party::Agent(from)) => self.heed_files_word(&from, attempt, word),
             (Body::Shadow { attempt, word }, Party::Agent(from)) => self.heed_shadow_word(from, attempt, word),
             _ => {}
         }
@@ -427,6 +477,7 @@ impl Agent {
         self.tick_destinations();
         self.tick_shadows();
         self.tick_listens();
+        self.tick_files();
     }
 
     pub(crate) fn group(&self, below: &str, controllers: &[Controller]) -> Group {

@@ -57,6 +57,11 @@ impl Dial {
         })
     }
 
+    /// Connects for the files of home that a tree sees which this attempt brings.
+    pub(crate) fn files(&self, attempt: &AttemptId) -> io::Result<Socket> {
+        self.greeted(&Hello::Files { protocol: PROTOCOL, token: self.token.clone(), attempt: attempt.clone() })
+    }
+
     fn greeted(&self, hello: &Hello) -> io::Result<Socket> {
         let mut stream = Socket::connect(&self.hub, Duration::from_secs(5))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;

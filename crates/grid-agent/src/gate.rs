@@ -203,6 +203,7 @@ pub(crate) mod tests {
             close_tcp: false,
             shadow: None,
             files: Vec::new(),
+            home_files: false,
             park: false,
         }
     }

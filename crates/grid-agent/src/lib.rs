@@ -16,6 +16,7 @@ mod destination;
 mod faults;
 mod files;
 mod gate;
+mod home;
 mod lease;
 mod ledger;
 mod link;

@@ -3,6 +3,7 @@
 //! Owns the bytes; knows nothing of what frames mean. A frame is a little-endian `u32` length and that much JSON.
 
 use crate::agent::Input;
+use crate::home::FilesLink;
 use crate::shadow::StreamLink;
 use grid_os::frames::{LinkError, io, read_frame, read_hello, write_frame};
 use grid_os::socket::{Address, Socket};
@@ -112,9 +113,9 @@ impl Greeter {
                 Ok(owner) if owner != *node => Err(format!("its token is {owner}'s, not {node}'s")),
                 checked => checked,
             },
-            Hello::Data { protocol, token, .. } | Hello::Streams { protocol, token, .. } => {
-                self.check(*protocol, token)
-            }
+            Hello::Data { protocol, token, .. }
+            | Hello::Streams { protocol, token, .. }
+            | Hello::Files { protocol, token, .. } => self.check(*protocol, token),
             Hello::Daemon { .. } => Err("the head's daemon comes through the Unix socket".to_owned()),
         };
         let from = match checked {
@@ -138,6 +139,10 @@ impl Greeter {
                 let stream = stream.into_socket().map_err(io(&peer))?;
                 let link = StreamLink { attempt, from, shadow, generation, end: stream.into() };
                 let _ = self.inputs.send(Input::StreamLink(link));
+            }
+            Hello::Files { attempt, .. } => {
+                let end = stream.into_socket().map_err(io(&peer))?.into();
+                let _ = self.inputs.send(Input::FilesLink(FilesLink { attempt, from, end }));
             }
             Hello::Daemon { .. } => {}
         }

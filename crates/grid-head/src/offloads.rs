@@ -12,6 +12,7 @@ use grid_types::boost::BoostState;
 use grid_types::event::{Actor, Direction, Event, OffloadPhase, OffloadRecord};
 use grid_types::exit::FaultClass;
 use grid_types::plan::{Plan, PlanOutcome, PlanStep, Trigger, Verdict};
+use grid_types::policy::Files;
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::{Answer, MoveOrder, Request};
 use grid_types::{AttemptId, Bytes, LeaseId, Millis, NodeName, OffloadId, PlanId, ProcId};
@@ -224,6 +225,7 @@ impl Head {
             detector: policy.detector.clone(),
             private_paths: private_paths(),
             apart: !inner.cfg.embedded,
+            home_files: !inner.cfg.embedded && policy.engine.files == Files::Home,
             park: false,
             parked: None,
         }

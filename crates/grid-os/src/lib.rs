@@ -13,6 +13,7 @@ pub mod gpu;
 pub mod inplace;
 pub mod launch;
 pub mod listen;
+pub mod mount;
 pub mod node;
 pub mod packets;
 pub mod peer;

@@ -95,6 +95,28 @@ pub fn become_unprivileged(uid: u32, gid: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Becomes this owner for good, without any capability. Other processes of the owner's do not reach into this one: the
+/// kernel keeps them from one that changed its user and ran nothing since.
+///
+/// # Errors
+/// What the kernel refused. The process must end then: it may be anything in between.
+pub fn become_owner(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
+    if uid == 0 || gid == 0 {
+        return Err(io::Error::other("root's files are not served"));
+    }
+    bound(&CapsHashSet::new())?;
+    let groups: Vec<nix::unistd::Gid> = groups.iter().map(|group| (*group).into()).collect();
+    nix::unistd::setgroups(&groups)?;
+    nix::unistd::setresgid(gid.into(), gid.into(), gid.into())?;
+    nix::unistd::setresuid(uid.into(), uid.into(), uid.into())?;
+    give_up_held()?;
+    nix::sys::prctl::set_no_new_privs()?;
+    if nix::sys::prctl::get_dumpable()? {
+        nix::sys::prctl::set_dumpable(false)?;
+    }
+    Ok(())
+}
+
 fn bound(keep: &CapsHashSet) -> io::Result<()> {
     let now = caps::read(None, CapSet::Bounding).map_err(io::Error::other)?;
     for capability in now.difference(keep) {

@@ -34,6 +34,9 @@ pub struct Place<'a> {
     pub cgroup_procs: Vec<PathBuf>,
     /// Join these namespaces of another process (`CLONE_NEW*` bits), through its pidfd.
     pub join: Option<(BorrowedFd<'a>, i32)>,
+    /// The mounts that are joined show another machine's files: the program and the working directory are this machine's
+    /// all the same, and whoever leads the session of a terminal stays outside.
+    pub carried: bool,
     /// Make these namespaces anew (`CLONE_NEW*` bits).
     pub unshare: i32,
     /// Become this owner and keep only `capabilities`.
@@ -110,6 +113,8 @@ struct Prepared {
     procs: Vec<CString>,
     clocks: Option<CString>,
     cwd: Option<CString>,
+    /// Both held, where the mounts are another machine's.
+    held: Option<(OwnedFd, Option<OwnedFd>)>,
     keeper: Vec<CString>,
     /// Opened before other mounts are joined, to be written to behind that.
     keeper_procs: Vec<OwnedFd>,
@@ -147,7 +152,15 @@ pub fn spawn(argv: &[String], env: &[(String, String)], place: &Place<'_>) -> io
         (high(report_tx)?, high(std::fs::File::options().read(true).write(true).open("/dev/null")?)?);
     let group = |path: &PathBuf| high(std::fs::File::options().write(true).open(path)?);
     let c = |s: &str| CString::new(s).map_err(|_| io::Error::other("a NUL byte in an argument"));
+    let held = match place.carried {
+        true => {
+            let cwd = place.cwd.as_ref().map(|cwd| hold(&cwd.to_string_lossy())).transpose()?;
+            Some((hold(argv.first().map_or("", String::as_str))?, cwd))
+        }
+        false => None,
+    };
     let prepared = Prepared {
+        held,
         argv: argv.iter().map(|a| c(a)).collect::<io::Result<_>>()?,
         envp: env.iter().map(|(k, v)| c(&format!("{k}={v}"))).collect::<io::Result<_>>()?,
         procs: place.cgroup_procs.iter().map(|p| c(&p.to_string_lossy())).collect::<io::Result<_>>()?,
@@ -172,6 +185,11 @@ pub fn spawn(argv: &[String], env: &[(String, String)], place: &Place<'_>) -> io
             outcome(report_rx, first)
         }
     }
+}
+
+/// A file, out of the way, held without opening it.
+fn hold(path: &str) -> io::Result<OwnedFd> {
+    high(crate::access::hold(path)?)
 }
 
 /// So many descriptors are given at most, standard ones included.
@@ -256,9 +274,10 @@ fn child_steps(place: &Place<'_>, prepared: &Prepared) -> Result<Never, i32> {
         let _ = write_word(c"/proc/self/oom_score_adj", c"0");
     }
     let mut new_pid_namespace = place.unshare & libc::CLONE_NEWPID != 0;
+    let late = if place.carried { libc::CLONE_NEWNS } else { 0 };
     if let Some((pidfd, namespaces)) = &place.join {
         // SAFETY: plain system call on a live descriptor.
-        check(unsafe { libc::setns(pidfd.as_raw_fd(), *namespaces) }.into())?;
+        check(unsafe { libc::setns(pidfd.as_raw_fd(), namespaces & !late) }.into())?;
         new_pid_namespace |= namespaces & libc::CLONE_NEWPID != 0;
     }
     if place.unshare != 0 {
@@ -284,8 +303,15 @@ fn child_steps(place: &Place<'_>, prepared: &Prepared) -> Result<Never, i32> {
     if let Some(keeper) = &place.session {
         in_session(keeper, prepared)?;
     }
+    if let Some((pidfd, namespaces)) = place.join.filter(|(_, namespaces)| namespaces & late != 0) {
+        // SAFETY: plain system call on a live descriptor.
+        check(unsafe { libc::setns(pidfd.as_raw_fd(), namespaces & late) }.into())?;
+    }
     descriptors(place, prepared)?;
-    if let Some(cwd) = &prepared.cwd {
+    if let Some((_, Some(cwd))) = &prepared.held {
+        // SAFETY: plain system call on a live descriptor.
+        check(unsafe { libc::fchdir(cwd.as_raw_fd()) }.into())?;
+    } else if let Some(cwd) = &prepared.cwd {
         // SAFETY: plain system call on a prepared string.
         check(unsafe { libc::chdir(cwd.as_ptr()) }.into())?;
     }
@@ -297,7 +323,7 @@ fn child_steps(place: &Place<'_>, prepared: &Prepared) -> Result<Never, i32> {
         become_owner(owner, &place.groups, place.capabilities)?;
     }
     reset_signals();
-    exec(&prepared.argv, &prepared.envp)
+    exec(prepared.held.as_ref().map(|(program, _)| program), &prepared.argv, &prepared.envp)
 }
 
 /// Leads a session of the terminal, and goes on in a child that has it in the foreground. Does not return in the leader.
@@ -322,7 +348,7 @@ fn in_session(keeper: &Keeper<'_>, prepared: &Prepared) -> Result<(), i32> {
             libc::dup2(prepared.null.as_raw_fd(), fd);
         }
         libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
-        let _ = exec(&prepared.keeper, &[]);
+        let _ = exec(None, &prepared.keeper, &[]);
         libc::_exit(127)
     }
 }
@@ -402,7 +428,7 @@ fn reset_signals() {
     }
 }
 
-fn exec(words: &[CString], environment: &[CString]) -> Result<Never, i32> {
+fn exec(program: Option<&OwnedFd>, words: &[CString], environment: &[CString]) -> Result<Never, i32> {
     const MAX: usize = 64;
     let mut argv = [std::ptr::null::<libc::c_char>(); MAX];
     let mut envp = [std::ptr::null::<libc::c_char>(); MAX];
@@ -416,7 +442,19 @@ fn exec(words: &[CString], environment: &[CString]) -> Result<Never, i32> {
         *slot = text.as_ptr();
     }
     // SAFETY: NUL-terminated arrays of NUL-terminated strings that outlive the call.
-    unsafe { libc::execve(argv[0], argv.as_ptr(), envp.as_ptr()) };
+    unsafe {
+        match program {
+            Some(held) => libc::syscall(
+                libc::SYS_execveat,
+                held.as_raw_fd(),
+                c"".as_ptr(),
+                argv.as_ptr(),
+                envp.as_ptr(),
+                libc::AT_EMPTY_PATH,
+            ),
+            None => libc::execve(argv[0], argv.as_ptr(), envp.as_ptr()).into(),
+        }
+    };
     Err(check(-1).err().unwrap_or(libc::ENOEXEC))
 }
 

@@ -20,6 +20,9 @@ pub const COMM: &str = "grid-tree-init";
 /// Numbers below this are kept for restored processes; CRIU's own helpers start here.
 const FIRST_HELPER_PID: i32 = 1_000_000;
 
+/// Where the pump of a tree that sees the head's files writes its number in the tree's PID namespace.
+pub const PUMP_FILE: &str = "pump";
+
 /// The files of one tree, in a directory of the agent's.
 #[derive(Clone, Debug)]
 pub struct TreeDir(pub PathBuf);

@@ -9,7 +9,7 @@ use crate::relay::Name;
 use grid_os::descriptors::inherited;
 use grid_os::poll::PollSet;
 use grid_os::signals::{Change, next_change};
-use grid_os::tree_init::{LIFELINE, TreeDir, end_all, record, set_up};
+use grid_os::tree_init::{LIFELINE, PUMP_FILE, TreeDir, end_all, record, set_up};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::PollFlags;
@@ -31,6 +31,8 @@ struct Init<'a> {
     /// None once its other end is gone.
     lifeline: Option<OwnedFd>,
     far: Option<Far>,
+    /// Brings the head's files, in this namespace: no process of the tree's.
+    pump: Option<i32>,
     root_ended: bool,
     /// Something became of the root that the far has not acted on.
     changed: bool,
@@ -47,7 +49,7 @@ pub fn run(dir: &TreeDir, guest: bool) -> io::Result<()> {
     let (lifeline, far) = (Some(inherited(LIFELINE)?), Far::inherit(dir)?);
     let signals = set_up(guest)?;
     let root = Root::new(dir.clone());
-    Init { dir, root, signals, lifeline, far, root_ended: false, changed: false }.serve()
+    Init { dir, root, signals, lifeline, far, pump: None, root_ended: false, changed: false }.serve()
 }
 
 impl Init<'_> {
@@ -57,7 +59,10 @@ impl Init<'_> {
         let mut news = true;
         loop {
             // Remembered while its file is there.
-            let _ = self.root.pid();
+            if self.root.pid().is_some() && self.pump.is_none() {
+                // It was there before the root; 0 is nobody.
+                self.pump = Some(dir_number(&self.dir.0).unwrap_or(0));
+            }
             let done = self.far.as_ref().is_some_and(Far::done) || self.is_orphaned();
             if (std::mem::take(&mut news) || done) && self.reap() {
                 return Ok(());
@@ -124,9 +129,9 @@ impl Init<'_> {
         loop {
             match next_change() {
                 Ok(Some((pid, change))) => self.take(pid, change),
-                Ok(None) => return false,
+                Ok(None) if !self.is_left_with_pump() => return false,
                 Err(Errno::EINTR) => {}
-                Err(_) => {
+                Ok(None) | Err(_) => {
                     let heard = self.far.as_ref().is_none_or(Far::done);
                     // Without its directory (the cluster is down, the tree lived on at home) nobody waits for the exit
                     // status but a shadow that is there.
@@ -134,6 +139,13 @@ impl Init<'_> {
                 }
             }
         }
+    }
+
+    /// Nobody else is there any more.
+    fn is_left_with_pump(&self) -> bool {
+        let Some(pump) = self.pump.filter(|pump| *pump != 0) else { return false };
+        let children = std::fs::read_to_string("/proc/self/task/1/children").unwrap_or_default();
+        children.split_whitespace().eq([pump.to_string()])
     }
 
     /// Others than the root are CRIU's helpers and orphans of the tree.
@@ -153,4 +165,9 @@ impl Init<'_> {
             (None, _) => {}
         }
     }
+}
+
+/// The number that the pump wrote down, where there is one.
+fn dir_number(dir: &std::path::Path) -> Option<i32> {
+    std::fs::read_to_string(dir.join(PUMP_FILE)).ok()?.trim().parse().ok()
 }

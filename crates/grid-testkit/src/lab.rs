@@ -135,6 +135,12 @@ impl Lab {
         run("nsenter", &[&mounts, "--", "mount", "--bind", &file, &path])
     }
 
+    /// On that machine this folder is there and empty from now on.
+    pub fn hide(&self, folder: &Path) -> io::Result<()> {
+        let mounts = format!("--mount=/proc/{}/ns/mnt", self.sshd.id());
+        run("nsenter", &[&mounts, "--", "mount", "-t", "tmpfs", "-o", "mode=755", "hidden", &folder.to_string_lossy()])
+    }
+
     /// Ends every connection to its sshd, as where a laptop sleeps or a router forgets. Returns how many there were.
     pub fn drop_connections(&self) -> usize {
         let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.sshd.id())).unwrap_or_default();

@@ -168,6 +168,15 @@ fn a_worker_has_no_word_in_anothers_attempt() {
     data.say(&Hello::Data { protocol: PROTOCOL, token: token(&cluster, "gpu2"), attempt: of(&attempt) });
     assert!(matches!(data.hear().unwrap(), Welcome::Ok { .. }));
     assert!(data.is_closed(), "another's page stream");
+    // Home's files are shown to nobody who has not a tree that is to see them.
+    for node in ["gpu1", "gpu2"] {
+        let mut files = Wire::dial(&cluster);
+        files.say(&Hello::Files { protocol: PROTOCOL, token: token(&cluster, node), attempt: of(&attempt) });
+        assert!(matches!(files.hear().unwrap(), Welcome::Ok { .. }));
+        assert!(files.is_closed(), "files for {node}");
+    }
+    let run = format!("/run/{}/head/files", cluster.group());
+    assert!(!std::path::Path::new(&run).exists(), "a server was begun");
     assert!(guest.process.runs_here(), "the copy at home is still held");
     cluster.wait("it to be noticed", || {
         if cluster.log("agent").contains("which is not its own; ignored") { Ok(()) } else { Err("not yet") }
@@ -241,6 +250,7 @@ fn a_head_gets_nothing_of_a_lender_but_what_it_lends() {
         detector: Detector::default(),
         private_paths: Vec::new(),
         apart: false,
+        home_files: false,
         park: false,
         parked: None,
     };

@@ -26,6 +26,17 @@ pub enum EngineKind {
     Ssh,
 }
 
+/// Which files a process sees on a worker that is another machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Files {
+    /// The worker's own: what it uses must be the same there.
+    #[default]
+    Same,
+    /// The head's, under their own paths.
+    Home,
+}
+
 /// How and where workers run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Engine {
@@ -35,11 +46,19 @@ pub struct Engine {
     pub directory: String,
     /// Configuration of ssh in place of the user's own.
     pub ssh_config: Option<String>,
+    /// Which files a process sees there.
+    #[serde(default)]
+    pub files: Files,
 }
 
 impl Default for Engine {
     fn default() -> Self {
-        Self { kind: EngineKind::default(), directory: "/var/lib/grid/workers".to_owned(), ssh_config: None }
+        Self {
+            kind: EngineKind::default(),
+            directory: "/var/lib/grid/workers".to_owned(),
+            ssh_config: None,
+            files: Files::default(),
+        }
     }
 }
 

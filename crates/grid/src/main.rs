@@ -1,7 +1,9 @@
 //! The `grid` program: user commands, and the daemons as hidden subcommands.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic where the reader has gone
 
-use grid_cli::cli::{self, Cli, Command, DaemonCommand, DaemonRunArgs, DownArgs, ReachArgs, UpArgs};
+use grid_cli::cli::{
+    self, Cli, Command, DaemonCommand, DaemonRunArgs, DownArgs, HomePumpArgs, HomeServeArgs, ReachArgs, UpArgs,
+};
 use grid_cli::criu_path;
 use grid_cli::remote;
 use grid_cli::run;
@@ -30,6 +32,14 @@ fn main() -> ExitCode {
     let outcome = match &cli.command {
         Command::TreeInit { dir, guest } => {
             grid_shadow::pid1::run(&grid_os::tree_init::TreeDir(dir.clone()), *guest).map_err(|e| internal(&e))
+        }
+        Command::HomePump(args) => {
+            let HomePumpArgs { dir, attempt, uid, gid } = args.clone();
+            grid_home::pump::Pump { dir, attempt, uid, gid }.run().map_err(|e| internal(&e))
+        }
+        Command::HomeServe(args) => {
+            let HomeServeArgs { dir, attempt, uid, gid, groups } = args.clone();
+            grid_home::serve::Home { dir, attempt, uid, gid, groups }.run().map_err(|e| internal(&e))
         }
         Command::TreeSession => grid_os::tree_init::keep_session().map_err(|e| internal(&e)),
         Command::NodeInit(args) => node_init(&args.args),

@@ -110,7 +110,7 @@ fn each(name: &str) -> Vec<String> {
 }
 
 /// Keys whose value is one of a few words. That each word is read is tested below.
-const WORDS: [(&str, &[&str]); 9] = [
+const WORDS: [(&str, &[&str]); 10] = [
     ("role", &["head", "master", "worker"]),
     ("mode", &["dynamic_balancing", "offload_only", "share_and_offload"]),
     ("policy", &["balanced", "conservative", "aggressive", "predictive"]),
@@ -119,6 +119,7 @@ const WORDS: [(&str, &[&str]); 9] = [
     ("action", &["allow", "protect"]),
     ("at_end", &["recall", "stay", "park", "end"]),
     ("engine", &["local", "ssh"]),
+    ("files", &["same", "home"]),
     ("tcp_connections", &["refuse", "close"]),
 ];
 
@@ -130,7 +131,7 @@ fn sample(key: &str, word: &str) -> String {
     let first = if of("role") == "worker" { "head" } else { "worker" };
     format!(
         "name: NAME\nnodes:\n  - {{name: a, host: a, role: {first}}}\n  - {{name: b, host: b, role: {}}}\n\
-         execution:\n  resource_sharing:\n    mode: {}\n    policy: {}\n    auto_offload: {{mode: {}}}\n  engine: {}\n\
+         execution:\n  resource_sharing:\n    mode: {}\n    policy: {}\n    auto_offload: {{mode: {}}}\n  engine: {}\n  files: {}\n\
          detector:\n  tcp_connections: {}\n  rules:\n    - {{name: N, exe: \"*\", comm: c, arg: a, user: u, kind: {}, action: {}}}\n\
          limits: {{at_end: {}}}\nusers: {{daemon: d}}\n",
         of("role"),
@@ -138,6 +139,7 @@ fn sample(key: &str, word: &str) -> String {
         of("policy"),
         of("auto_offload.mode"),
         of("engine"),
+        of("files"),
         of("tcp_connections"),
         of("kind"),
         of("action"),
@@ -176,7 +178,7 @@ fn configuration() -> String {
         );
     }
     out.push_str("\n| Key | Default | Meaning |\n| --- | --- | --- |\n");
-    let words = ["role", "mode", "kind", "action", "at_end", "engine", "tcp_connections"];
+    let words = ["role", "mode", "kind", "action", "at_end", "engine", "files", "tcp_connections"];
     for e in explain(&parsed).iter().filter(|e| !e.path.starts_with("nodes[0]")) {
         let path = e.path.replace("[1]", "[]").replace("rules[0]", "rules[]");
         let last = path.rsplit('.').next().unwrap_or_default();

@@ -16,6 +16,7 @@ use self::staging::Staging;
 use crate::agent::{Agent, Input};
 use crate::data;
 use crate::faults;
+use crate::home::Linked;
 use crate::link::tracing_line;
 use crate::listens::Heard;
 use crate::park::{Keeping, ParkedCopy, ParkedPlace};
@@ -89,6 +90,8 @@ pub(crate) struct Incoming {
     pub(crate) joined: Option<Arc<AtomicBool>>,
     /// It was told that nobody is at the other end.
     pub(crate) alone: bool,
+    /// It sees the head's files: whether they are reached now.
+    pub(crate) files: Option<Linked>,
     /// Where it listens that it began to while it is here.
     pub(crate) heard: Heard,
     armed: u64,
@@ -163,6 +166,7 @@ impl Agent {
             staging: false,
             joined: None,
             alone: false,
+            files: None,
             heard: Heard::default(),
             armed: 0,
             last_word: Instant::now(),
@@ -239,7 +243,10 @@ impl Agent {
             let work = Keeping { faults, place: ParkedPlace::of(&self.cfg.state_dir, attempt), stage, stream };
             return self.stage_by(attempt, move || work.run());
         }
+        let view = self.view_of(attempt);
+        let Some(incoming) = self.incoming.get(attempt) else { return };
         let work = Staging {
+            view,
             listeners,
             criu: self.criu.clone(),
             faults: self.faults.clone(),

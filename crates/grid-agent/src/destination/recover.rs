@@ -61,6 +61,7 @@ impl Agent {
             self.do_destination(&row.attempt, actions);
             if alive && row.state == DestinationState::Running {
                 self.join_streams(&row.attempt);
+                self.join_files(&row.attempt);
             }
         }
         Ok(())
@@ -131,6 +132,7 @@ fn nothing(from: NodeName, boot_id: &str) -> Record {
         close_tcp: false,
         shadow: None,
         files: Vec::new(),
+        home_files: false,
         park: false,
     };
     let boot_id = boot_id.to_owned();

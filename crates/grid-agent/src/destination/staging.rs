@@ -4,10 +4,11 @@ use super::{Root, StageOutcome, Staged};
 use crate::data::{DataStream, receive_manifest};
 use crate::faults::{Faults, Steps};
 use crate::gate::{Gate, Own};
+use crate::home::{View, shown};
 use crate::link::tracing_line;
 use crate::shadow::Listeners;
 use crate::streams::{Ends, keep_snapshot};
-use crate::tree::{InitProcess, TREE_NAMESPACES, TreePlace, start_ticks, wait_gone};
+use crate::tree::{InitProcess, TREE_NAMESPACES, TreePlace, executable, start_ticks, wait_gone};
 use grid_os::cgroup::{Controller, Group};
 use grid_os::criu::{Arena, Criu, CriuError, ReceivedPages, RestoreJob, Where, receive_images, receive_pages};
 use grid_os::socket::Socket;
@@ -29,6 +30,8 @@ pub(super) struct Staging {
     /// Of the tree's shadow, where it is this node's: the tree listens itself from now on.
     pub(super) listeners: Option<Listeners>,
     pub(super) stream: Socket,
+    /// Of the head's files, where it is to see those.
+    pub(super) view: Option<View>,
 }
 
 impl Staging {
@@ -60,7 +63,9 @@ impl Staging {
         // The lifeline is held until the root's file is written.
         let (init, _lifeline) = steps.run(FaultPoint::MakeTree, make)?;
         ends.iter_mut().for_each(Ends::given_to_init);
-        let outcome = self.receive_and_restore(init, ends.as_ref(), &mut steps);
+        let view = self.view.take();
+        let seen_by = view.map_or(Ok(init), |view| view.mount(&place, &self.program, init, &self.stage));
+        let outcome = seen_by.and_then(|viewer| self.receive_and_restore(viewer, ends.as_ref(), &mut steps));
         if outcome.is_err()
             && let Some(fd) = init.open()
         {
@@ -73,22 +78,24 @@ impl Staging {
         outcome.map(|root| Staged::Tree { init, root, streams })
     }
 
+    /// `viewer` is in the tree's namespaces, and sees the files that the tree will see.
     fn receive_and_restore(
         &mut self,
-        init: InitProcess,
+        viewer: InitProcess,
         ends: Option<&Ends>,
         steps: &mut Steps,
     ) -> Result<Root, String> {
-        let gate = Gate::before(&self.place, &self.stage, &self.own, init, ends.and_then(Ends::terminal_device))?;
+        let gate = Gate::before(&self.place, &self.stage, &self.own, viewer, ends.and_then(Ends::terminal_device))?;
         let (pages, manifest) = self.receive(steps)?;
         // Of what was parked, on this node's view of its files.
-        crate::park::changed(&manifest.files).map_or(Ok(()), Err)?;
+        let root = if shown(&self.stage) { format!("/proc/{}/root", viewer.pid) } else { String::new() };
+        crate::park::changed(&root, &manifest.files).map_or(Ok(()), Err)?;
         steps.run(FaultPoint::InspectImages, || gate.inspect_images(&manifest))?;
         if let Some(snapshot) = &manifest.streams {
             keep_snapshot(&self.place, snapshot)?;
         }
         self.listeners.as_ref().map_or(Ok(()), Listeners::rest)?;
-        let inside = steps.run(FaultPoint::StartRestore, || self.restore(init, ends, &pages))?;
+        let inside = steps.run(FaultPoint::StartRestore, || self.restore(viewer, ends, &pages))?;
         drop(pages);
         self.place.drop_images();
         let root = steps.run(FaultPoint::FindRoot, || self.find_root(inside))?;
@@ -116,8 +123,9 @@ impl Staging {
         Ok((pages, manifest))
     }
 
-    fn restore(&self, init: InitProcess, ends: Option<&Ends>, pages: &ReceivedPages) -> Result<i32, String> {
-        let init_fd = init.open().ok_or("the tree's pid 1 ended")?;
+    fn restore(&self, viewer: InitProcess, ends: Option<&Ends>, pages: &ReceivedPages) -> Result<i32, String> {
+        let viewer = viewer.open().ok_or("the tree's pid 1 ended")?;
+        let carried = shown(&self.stage);
         ends.map_or(Ok(()), |ends| ends.set_sockets(&self.place.images))?;
         let job = RestoreJob {
             images: &self.place.images,
@@ -134,16 +142,17 @@ impl Staging {
             }),
             place: Where {
                 cgroup_procs: self.place.group.procs_files(),
-                join: Some((init_fd.as_fd(), TREE_NAMESPACES)),
+                join: Some((viewer.as_fd(), TREE_NAMESPACES)),
+                carried,
             },
         };
         let mut hold = |filled: Result<(), String>| {
             let held = filled
                 .and_then(|()| self.faults.at(FaultPoint::FreezeStaged))
-                .and_then(|()| without_criu(&self.place)?.set_frozen(true).map_err(|e| e.to_string()));
+                .and_then(|()| without_criu(&self.place, &self.criu)?.set_frozen(true).map_err(|e| e.to_string()));
             // CRIU lets the tree run now, whatever it is answered: what is not held must not be there.
             held.inspect_err(|_| {
-                let ended = without_criu(&self.place).map(|tree| tree.kill(Duration::from_secs(5)));
+                let ended = without_criu(&self.place, &self.criu).map(|tree| tree.kill(Duration::from_secs(5)));
                 tracing_line(&format!("attempt of {}: it was not held, and was ended: {ended:?}", self.stage.offload));
             })
         };
@@ -169,11 +178,13 @@ impl Staging {
 }
 
 /// In CRIU's pre-resume notification: CRIU itself leaves the tree's group, which can then be frozen, or ended.
-fn without_criu(place: &TreePlace) -> Result<Group, String> {
+fn without_criu(place: &TreePlace, criu: &Criu) -> Result<Group, String> {
     let freezer = place.group.with(&[Controller::Freezer]);
     for pid in freezer.pids() {
         let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        if comm.trim() == "criu" {
+        // One that was started by a descriptor is called by that on older kernels.
+        let is_it = comm.trim() == "criu" || executable(pid).is_some_and(|exe| criu.path == std::path::Path::new(&exe));
+        if is_it {
             place.criu.add(pid).map_err(|e| e.to_string())?;
         }
     }

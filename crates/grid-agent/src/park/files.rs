@@ -5,7 +5,6 @@
 use grid_types::wire::FileMark;
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 /// So many changed files are named.
 const NAMED: usize = 3;
@@ -44,9 +43,9 @@ fn changed_ns(found: &std::fs::Metadata) -> i64 {
     found.mtime().saturating_mul(1_000_000_000).saturating_add(found.mtime_nsec())
 }
 
-/// What is not as it was, in words; `None` where all is. The text begins with its reason code.
-pub(crate) fn changed(files: &[FileMark]) -> Option<String> {
-    let differs = |file: &FileMark| match std::fs::metadata(Path::new(&file.path)) {
+/// What is not as it was below that root, in words; `None` where all is. The text begins with its reason code.
+pub(crate) fn changed(root: &str, files: &[FileMark]) -> Option<String> {
+    let differs = |file: &FileMark| match std::fs::metadata(format!("{root}{}", file.path)) {
         Err(e) => Some(format!("{} is gone ({e})", file.path)),
         Ok(now) if now.len() != file.size => {
             Some(format!("{} had {} bytes and has {}", file.path, file.size, now.len()))
@@ -75,13 +74,13 @@ mod tests {
         let path = dir.path().join("out with a space");
         std::fs::write(&path, "abc").unwrap();
         let one = mark("", path.display().to_string()).unwrap();
-        assert_eq!(changed(std::slice::from_ref(&one)), None);
+        assert_eq!(changed("", std::slice::from_ref(&one)), None);
         let later = FileMark { changed_ns: one.changed_ns - 1, ..one.clone() };
-        assert!(changed(&[later]).unwrap().contains("was changed since"));
+        assert!(changed("", &[later]).unwrap().contains("was changed since"));
         std::fs::write(&path, "abcd").unwrap();
-        assert!(changed(std::slice::from_ref(&one)).unwrap().contains("had 3 bytes and has 4"));
+        assert!(changed("", std::slice::from_ref(&one)).unwrap().contains("had 3 bytes and has 4"));
         std::fs::remove_file(&path).unwrap();
-        let gone = changed(&vec![one; 5]).unwrap();
+        let gone = changed("", &vec![one; 5]).unwrap();
         assert!(gone.starts_with("E-FILE ") && gone.contains("is gone") && gone.contains("and 2 more"), "{gone}");
     }
 

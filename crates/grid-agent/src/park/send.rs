@@ -38,6 +38,7 @@ impl Agent {
         let incoming = self.parked(parked)?;
         let (stage, copy) = (stage_of(&order, &incoming.record.stage), incoming.parked().cloned());
         let copy = copy.ok_or_else(|| Reason::new(ReasonCode::Parked, "its record is incomplete"))?;
+        let apart = stage.home_files && !self.is_hub();
         let boot = self.peer_boots.get(&order.destination).cloned();
         let record =
             Record::of_parked(order, &self.boot_id, boot, self.hold_name(&attempt), stage, copy.signals.clone());
@@ -52,7 +53,7 @@ impl Agent {
         let (place, faults, inputs) = (self.parked_place(parked), self.faults.clone(), self.inputs.clone());
         std::thread::spawn(move || {
             let mut steps = Steps::new(&faults);
-            let result = steps.run(FaultPoint::CheckParked, || check(&place, &copy));
+            let result = steps.run(FaultPoint::CheckParked, || check(&place, &copy, apart));
             let _ = inputs.send(Input::ParkedChecked { attempt, stage_it, result });
         });
         Ok(Answer::Done)
@@ -105,7 +106,8 @@ impl Agent {
     }
 }
 
-fn check(place: &super::ParkedPlace, copy: &super::ParkedCopy) -> Result<(), String> {
+/// Whose files are another machine's, that machine looks at them.
+fn check(place: &super::ParkedPlace, copy: &super::ParkedCopy, apart: bool) -> Result<(), String> {
     let kept = "nothing was started, and what is parked was left as it is";
     let found = seal_of(&place.file)
         .map_err(|e| format!("E-PARKED its copy {} cannot be read ({e}); {kept}", place.file.display()))?;
@@ -116,7 +118,8 @@ fn check(place: &super::ParkedPlace, copy: &super::ParkedCopy) -> Result<(), Str
         };
         return Err(format!("E-PARKED its copy {} {what}: its disk changed it; {kept}", place.file.display()));
     }
-    super::changed(&copy.files).map_or(Ok(()), |what| Err(format!("{what}; {kept}")))
+    let files = if apart { &[][..] } else { &copy.files };
+    super::changed("", files).map_or(Ok(()), |what| Err(format!("{what}; {kept}")))
 }
 
 /// The destination's answers to the page stream are few and are left unread: the connection stays open until all is over.

@@ -45,6 +45,8 @@ pub(super) struct Dump {
     pub(super) as_owner: bool,
     /// Where the far end of its streams is spoken to, where it has one here.
     pub(super) far: Option<PathBuf>,
+    /// It sees the head's files, on a lender.
+    pub(super) carried: bool,
     /// Its lender froze it: CRIU can seize only what runs.
     pub(super) thaw: bool,
 }
@@ -94,6 +96,7 @@ impl Dump {
             place: Where {
                 cgroup_procs: self.place.criu.procs_files(),
                 join: root.as_ref().map(|fd| (fd.as_fd(), TREE_NAMESPACES | nix::libc::CLONE_NEWTIME)),
+                carried: self.carried,
             },
         };
         let (hold, faults, stop) = (self.hold.clone(), self.faults.clone(), self.stop.clone());
@@ -107,7 +110,7 @@ impl Dump {
         };
         match self.criu.dump(&job, &mut freeze) {
             // The owner cannot start CRIU (its folder is closed to others, say): dump as whoever the agent is.
-            Err(CriuError::Start(_)) => {
+            Err(CriuError::Start(_)) if !self.carried => {
                 self.as_owner = false;
                 self.criu.dump(&DumpJob { owner: None, ..job }, &mut freeze).map_err(|e| e.to_string())
             }

@@ -34,6 +34,7 @@ pub(super) fn stage_of(
         close_tcp: order.detector.tcp_connections == TcpPolicy::Close,
         shadow,
         files,
+        home_files: order.home_files,
         park: order.park,
     }
 }

@@ -152,11 +152,15 @@ impl Agent {
         if let Some(parked) = order.parked.clone() {
             return self.start_unpark(order, &parked);
         }
+        self.home_answers(self.came_by(order.process.pid).as_ref())?;
         let tree = self.preflight(&order)?;
-        let files = if order.apart { crate::files::used(&tree)? } else { Vec::new() };
         let attempt = order.attempt.clone();
         let root = tree.root.stat.id.pid;
         let came_by = self.came_by(root);
+        // Where it is a guest it goes on to see what it sees.
+        let guest = came_by.as_ref().and_then(|a| self.incoming.get(a)).filter(|i| i.record.stage.lease.is_some());
+        let home_files = guest.map_or(order.home_files, |i| i.record.stage.home_files);
+        let files = if order.apart && !home_files { crate::files::used(&tree)? } else { Vec::new() };
         let shadow = self.shadow_terms(&attempt, &tree, came_by.as_ref())?;
         let hold = self.hold_group(&attempt, root, came_by.as_ref());
         let record = Record {
@@ -166,7 +170,7 @@ impl Agent {
             members: self.members(&tree),
             came_by,
             hold: hold.path().to_owned(),
-            stage: stage_of(&order, &tree, shadow, files),
+            stage: Stage { home_files, ..stage_of(&order, &tree, shadow, files) },
             signals: Vec::new(),
             figures: MoveFigures { closed_connections: connections(&tree), ..MoveFigures::default() },
             report: None,
@@ -262,10 +266,12 @@ impl Agent {
         let (hold, stage) = (outgoing.hold.clone(), outgoing.record.stage.clone());
         let max_frozen = Duration::from_millis(outgoing.record.order.max_frozen.0);
         let root = outgoing.record.members[0].pid;
-        let inside = came_by.and_then(|a| self.incoming.get(&a)).and_then(|i| i.tree().1).map(|r| r.inside);
+        let inside = came_by.as_ref().and_then(|a| self.incoming.get(a)).and_then(|i| i.tree().1).map(|r| r.inside);
         let (criu, faults) = (self.criu.clone(), self.faults.clone());
         let stop = self.cfg.stop.clone();
-        let work = Dump { criu, faults, stop, place, hold, stage, root, inside, stream, as_owner: true, far, thaw };
+        let carried = self.sees_home(came_by.as_ref());
+        let work =
+            Dump { carried, criu, faults, stop, place, hold, stage, root, inside, stream, as_owner: true, far, thaw };
         let (inputs, id) = (self.inputs.clone(), attempt.clone());
         std::thread::spawn(move || {
             let outcome = work.run();

@@ -85,6 +85,23 @@ impl Agent {
         record.stage.shadow.filter(|_| record.order.destination == *to)
     }
 
+    /// What this attempt takes, or took, to that node: where it is under way, and where it is over only if `over`.
+    pub(crate) fn source_stage(&self, attempt: &AttemptId, to: &NodeName, over: bool) -> Option<Stage> {
+        let record = match self.sources.get(attempt) {
+            Some(outgoing) => outgoing.record.clone(),
+            None if over => self.ledger.source::<Record>(attempt).ok()??.detail,
+            None => return None,
+        };
+        Some(record.stage).filter(|_| record.order.destination == *to)
+    }
+
+    /// What left from here under this name.
+    pub(crate) fn stage_that_left(&self, offload: &OffloadId) -> Option<Stage> {
+        let rows = self.ledger.sources::<Record>().ok()?;
+        let left = |row: &&SourceRow| row.state == SourceState::Released && row.detail.order.offload == *offload;
+        rows.iter().find(left).map(|row| row.detail.stage.clone())
+    }
+
     /// Whose attempt it is, where it left, or leaves, from here.
     pub(crate) fn source_offload(&self, attempt: &AttemptId) -> Option<OffloadId> {
         let kept = || Some(self.ledger.source::<Record>(attempt).ok()??.detail.order.offload);

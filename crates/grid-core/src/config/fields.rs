@@ -98,6 +98,7 @@ pub(super) const POLICY: &[Field<Policy>] = fields! { Policy:
     "execution.engine" => engine.kind;
     "execution.worker_directory" => engine.directory;
     "execution.ssh_config" => engine.ssh_config;
+    "execution.files" => engine.files;
 };
 
 /// Every value of a configuration with its path, indices included.

@@ -114,6 +114,7 @@ const EXECUTION: &[Key] = &[
         Shape::Text(TextRule::Directory),
         "folder on a worker below which grid keeps what it has there",
     ),
+    key("files", Shape::Word(FILES), "which files a process sees on a worker that is another machine"),
     key("default_nodes", count(1, 10_000), "kept for the Ray engine; not used by the local engine"),
     key("default_gpus_per_node", count(0, 1024), "kept for the Ray engine; not used by the local engine"),
     key(
@@ -157,6 +158,11 @@ const SHARING: &[Key] = &[
 const ENGINES: &[Word] = &[
     word("local", "each is made on this machine, in namespaces of its own"),
     word("ssh", "each is another machine, reached by your own ssh"),
+];
+
+const FILES: &[Word] = &[
+    word("same", "the worker's own; a process goes only where those that it uses are the same"),
+    word("home", "the head's, under their own paths"),
 ];
 
 const MODES: &[Word] = &[

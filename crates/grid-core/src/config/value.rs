@@ -1,7 +1,9 @@
 //! A value of the configuration once it is understood, and how each type of `grid_types::policy` is held in one.
 
 use grid_types::ids::NodeName;
-use grid_types::policy::{AtEnd, AutoMode, EngineKind, Mode, ProcessKind, Role, RuleAction, SharingPolicy, TcpPolicy};
+use grid_types::policy::{
+    AtEnd, AutoMode, EngineKind, Files, Mode, ProcessKind, Role, RuleAction, SharingPolicy, TcpPolicy,
+};
 use grid_types::units::{Bytes, MilliCpu, Millis};
 
 /// An understood value. What it is called in the file (seconds, GB) is the schema's business.
@@ -76,6 +78,7 @@ words! {
     }
     AutoMode { "off" = Off, "observe" = Observe, "on" = On }
     EngineKind { "local" = Local, "ssh" = Ssh }
+    Files { "same" = Same, "home" = Home }
     AtEnd { "recall" = Recall, "stay" = Stay, "park" = Park, "end" = End }
     TcpPolicy { "refuse" = Refuse, "close" = Close }
     RuleAction { "allow" = Allow, "protect" = Protect }

@@ -38,6 +38,8 @@ pub struct Where<'a> {
     pub cgroup_procs: Vec<PathBuf>,
     /// Namespaces of the tree, through the pidfd of its pid 1.
     pub join: Option<(BorrowedFd<'a>, i32)>,
+    /// Their mounts show another machine's files: CRIU and its images are this machine's all the same.
+    pub carried: bool,
 }
 
 /// A dump to be made.
@@ -125,7 +127,14 @@ impl Criu {
         inherit.extend(more);
         inherit.extend(deaf.then(|| (ours.0.as_fd(), OTHER_END_FD)));
         let new_session = place.session.is_none();
-        let place = Place { cgroup_procs: job.cgroup_procs.clone(), join: job.join, new_session, inherit, ..place };
+        let place = Place {
+            cgroup_procs: job.cgroup_procs.clone(),
+            join: job.join,
+            carried: job.carried,
+            new_session,
+            inherit,
+            ..place
+        };
         let env = [("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())];
         let started = spawn(&argv, &env, &place).map_err(CriuError::Start)?;
         Ok((ours, started))
@@ -139,7 +148,9 @@ impl Criu {
     /// Where CRIU refuses, the tree runs on. Where `hold` fails, too.
     pub fn dump(&self, job: &DumpJob<'_>, hold: &mut dyn FnMut() -> Result<(), String>) -> Result<(), CriuError> {
         let capabilities = if job.filtered { DUMP_FILTERED_CAPS } else { DUMP_CAPS };
-        let place = Place { become_owner: job.owner, capabilities, ..Place::default() };
+        let carried = job.place.carried;
+        let cwd = carried.then(|| job.images.to_owned());
+        let place = Place { become_owner: job.owner, capabilities, cwd, ..Place::default() };
         let words: &[&str] = if job.owner.is_some() { &["--unprivileged"] } else { &[] };
         let (channel, started) = self.start(words, &job.place, &[(job.pages, PAGES_FD)], false, place)?;
         let opts = Opts {
@@ -153,7 +164,7 @@ impl Criu {
             external: job.external.clone(),
             unprivileged: job.owner.map(|_| true),
             ghost_limit: Some(grid_types::facts::UNNAMED_FILE_LIMIT.0 as u32),
-            ..common(job.images, "dump.log")
+            ..common(if carried { Path::new(".") } else { job.images }, "dump.log")
         };
         let result = pushing(job.pages, || {
             converse(&channel, kind::DUMP, opts, &mut |script| match script {

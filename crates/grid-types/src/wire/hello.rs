@@ -37,6 +37,15 @@ pub enum Hello {
         /// Of the tree's far end.
         generation: u64,
     },
+    /// FUSE messages between a tree and its home follow; what comes after this frame is not framed so.
+    Files {
+        /// [`super::PROTOCOL`].
+        protocol: u32,
+        /// The node's secret.
+        token: String,
+        /// The attempt that brings the tree to that node.
+        attempt: AttemptId,
+    },
     /// The memory of one attempt follows; what comes after this frame is not framed.
     Data {
         /// [`super::PROTOCOL`].

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
 /// Raised when a frame changes its meaning; both ends must speak the same.
-pub const PROTOCOL: u32 = 5;
+pub const PROTOCOL: u32 = 6;
 /// No frame is longer.
 pub const MAX_FRAME: usize = 64 << 20;
 
@@ -76,6 +76,13 @@ pub enum Body {
         /// Loopback addresses, or all of its node's.
         at: Vec<SocketAddr>,
     },
+    /// About the files that a tree sees from home, between the agent of its home and the one where it lives.
+    Files {
+        /// The attempt that brought the tree to where it lives.
+        attempt: AttemptId,
+        /// What.
+        word: FilesWord,
+    },
     /// About a shadow and its tree, between the agent of its home and the one where the tree lives.
     Shadow {
         /// The attempt that brought the tree to where it lives.
@@ -83,6 +90,16 @@ pub enum Body {
         /// What.
         word: ShadowWord,
     },
+}
+
+/// What agents say of the files that a tree sees from home. Each may be said again, and is answered again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FilesWord {
+    /// From home: is that tree still there?
+    Ask,
+    /// To home: nothing of it is here.
+    Gone,
 }
 
 /// What agents say of shadows. Each may be said again, and is answered again.

@@ -97,6 +97,9 @@ pub struct MoveOrder {
     /// The destination is another machine: its files are looked at before anything is frozen.
     #[serde(default)]
     pub apart: bool,
+    /// On a worker it sees the head's files.
+    #[serde(default)]
+    pub home_files: bool,
     /// The destination keeps it on its disk and does not restore it.
     #[serde(default)]
     pub park: bool,
@@ -170,6 +173,9 @@ pub struct Stage {
     /// What it uses of the file system, where it goes to another machine.
     #[serde(default)]
     pub files: Vec<FileSeen>,
+    /// On a lender it sees the head's files.
+    #[serde(default)]
+    pub home_files: bool,
     /// Kept on the destination's disk, and not restored.
     #[serde(default)]
     pub park: bool,

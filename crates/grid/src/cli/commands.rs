@@ -65,6 +65,8 @@ async fn dispatch(cli: &Cli, client: &Client) -> Result<Printed, Failure> {
         | Command::NodeRun(_)
         | Command::NodeStart
         | Command::NodeStop { .. }
+        | Command::HomePump(_)
+        | Command::HomeServe(_)
         | Command::TreeInit { .. }
         | Command::TreeSession => Err(elsewhere()),
     }

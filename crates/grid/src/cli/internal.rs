@@ -130,3 +130,32 @@ pub struct RunHelperArgs {
     /// What is moved, once standard input has come to its end without a word.
     pub pid: i32,
 }
+
+/// `grid home-pump`.
+#[derive(Clone, Debug, Args)]
+pub struct HomePumpArgs {
+    /// Folder of the tree
+    pub dir: PathBuf,
+    /// The attempt that brings it
+    pub attempt: String,
+    /// Its owner
+    pub uid: u32,
+    /// Its owner's group
+    pub gid: u32,
+}
+
+/// `grid home-serve`.
+#[derive(Clone, Debug, Args)]
+pub struct HomeServeArgs {
+    /// Folder of this server's
+    pub dir: PathBuf,
+    /// The attempt that takes the tree away
+    pub attempt: String,
+    /// Its owner
+    pub uid: u32,
+    /// Its owner's group
+    pub gid: u32,
+    /// Its owner's further groups
+    #[arg(long, value_delimiter = ',')]
+    pub groups: Vec<u32>,
+}

@@ -37,8 +37,8 @@ pub use commands::run;
 pub use config::trusted;
 pub use failure::Failure;
 pub use internal::{
-    AgentArgs, ChannelArgs, DaemonArgs, DaemonCommand, DaemonRunArgs, DownArgs, NodeInitArgs, ReachArgs, RunHelperArgs,
-    UpArgs,
+    AgentArgs, ChannelArgs, DaemonArgs, DaemonCommand, DaemonRunArgs, DownArgs, HomePumpArgs, HomeServeArgs,
+    NodeInitArgs, ReachArgs, RunHelperArgs, UpArgs,
 };
 pub use output::{Format, Printed, Progress, data, message, text};
 
@@ -237,6 +237,12 @@ sudo grid rescue --accept-repeat o-19.1")]
     /// Leader of the session of a moved tree's terminal
     #[command(hide = true)]
     TreeSession,
+    /// The head's files beside a moved tree
+    #[command(hide = true)]
+    HomePump(HomePumpArgs),
+    /// The head's files at home
+    #[command(hide = true)]
+    HomeServe(HomeServeArgs),
     /// First process of a moved tree
     #[command(hide = true)]
     TreeInit {

@@ -1,0 +1,15 @@
+//! The head's files on a worker: on the lender, the mount that a tree gets as its root (`view`); at home, who answers for
+//! it (`servers`). What crosses between the two is `grid_home`'s.
+
+mod servers;
+mod view;
+
+pub(crate) use self::servers::FilesLink;
+pub(crate) use self::view::{Linked, View};
+
+use grid_types::wire::Stage;
+
+/// On a lender it sees the head's files; at home they are there anyway.
+pub(crate) fn shown(stage: &Stage) -> bool {
+    stage.home_files && stage.lease.is_some() && !stage.park
+}

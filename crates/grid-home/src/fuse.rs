@@ -1,0 +1,158 @@
+//! What is looked at of the kernel's FUSE messages. Everything else passes unread.
+
+use std::io;
+
+/// A file is opened for reading.
+pub const READ: u32 = 15;
+/// First message of a mount.
+pub const INIT: u32 = 26;
+/// A folder is read.
+pub const READDIR: u32 = 28;
+/// Somebody who waits for an answer got a signal.
+pub const INTERRUPT: u32 = 36;
+/// A folder is read with what is known of its entries.
+pub const READDIRPLUS: u32 = 44;
+const FORGET: u32 = 2;
+/// Looking at a file: its name, attributes, link, rights. Nothing is done by it, and no process does it in the background.
+const LOOKS: [u32; 5] = [1, 3, 5, 34, 52];
+const BATCH_FORGET: u32 = 42;
+
+/// The head of a request.
+const REQUEST_HEAD: usize = 40;
+/// The head of an answer.
+const ANSWER_HEAD: usize = 16;
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_ne_bytes)
+}
+
+/// A request, as far as it is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What is asked.
+    pub operation: u32,
+    /// Its number, the kernel's.
+    pub unique: u64,
+    /// The thread that waits for it; 0 where none does.
+    pub thread: u32,
+}
+
+impl Request {
+    /// Reads the head.
+    ///
+    /// # Errors
+    /// It is no request.
+    pub fn of(message: &[u8]) -> io::Result<Self> {
+        if message.len() < REQUEST_HEAD || u32_at(message, 0) as usize != message.len() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "no FUSE request"));
+        }
+        Ok(Self { operation: u32_at(message, 4), unique: u64_at(message, 8), thread: u32_at(message, 32) })
+    }
+
+    /// Somebody from outside of the tree looks at a file.
+    pub fn is_look_from_outside(&self) -> bool {
+        self.thread == 0 && LOOKS.contains(&self.operation)
+    }
+
+    /// The kernel waits for an answer.
+    pub fn is_answered(&self) -> bool {
+        !matches!(self.operation, FORGET | BATCH_FORGET | INTERRUPT)
+    }
+}
+
+/// The number of the request that an answer is to.
+///
+/// # Errors
+/// It is no answer.
+pub fn answered(message: &[u8]) -> io::Result<u64> {
+    if message.len() < ANSWER_HEAD || u32_at(message, 0) as usize != message.len() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "no FUSE answer"));
+    }
+    Ok(u64_at(message, 8))
+}
+
+/// An answer that is only an error.
+pub fn error(unique: u64, errno: i32) -> Vec<u8> {
+    let mut out = (ANSWER_HEAD as u32).to_ne_bytes().to_vec();
+    out.extend((-errno).to_ne_bytes());
+    out.extend(unique.to_ne_bytes());
+    out
+}
+
+/// Whoever asks is nobody in particular: the server is the owner and becomes no other.
+pub fn forget_who_asks(message: &mut [u8]) {
+    if let Some(ids) = message.get_mut(24..32) {
+        ids.fill(0);
+    }
+}
+
+/// Room that the answer to a request may take.
+pub fn room(message: &[u8]) -> usize {
+    const SMALL: usize = 16 << 10;
+    // What it asks for is the same field in all three.
+    let asked = match u32_at(message, 4) {
+        READ | READDIR | READDIRPLUS => (u32_at(message, 56) as usize).min(1 << 20),
+        _ => 0,
+    };
+    SMALL + asked
+}
+
+/// Largest write, and read, in one message.
+const LARGEST: u32 = 1 << 20;
+/// Asynchronous reads; truncation with the open; lookups of `.` and `..`; big writes; content that is dropped where the time
+/// of change differs; attributes with a folder's entries; writes past the cache at once; lookups beside each other; the
+/// server takes set-id bits off; many pages; links cached; a longer answer to this; mappings of files that are not cached.
+const FEATURES: [u32; 14] = [0, 3, 4, 5, 12, 13, 14, 15, 18, 19, 22, 23, 30, 36];
+
+/// What is agreed on with the kernel, in the place of what the library agrees on. Never more than the kernel offered.
+pub fn agree(request: &[u8], answer: &mut [u8]) {
+    let offered = u64::from(u32_at(request, 52)) | u64::from(u32_at(request, 56)) << 32;
+    let flags = FEATURES.iter().fold(0u64, |all, bit| all | 1 << bit) & offered;
+    let mut put = |at: usize, bytes: &[u8]| {
+        if let Some(place) = answer.get_mut(at..at + bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
+    };
+    put(28, &(flags as u32).to_ne_bytes());
+    put(32, &64u16.to_ne_bytes());
+    put(34, &48u16.to_ne_bytes());
+    put(36, &LARGEST.to_ne_bytes());
+    put(44, &((LARGEST / 4096) as u16).to_ne_bytes());
+    put(48, &((flags >> 32) as u32).to_ne_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(operation: u32, unique: u64) -> Vec<u8> {
+        let mut message = vec![0u8; 64];
+        message[0..4].copy_from_slice(&64u32.to_ne_bytes());
+        message[4..8].copy_from_slice(&operation.to_ne_bytes());
+        message[8..16].copy_from_slice(&unique.to_ne_bytes());
+        message[24..32].fill(9);
+        message[32..36].copy_from_slice(&77u32.to_ne_bytes());
+        message[56..60].copy_from_slice(&u32::MAX.to_ne_bytes());
+        message
+    }
+
+    #[test]
+    fn heads_are_read_and_what_has_none_is_refused() {
+        let mut message = request(READ, 5);
+        assert_eq!(Request::of(&message).unwrap(), Request { operation: READ, unique: 5, thread: 77 });
+        assert!(room(&message) <= (1 << 20) + (16 << 10), "what is asked for is bounded");
+        forget_who_asks(&mut message);
+        assert!(message[24..32].iter().all(|b| *b == 0));
+        assert!(Request::of(&message[..63]).is_err() && Request::of(&[0; 8]).is_err());
+        let answer = error(5, nix::libc::EINTR);
+        assert_eq!((answered(&answer).unwrap(), answer.len()), (5, 16));
+        assert!(answered(&answer[..15]).is_err());
+        let look = |thread, operation| Request { operation, unique: 1, thread }.is_look_from_outside();
+        assert!(look(0, 1) && look(0, 34) && !look(7, 1) && !look(0, READ));
+        assert!(!Request::of(&request(FORGET, 0)).unwrap().is_answered());
+    }
+}

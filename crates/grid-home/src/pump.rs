@@ -1,0 +1,220 @@
+//! The worker's end: reads the kernel's messages and says them home, and gives the kernel what comes back.
+//!
+//! It walks no path after it has mounted: that would ask itself. It lets go of a process that is killed while home does
+//! not answer; every other signal waits for the answer. Whoever looks from outside of the tree (the lender's agent) does not
+//! wait for a home that is away.
+
+use crate::control::{CONTROL_FD, READY_FD, Word, next_connection, say};
+use crate::fuse::{Request, answered, error};
+use crate::line::{Ended, LONGEST, Line};
+use grid_os::descriptors::inherited;
+use grid_os::packets;
+use grid_os::tree_init::PUMP_FILE;
+use grid_os::{mount, rights};
+use nix::libc;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Name under which `ps` shows it.
+const COMM: &std::ffi::CStr = c"grid-tree-files";
+/// Between two looks for who is to wait no longer.
+const LOOK: Duration = Duration::from_millis(500);
+/// An answer that takes longer may be waited for by who was killed.
+const LONG: Duration = Duration::from_millis(500);
+/// So long somebody from outside waits for home, where that is thought to be there.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Who it is once everything is mounted.
+const NOBODY: u32 = 65534;
+
+/// What a pump is told.
+#[derive(Clone, Debug)]
+pub struct Pump {
+    /// Folder of the tree, where it writes its number.
+    pub dir: PathBuf,
+    /// The attempt that brings the tree.
+    pub attempt: String,
+    /// Owner of the tree.
+    pub uid: u32,
+    /// And group.
+    pub gid: u32,
+}
+
+struct Shared {
+    device: File,
+    line: Arc<Line>,
+    /// Asked, and not answered.
+    waiting: Mutex<BTreeMap<u64, (Request, Instant)>>,
+    /// The agent, where it is there.
+    agent: Mutex<Option<Arc<OwnedFd>>>,
+    proc: OwnedFd,
+}
+
+impl Pump {
+    /// The body of a pump, in a mount namespace of its own: mounts, makes the mount this namespace's root, says so on
+    /// descriptor 3, gives up what it may, and serves until the mount is gone.
+    ///
+    /// # Errors
+    /// What could not be mounted. It was said on descriptor 3, too.
+    pub fn run(&self) -> io::Result<()> {
+        let mut ready = File::from(inherited(READY_FD)?);
+        let shared = self.start().inspect_err(|e| drop(ready.write_all(e.to_string().as_bytes())))?;
+        ready.write_all(b"r")?;
+        drop(ready);
+        shared.requests()
+    }
+
+    fn start(&self) -> io::Result<Arc<Shared>> {
+        nix::sys::prctl::set_name(COMM)?;
+        std::fs::write(self.dir.join(PUMP_FILE), std::process::id().to_string())?;
+        let place = self.dir.join("home");
+        std::fs::create_dir_all(&place)?;
+        let device = File::options().read(true).write(true).open("/dev/fuse");
+        let device = device.map_err(|e| io::Error::new(e.kind(), format!("/dev/fuse here: {e} (modprobe fuse)")))?;
+        mount::fuse(&device, &place, self.uid, self.gid)?;
+        let shared = Arc::new(Shared {
+            device,
+            line: Line::new(&self.attempt)?,
+            waiting: Mutex::default(),
+            agent: Mutex::default(),
+            proc: mount::hold_folder("/proc")?,
+        });
+        let control = inherited(CONTROL_FD)?;
+        let agents = shared.clone();
+        std::thread::spawn(move || agents.agents(&control));
+        let looks = shared.clone();
+        std::thread::spawn(move || looks.let_go());
+        // What follows asks home, so somebody must answer the kernel.
+        let asks = shared.clone();
+        let placed = std::thread::spawn(move || mount::become_root(&place));
+        while !placed.is_finished() {
+            asks.one_request_within(Duration::from_millis(20))?;
+        }
+        placed.join().unwrap_or_else(|_| Err(io::Error::other("mounting panicked")))?;
+        // Another user than the tree's, which could else signal it.
+        let nobody = if self.uid == NOBODY { NOBODY - 1 } else { NOBODY };
+        rights::become_unprivileged(nobody, nobody)?;
+        Ok(shared)
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Passes the kernel's messages on until the mount is gone.
+    fn requests(&self) -> io::Result<()> {
+        let mut buffer = vec![0; LONGEST];
+        while self.one_request(&mut buffer)? {}
+        Ok(())
+    }
+
+    fn one_request_within(&self, wait: Duration) -> io::Result<()> {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        use std::os::fd::AsFd;
+        let limit = PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO);
+        let mut fds = [PollFd::new(self.device.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, limit).unwrap_or(0) > 0 {
+            self.one_request(&mut vec![0; LONGEST])?;
+        }
+        Ok(())
+    }
+
+    /// False where the mount is gone.
+    fn one_request(&self, buffer: &mut [u8]) -> io::Result<bool> {
+        let length = match (&self.device).read(buffer) {
+            Ok(length) => length,
+            Err(e) if e.raw_os_error() == Some(libc::ENODEV) => return Ok(false),
+            // Taken back meanwhile; a signal; nothing there.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EINTR | libc::EAGAIN)) => return Ok(true),
+            Err(e) => return Err(e),
+        };
+        let message = &buffer[..length];
+        let request = Request::of(message)?;
+        // Who is interrupted is looked for, and let go where he is killed.
+        if request.operation == crate::fuse::INTERRUPT {
+            return Ok(true);
+        }
+        if request.is_answered() {
+            lock(&self.waiting).insert(request.unique, (request, Instant::now()));
+        }
+        self.line.say(message.to_vec());
+        Ok(true)
+    }
+
+    /// An answer from home.
+    fn answer(&self, message: &[u8]) {
+        let Ok(unique) = answered(message) else { return };
+        // One that was let go, or was never asked for, is not the kernel's business.
+        if lock(&self.waiting).remove(&unique).is_some() {
+            let _ = (&self.device).write(message);
+        }
+    }
+
+    fn let_go(&self) {
+        loop {
+            std::thread::sleep(LOOK);
+            let up = self.line.is_up();
+            let slow: Vec<(Request, Duration)> = lock(&self.waiting)
+                .values()
+                .map(|(request, since)| (*request, since.elapsed()))
+                .filter(|(_, waited)| *waited >= LONG)
+                .collect();
+            for (request, waited) in slow {
+                let errno = match request.thread {
+                    0 if request.is_look_from_outside() && (!up || waited >= PATIENCE) => libc::ETIMEDOUT,
+                    thread if thread != 0 && self.is_killed(thread) => libc::EINTR,
+                    _ => continue,
+                };
+                if lock(&self.waiting).remove(&request.unique).is_some() {
+                    let _ = (&self.device).write(&error(request.unique, errno));
+                }
+            }
+        }
+    }
+
+    fn is_killed(&self, thread: u32) -> bool {
+        let status = mount::read_below(&self.proc, &format!("{thread}/status")).unwrap_or_default();
+        let masks = status.lines().filter_map(|l| l.strip_prefix("SigPnd:").or(l.strip_prefix("ShdPnd:")));
+        let kill = 1u64 << (libc::SIGKILL - 1);
+        masks.filter_map(|hex| u64::from_str_radix(hex.trim(), 16).ok()).any(|bits| bits & kill != 0)
+    }
+
+    /// One agent after another.
+    fn agents(self: &Arc<Self>, control: &OwnedFd) {
+        while let Ok(agent) = packets::accept(control) {
+            let agent = Arc::new(agent);
+            let before = lock(&self.agent).replace(agent.clone());
+            drop(before);
+            self.tell(if self.line.is_up() { Word::Up } else { Word::Down });
+            while let Ok(Some(socket)) = next_connection(&agent) {
+                let shared = self.clone();
+                std::thread::spawn(move || shared.connection(socket));
+            }
+        }
+    }
+
+    fn connection(&self, socket: grid_os::socket::Socket) {
+        let ended = self.line.serve(socket, || self.tell(Word::Up), |message| self.answer(&message));
+        if let Err(Ended::Other(_)) = ended {
+            // Open files are lost with the server that had them: whoever waits must not wait for ever.
+            self.tell(Word::Over);
+            std::process::exit(1);
+        }
+        if !self.line.is_up() {
+            self.tell(Word::Down);
+        }
+    }
+
+    fn tell(&self, word: Word) {
+        let agent = lock(&self.agent).clone();
+        if let Some(agent) = agent {
+            let _ = say(&agent, word);
+        }
+    }
+}

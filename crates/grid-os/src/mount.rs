@@ -1,0 +1,65 @@
+//! A FUSE mount that becomes the root of a mount namespace.
+//!
+//! Owns the mounts. Who answers the kernel, and what, is the caller's.
+
+use nix::fcntl::{OFlag, openat};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::Mode;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+
+/// What of the file system stays this machine's own.
+const ITS_OWN: [&str; 3] = ["proc", "dev", "sys"];
+
+/// Mounts what answers on `device` there. The owner's rights are asked for of who answers, so everybody is let through.
+///
+/// # Errors
+/// The kernel's.
+pub fn fuse(device: &File, at: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    let options = format!("fd={},rootmode=40000,user_id={uid},group_id={gid},allow_other", device.as_raw_fd());
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("grid-home"), at, Some("fuse.grid"), flags, Some(options.as_str()))
+        .map_err(|e| io::Error::other(format!("the mount at {}: {}", at.display(), e.desc())))
+}
+
+/// Makes the mount at `at` the root of this mount namespace, with this machine's own `/proc`, `/dev` and `/sys` on it and
+/// nothing else of this machine's. Asks who answers for the mount.
+///
+/// # Errors
+/// Which step failed.
+pub fn become_root(at: &Path) -> io::Result<()> {
+    let failed = |what: &str| {
+        let what = what.to_owned();
+        move |e: nix::errno::Errno| io::Error::new(io::Error::from(e).kind(), format!("{what}: {}", e.desc()))
+    };
+    let none: Option<&str> = None;
+    for own in ITS_OWN {
+        let (from, to) = (Path::new("/").join(own), at.join(own));
+        let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+        mount(Some(&from), &to, none, flags, none).map_err(failed(&format!("/{own} on the head's files")))?;
+    }
+    nix::unistd::chdir(at).map_err(failed("going there"))?;
+    nix::unistd::pivot_root(".", ".").map_err(failed("pivot_root"))?;
+    umount2(".", MntFlags::MNT_DETACH).map_err(failed("leaving this machine's files"))?;
+    nix::unistd::chdir("/").map_err(failed("going to the root"))
+}
+
+/// Holds a folder, for [`read_below`].
+///
+/// # Errors
+/// It is not there.
+pub fn hold_folder(path: &str) -> io::Result<OwnedFd> {
+    Ok(nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?)
+}
+
+/// Reads a file below a folder that is held, whatever is mounted above it.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read_below(folder: &OwnedFd, path: &str) -> io::Result<String> {
+    let mut text = String::new();
+    File::from(openat(folder, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?).read_to_string(&mut text)?;
+    Ok(text)
+}

@@ -1,0 +1,342 @@
+//! `execution.files: home`: on a machine that ssh reaches a process sees the head's files. The machine's own are others: the
+//! folder in which everything of the test is, is empty there, and `/etc/hostname` is another.
+
+#![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
+
+use grid_testkit::cluster::{Cluster, Guest};
+use grid_testkit::lab::Lab;
+use grid_testkit::procs;
+use grid_types::api::OffloadView;
+use grid_types::event::OffloadPhase;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+fn config(lab: &Lab, files: &str) -> String {
+    format!(
+        "
+name: lab
+nodes:
+  - {{name: head, role: head, resource_sharing: {{can_share: false}}}}
+  - {{name: gpu1, host: gpu1, role: worker, resource_sharing: {{max_share_cpu: 8, max_share_memory_gb: 2}}}}
+execution: {{engine: ssh, ssh_config: {}, worker_directory: {}, files: {files}}}
+",
+        lab.path("ssh_config").display(),
+        lab.workers().display(),
+    )
+}
+
+/// None where this machine lacks what moves need.
+fn apart(lab: &Lab) -> Option<Cluster> {
+    apart_with(lab, "home")
+}
+
+fn apart_with(lab: &Lab, files: &str) -> Option<Cluster> {
+    let cluster = Cluster::configured(&config(lab, files))?;
+    lab.hide(cluster.dir()).unwrap();
+    let hostname = lab.path("hostname");
+    std::fs::write(&hostname, "the worker's\n").unwrap();
+    lab.bind(&hostname, Path::new("/etc/hostname")).unwrap();
+    cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
+    Some(cluster)
+}
+
+/// Logs, works on a file that it has open, reads by path and by folder, and does what it is asked to by files.
+const JOB: &str = r#"
+import os, time
+log = open('log', 'a', buffering=1)
+data = open('data', 'r+b', buffering=0)
+for n in range(10**9):
+    print(n, file=log)
+    assert data.read(4) == n.to_bytes(4, 'little')
+    data.write((n + 1).to_bytes(4, 'little'))
+    data.seek(-4, os.SEEK_CUR)
+    if n % 64 == 63:
+        data.seek(0)
+        data.truncate(0)
+        data.write((n + 1).to_bytes(4, 'little'))
+        data.seek(0)
+    if os.path.exists('ask'):
+        import later
+        later.answer()
+    time.sleep(0.002)
+"#;
+
+const LATER: &str = r#"
+import os, subprocess
+def answer():
+    words = open('ask').read().split()
+    os.unlink('ask')
+    out = subprocess.run(words, capture_output=True, text=True)
+    with open('new', 'w') as f:
+        f.write(out.stdout + out.stderr)
+    os.rename('new', 'answer')
+"#;
+
+fn job(cluster: &Cluster) -> Guest {
+    let script = format!(
+        "cat >job.py <<'E'\n{JOB}\nE\ncat >later.py <<'E'\n{LATER}\nE\n\
+         printf '\\0\\0\\0\\0' >data; PYTHONPATH=. exec /usr/bin/python3 job.py"
+    );
+    let guest = Guest::script(cluster, &script);
+    more(&guest);
+    guest
+}
+
+fn lines(guest: &Guest) -> usize {
+    let text = guest.read("log");
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    for (n, line) in whole.lines().enumerate() {
+        assert_eq!(line, n.to_string(), "line {n} of the log");
+    }
+    whole.lines().count()
+}
+
+fn more(guest: &Guest) {
+    let from = lines(guest);
+    guest.wait_text("log", |text| text.lines().count() > from + 50);
+    lines(guest);
+}
+
+fn answer(guest: &Guest, ask: &str) -> String {
+    let _ = std::fs::remove_file(guest.dir.join("answer"));
+    std::fs::write(guest.dir.join("asking"), ask).unwrap();
+    std::fs::set_permissions(guest.dir.join("asking"), Permissions::from_mode(0o644)).unwrap();
+    std::fs::rename(guest.dir.join("asking"), guest.dir.join("ask")).unwrap();
+    guest.wait_text("answer", |_| guest.dir.join("answer").exists())
+}
+
+/// A data base in which two connections write.
+const BASE: &str = r#"
+import sqlite3
+one, other = (sqlite3.connect('base', timeout=20) for _ in range(2))
+print(one.execute('pragma journal_mode=wal').fetchone()[0], end=' ')
+one.execute('create table t(n)')
+for n in range(100):
+    for base in one, other:
+        with base:
+            base.execute('insert into t values(?)', (n,))
+print(*one.execute('select count(*) from t').fetchone(), *other.execute('pragma integrity_check').fetchone())
+"#;
+
+/// The server of home's files.
+fn server_of(cluster: &Cluster) -> Option<i32> {
+    let run = format!("/run/{}/", cluster.group());
+    let is_it = |pid: &i32| {
+        let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.split('\0').nth(1) == Some("home-serve") && words.contains(&run)
+    };
+    procs::all().into_iter().find(is_it)
+}
+
+/// The process where it lives now; all machines are this one.
+fn away(guest: &Guest) -> Option<i32> {
+    let is_it = |pid: &i32| {
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.ends_with(b"job.py\0"))
+            && std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == *guest.dir)
+    };
+    procs::all().into_iter().find(is_it)
+}
+
+/// Programs of the worker, by a word of their command line.
+fn on_worker(lab: &Lab, word: &str) -> Option<i32> {
+    let folder = lab.workers().display().to_string();
+    let is_it = |pid: &i32| {
+        let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.contains(&folder) && words.split('\0').nth(1) == Some(word)
+    };
+    procs::all().into_iter().find(is_it)
+}
+
+#[test]
+fn a_process_works_on_with_the_head_s_files_and_comes_home() {
+    let lab = Lab::start();
+    let Some(cluster) = apart(&lab) else { return };
+    let guest = job(&cluster);
+    let out = cluster.move_out(guest.pid());
+    more(&guest);
+    let hostname = std::fs::read_to_string("/etc/hostname").unwrap();
+    assert_eq!(answer(&guest, "cat /etc/hostname"), hostname);
+    // A program that is nowhere but in this folder at home.
+    std::fs::write(guest.dir.join("program"), "#!/bin/sh\necho here; pwd; id -u").unwrap();
+    std::fs::set_permissions(guest.dir.join("program"), Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(answer(&guest, "./program"), format!("here\n{}\n65534\n", guest.dir.display()));
+    more(&guest);
+    cluster.bring_home(out.record.id.as_str());
+    more(&guest);
+    assert_eq!(answer(&guest, "cat /etc/hostname"), hostname);
+    cluster.wait("the server of its files to end", || server_of(&cluster).map_or(Ok(()), Err));
+}
+
+#[test]
+fn with_files_of_its_own_there_it_stays_where_it_is() {
+    let lab = Lab::start();
+    let Some(cluster) = apart_with(&lab, "same") else { return };
+    let guest = job(&cluster);
+    let said = cluster.grid(&["offload", "execute", &guest.pid().to_string()]);
+    assert!(said.code == 4 && (said.out.clone() + &said.err).contains("E-FILE"), "{said:?}");
+    more(&guest);
+}
+
+#[test]
+fn ssh_breaks_and_agents_die_while_it_writes_and_no_line_is_lost_or_doubled() {
+    let lab = Lab::start();
+    let Some(cluster) = apart(&lab) else { return };
+    let guest = job(&cluster);
+    let out = cluster.move_out(guest.pid());
+    for round in 0..3 {
+        more(&guest);
+        assert!(lab.drop_connections() > 0);
+        cluster.wait("ssh to be there again", || {
+            let text = std::fs::read_to_string(cluster.state().join("log/reach-gpu1.log")).unwrap_or_default();
+            if text.matches("is reached at").count() > round + 1 { Ok(()) } else { Err(text) }
+        });
+    }
+    more(&guest);
+    // Pump and server go on without agents, and are joined again by the next ones.
+    cluster.kill9(cluster.agent_pid("hub"));
+    cluster.kill9(on_worker(&lab, "agent").unwrap());
+    more(&guest);
+    lab.drop_connections();
+    more(&guest);
+    cluster.wait_heard();
+    assert_eq!(answer(&guest, "echo still"), "still\n");
+    cluster.bring_home(out.record.id.as_str());
+    more(&guest);
+}
+
+#[test]
+fn what_waits_for_home_is_not_frozen_and_ends_where_it_is_killed() {
+    let lab = Lab::start();
+    let Some(cluster) = apart(&lab) else { return };
+    let guest = job(&cluster);
+    let out = cluster.move_out(guest.pid());
+    more(&guest);
+    // Connected, and silent.
+    let server = server_of(&cluster).unwrap();
+    kill(Pid::from_raw(server), Signal::SIGSTOP).unwrap();
+    let pid = away(&guest).unwrap();
+    let wchan = || std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+    cluster.wait("it to wait for home", || if wchan().contains("request_wait") { Ok(()) } else { Err(wchan()) });
+    cluster.wait("a recall to be refused", || {
+        let said = cluster.grid(&["offload", "recall", out.record.id.as_str()]);
+        if (said.out.clone() + &said.err).contains("does not answer for them") { Ok(()) } else { Err(said) }
+    });
+    assert!(wchan().contains("request_wait") && procs::is_shadow(guest.pid()));
+    kill(Pid::from_raw(guest.pid()), Signal::SIGKILL).unwrap();
+    cluster.wait("its copy there to end", || if away(&guest).is_none() { Ok(()) } else { Err(wchan()) });
+    cluster.wait("its server to end", || server_of(&cluster).map_or(Ok(()), Err));
+}
+
+#[test]
+fn programs_that_need_more_of_a_file_system_find_it_there() {
+    let lab = Lab::start();
+    let Some(cluster) = apart(&lab) else { return };
+    let guest = job(&cluster);
+    let out = cluster.move_out(guest.pid());
+    let write = |name: &str, text: &str| {
+        std::fs::write(guest.dir.join(name), text).unwrap();
+        std::fs::set_permissions(guest.dir.join(name), Permissions::from_mode(0o755)).unwrap();
+    };
+    write("base.py", BASE);
+    assert_eq!(answer(&guest, "/usr/bin/python3 base.py"), "wal 200 ok\n");
+    write("main.c", "#include <stdio.h>\nint main(void) { puts(\"compiled there\"); return 0; }\n");
+    if Path::new("/usr/bin/cc").exists() {
+        write("make.sh", "cc main.c -o main && ./main");
+        assert_eq!(answer(&guest, "sh make.sh"), "compiled there\n");
+        assert!(guest.dir.join("main").exists(), "it was made at home");
+    }
+    more(&guest);
+    cluster.bring_home(out.record.id.as_str());
+    more(&guest);
+}
+
+#[test]
+fn what_is_parked_there_finds_the_head_s_files_when_it_runs_again() {
+    let lab = Lab::start();
+    let Some(cluster) = apart(&lab) else { return };
+    let guest = job(&cluster);
+    let out = cluster.move_out(guest.pid());
+    let id = out.record.id.as_str();
+    for (park, back) in [
+        (&["offload", "park", id, "--on", "gpu1"][..], &["offload", "unpark", id, "--to", "gpu1"][..]),
+        (&["offload", "park", id, "--on", "gpu1"], &["offload", "unpark", id]),
+    ] {
+        more(&guest);
+        let parked: OffloadView = cluster.ask(park);
+        assert_eq!(parked.record.phase, OffloadPhase::Parked, "{parked:?}");
+        cluster.wait("its server to end", || server_of(&cluster).map_or(Ok(()), Err));
+        let _: OffloadView = cluster.ask(back);
+    }
+    more(&guest);
+}
+
+#[test]
+fn from_one_worker_to_the_next_they_are_the_head_s_files_still() {
+    let labs = [Lab::named("gpu1").unwrap(), Lab::named("gpu2").unwrap()];
+    let both = labs.each_ref().map(|lab| std::fs::read_to_string(lab.path("ssh_config")).unwrap());
+    std::fs::write(labs[0].path("ssh_config"), both.concat()).unwrap();
+    let second =
+        "  - {name: gpu2, host: gpu2, role: worker, resource_sharing: {max_share_cpu: 8, max_share_memory_gb: 2}}";
+    let config = config(&labs[0], "home").replace("execution:", &format!("{second}\nexecution:"));
+    let Some(cluster) = Cluster::configured(&config) else { return };
+    labs.iter().for_each(|lab| lab.hide(cluster.dir()).unwrap());
+    cluster.boost("--cpu 1 --memory 1GiB --duration 5m --from gpu1");
+    let guest = job(&cluster);
+    let out = cluster.move_out(guest.pid());
+    more(&guest);
+    cluster.boost("--cpu 1 --memory 1GiB --duration 5m --from gpu2");
+    let said = cluster.grid(&["offload", "recall", out.record.id.as_str(), "--to", "gpu2"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    more(&guest);
+    assert_eq!(answer(&guest, "echo there"), "there\n");
+    cluster.bring_home(out.record.id.as_str());
+    more(&guest);
+    cluster.wait("its servers to end", || server_of(&cluster).map_or(Ok(()), Err));
+}
+
+/// Says whether it has a terminal, and what is in a file that it opens then, and ends with 7.
+const TYPED: &str = r#"
+import os, sys, time
+with open('started', 'w') as f: f.write(str(os.getpid()))
+os.rename('started', 'ready')
+while not os.path.exists('go'): time.sleep(0.01)
+print(os.isatty(1), open('word').read(), flush=True)
+sys.exit(7)
+"#;
+
+#[test]
+fn a_job_in_a_terminal_keeps_it_and_one_that_ends_there_leaves_nothing() {
+    let lab = Lab::start();
+    let Some(cluster) = apart(&lab) else { return };
+    let guest = Guest::start(&cluster, "/usr/bin/tmux", &["-S", "tmux", "-f", "/dev/null", "-D"]);
+    let write = |name: &str, text: &str| {
+        std::fs::write(guest.dir.join(name), text).unwrap();
+        std::fs::set_permissions(guest.dir.join(name), Permissions::from_mode(0o644)).unwrap();
+    };
+    write("end.py", TYPED);
+    let tmux = |words: &[&str]| {
+        let mut command = Command::new("tmux");
+        command.current_dir(&*guest.dir).uid(procs::NOBODY).gid(procs::NOBODY).args(["-S", "tmux"]).args(words);
+        let out = command.output().unwrap();
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        if out.status.success() { Ok(text) } else { Err(String::from_utf8_lossy(&out.stderr).into_owned()) }
+    };
+    let shell = "exec env -i PATH=/usr/bin:/bin HOME=/ LC_ALL=C TERM=screen PS1='$ ' bash --norc --noprofile";
+    cluster.wait("the terminal", || tmux(&["new-session", "-d", "-x", "80", "-y", "24", shell]));
+    tmux(&["send-keys", "-l", "/usr/bin/python3 end.py; echo = $?"]).unwrap();
+    tmux(&["send-keys", "Enter"]).unwrap();
+    let pid = guest.wait_text("ready", |text| !text.is_empty()).parse().unwrap();
+    cluster.move_out(pid);
+    write("word", "of home");
+    write("go", "");
+    cluster.wait("its end", || {
+        let screen = tmux(&["capture-pane", "-p"])?;
+        if screen.contains("\nTrue of home\n= 7\n") { Ok(()) } else { Err(screen) }
+    });
+    cluster.wait("its server to end", || server_of(&cluster).map_or(Ok(()), Err));
+}
