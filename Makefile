@@ -59,8 +59,15 @@ test: root cargo deps criu ## every test, with real moves
 test-long: root cargo deps criu fuzz ## the fuzzers, and the tests that take long
 	$(CARGO) build --workspace --bins --locked
 	@$(with_criu); \
-	if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --workspace --locked --no-fail-fast --run-ignored ignored-only $(TEST_ARGS); \
+	if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --workspace --locked --no-fail-fast --run-ignored ignored-only -E 'not binary(vm)' $(TEST_ARGS); \
 	else $(CARGO) test --workspace --locked --no-fail-fast $(TEST_ARGS) -- --ignored; fi
+
+# A kernel and a disk of their own for each: pure cgroup v2, systemd, a worker whose power is cut. Emulated, so some minutes.
+.PHONY: test-vm
+test-vm: root cargo deps criu build ## on virtual machines: pure cgroup v2, systemd, two that share nothing
+	@scripts/install-vm
+	@$(with_criu); export GRID_BIN="$(CURDIR)/$(TARGET_DIR)/release"; \
+	$(CARGO) test -p grid-testkit --test vm --locked -- --ignored --nocapture --test-threads 1
 
 .PHONY: fuzz
 fuzz: cargo ## each parser of what comes from outside, for FUZZ_SECONDS (60)

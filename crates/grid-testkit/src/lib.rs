@@ -37,6 +37,7 @@ pub mod procs;
 pub mod raw;
 pub mod report;
 pub mod scratch;
+pub mod vm;
 
 /// A line on standard output, as `println!` writes it; that nobody reads it any more is no reason to end: a cluster may
 /// have to be taken down.

@@ -1,0 +1,148 @@
+//! Machines with a kernel and a disk of their own: pure cgroup v2, systemd, a worker that is reached by ssh and loses its power.
+//! Emulated, so minutes long: `make test-vm` runs them.
+
+#![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
+
+use grid_testkit::criu;
+use grid_testkit::vm::{Cable, Vm};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// Counts into its output, which is the journal's, and into a file.
+const SERVICE: &str = r#"
+cat >/home/alice/count.py <<'E'
+import itertools, time
+with open("/home/alice/log", "a", buffering=1) as log:
+    for n in itertools.count():
+        print(n, flush=True)
+        log.write(f"{n}\n")
+        time.sleep(0.02)
+E
+"#;
+
+/// The same, with nothing that would lie on one machine only.
+const COUNTER: &str = r#"/usr/bin/python3 -u -c 'import itertools, time
+for n in itertools.count():
+    print(n)
+    time.sleep(0.02)'"#;
+
+/// That so many lines and more are in the journal of a unit, each once and in its order; how many.
+fn counted(unit: &str, least: u32) -> String {
+    format!(
+        "journalctl -u {unit} -o cat | grep -E '^[0-9]+$' | \
+         awk '$1 != NR - 1 {{ print \"line\", NR, \"is\", $1; bad = 1; exit }} END {{ print NR; exit bad || NR < {least} }}'"
+    )
+}
+
+fn ready(vm: &mut Vm) {
+    vm.wait_up().unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(vm.run("stat -fc %T /sys/fs/cgroup").unwrap().trim(), "cgroup2fs");
+}
+
+/// The programs of a release build, and CRIU.
+fn install(vm: &Vm) {
+    let release = PathBuf::from(std::env::var_os("GRID_BIN").unwrap_or_else(|| "target/release".into()));
+    vm.put(&[&release.join("grid"), &criu::path()], "/opt/grid").unwrap();
+    vm.run("ln -s /opt/grid/grid /usr/bin/grid; echo GRID_CRIU=/opt/grid/criu >/opt/grid/environment").unwrap();
+}
+
+/// Its cluster, as a service of systemd's.
+fn up(vm: &Vm, words: &str) {
+    vm.run(&format!("systemd-run -q --unit grid -p EnvironmentFile=/opt/grid/environment /usr/bin/grid up {words}"))
+        .unwrap();
+    let ready = "grid status && [ $(grid status | grep -c ' ready ') -ge 1 ] || { journalctl -u grid -o cat; false; }";
+    vm.wait("a worker that is ready", SOON * 3, ready).unwrap();
+}
+
+fn pid(vm: &Vm, unit: &str) -> String {
+    vm.run(&format!("systemctl show -p MainPID --value {unit}")).unwrap().trim().to_owned()
+}
+
+#[test]
+#[ignore = "a virtual machine: make test-vm"]
+fn a_service_moves_under_pure_cgroup_v2_and_its_journal_has_every_line() {
+    if let Err(why) = Vm::disk() {
+        return println!("SKIPPED: {why}");
+    }
+    let mut vm = Vm::start(1, &Cable::new().unwrap()).unwrap();
+    ready(&mut vm);
+    install(&vm);
+    up(&vm, "--local 2");
+    vm.run(SERVICE).unwrap();
+    vm.run("systemd-run -q --unit job --uid alice -p WorkingDirectory=/home/alice /usr/bin/python3 count.py").unwrap();
+    vm.wait("some lines", SOON, &counted("job", 20)).unwrap();
+    let job = pid(&vm, "job");
+
+    vm.run("grid boost request head --cpu 1 --memory 256M --duration 20m").unwrap();
+    vm.run(&format!("grid offload execute {job}")).unwrap();
+    let limits =
+        vm.run("cd /sys/fs/cgroup/grid-*/gpu*/b-*/ && cat memory.max cpu.max && cat */cgroup.procs | wc -l").unwrap();
+    assert_eq!(limits.split_whitespace().take(3).collect::<Vec<_>>(), ["268435456", "100000", "100000"], "{limits}");
+    vm.wait("lines from there", SOON, &counted("job", 100)).unwrap();
+    assert!(vm.run(&format!("ps -o args= -p {job}")).unwrap().starts_with("grid-shadow: python3 count.py @gpu"));
+
+    vm.run(&format!("grid offload recall {job}")).unwrap();
+    vm.wait("lines at home", SOON, &counted("job", 150)).unwrap();
+    vm.run("systemctl is-active job && systemctl stop job && ! systemctl is-failed job").unwrap();
+    vm.run("awk '$1 != NR - 1 { exit 1 }' /home/alice/log").unwrap();
+    vm.run("grid down").unwrap();
+    vm.wait("nothing to be left", SOON, "! ls -d /sys/fs/cgroup/grid-* && ! pgrep -x 'grid|criu'").unwrap();
+}
+
+#[test]
+#[ignore = "two virtual machines: make test-vm"]
+fn between_two_machines_it_moves_and_a_power_cut_is_told_as_a_loss() {
+    if let Err(why) = Vm::disk() {
+        return println!("SKIPPED: {why}");
+    }
+    let cable = Cable::new().unwrap();
+    let (mut head, mut worker) = (Vm::start(1, &cable).unwrap(), Vm::start(2, &cable).unwrap());
+    [&mut head, &mut worker].into_iter().for_each(ready);
+    install(&head);
+    let there = Vm::address(2);
+    let key = std::fs::read_to_string(Vm::disk().unwrap().with_file_name("key")).unwrap();
+    head.run(&format!(
+        "umask 077; cat >/root/.ssh/id_ed25519 <<'E'\n{key}E\nssh-keyscan -t ed25519 {there} >/root/.ssh/known_hosts 2>/dev/null
+cat >/root/cluster.yaml <<'E'
+name: two
+nodes:
+  - {{name: head, role: head, resource_sharing: {{can_share: false}}}}
+  - {{name: gpu1, host: {there}, role: worker, cpu_count: 2, memory_gb: 1}}
+execution: {{engine: ssh}}
+E"
+    ))
+    .unwrap();
+    up(&head, "-c /root/cluster.yaml");
+    let start = |unit: &str| head.run(&format!("systemd-run -q --unit {unit} --uid alice {COUNTER}")).unwrap();
+    start("job");
+    head.wait("some lines", SOON, &counted("job", 20)).unwrap();
+    head.run("grid boost request head --cpu 1 --memory 256M --duration 1h").unwrap();
+    let out = |unit: &str| head.run(&format!("grid offload execute {}", pid(&head, unit))).unwrap();
+    out("job");
+    worker.run("pgrep -u alice -f itertools").unwrap();
+    head.wait("lines from there", SOON, &counted("job", 100)).unwrap();
+    head.run(&format!("grid offload recall {}", pid(&head, "job"))).unwrap();
+    head.wait("lines at home", SOON, &counted("job", 150)).unwrap();
+
+    // Nobody can know how far it ran: it is lost, said to be, and does not run again.
+    out("job");
+    worker.power_cut();
+    head.wait("the worker to be missed", SOON, "grid status | grep -q 'gpu1 *silent'").unwrap();
+    head.run("systemctl is-active job").unwrap();
+    worker.boot_again().unwrap();
+    head.wait("the loss to be told", SOON * 2, "systemctl show -p ExecMainStatus job | grep -qx ExecMainStatus=113")
+        .unwrap();
+    head.run(&counted("job", 150)).unwrap();
+    head.run("journalctl -u job -o cat | grep -q 'it is lost, and with it how far it came'").unwrap();
+    worker.run("! pgrep -u alice -f itertools").unwrap();
+
+    start("next");
+    head.wait("some lines", SOON, &counted("next", 20)).unwrap();
+    out("next");
+    worker.run("pgrep -u alice -f itertools").unwrap();
+    head.wait("lines from there", SOON, &counted("next", 100)).unwrap();
+    head.run("grid down").unwrap();
+    worker.wait("nothing to be left", SOON, "! ls -d /sys/fs/cgroup/grid-* && ! pgrep -x 'grid|criu'").unwrap();
+}
