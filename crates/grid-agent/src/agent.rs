@@ -4,6 +4,7 @@ use crate::destination::{Incoming, StageOutcome};
 use crate::faults::Faults;
 use crate::lease::Lease;
 use crate::ledger::Ledger;
+use crate::lend::OwnersWord;
 use crate::link::{Greeter, Outbox, bind_unix, keep_dialling, serve_unix, serve_workers, tracing_line};
 use crate::lock::AgentLock;
 use crate::preflight::foresee;
@@ -58,6 +59,7 @@ pub(crate) enum Input {
     RootEnded { attempt: AttemptId, patience: u32 },
     LeaseTimer { lease: LeaseId, epoch: u64 },
     StopChanged,
+    LendChanged,
     Tick,
 }
 
@@ -72,7 +74,7 @@ pub(crate) struct Agent {
     pub(crate) faults: Faults,
     pub(crate) proc: ProcRoot,
     sample: Option<Sample>,
-    node: NodeReader,
+    pub(crate) node: NodeReader,
     gpu: GpuReader,
     links: HashMap<Party, Outbox>,
     pub(crate) peer_boots: HashMap<NodeName, String>,
@@ -80,6 +82,8 @@ pub(crate) struct Agent {
     pub(crate) incoming: BTreeMap<AttemptId, Incoming>,
     pub(crate) leases: BTreeMap<LeaseId, Lease>,
     pub(crate) shadows: BTreeMap<ShadowId, Shadow>,
+    /// What this machine's owner says of lending it.
+    pub(crate) word: OwnersWord,
     /// The order to stop that stands, and what became of it here.
     pub(crate) heeded: Option<Heeded>,
     /// Data connections that came before the frame that explains them.
@@ -95,6 +99,7 @@ pub async fn run(cfg: AgentConfig) -> Result<(), AgentError> {
     let mut agent = Agent::new(cfg, inputs.clone())?;
     agent.recover()?;
     agent.watch_stop();
+    agent.watch_lend();
     let greeter = Greeter {
         tokens: match &agent.cfg.role {
             AgentRole::Hub { tokens, .. } => tokens.clone(),
@@ -181,6 +186,7 @@ impl Agent {
             incoming: BTreeMap::new(),
             leases: BTreeMap::new(),
             shadows: BTreeMap::new(),
+            word: OwnersWord::of(&cfg.state_dir),
             heeded: None,
             early: HashMap::new(),
             passages: BTreeMap::new(),
@@ -228,9 +234,11 @@ impl Agent {
             Input::RootEnded { attempt, patience } => self.root_ended(&attempt, patience),
             Input::LeaseTimer { lease, epoch } => self.lease_timer(&lease, epoch),
             Input::StopChanged => self.stop_changed(),
+            Input::LendChanged => self.lend_changed(),
             Input::Tick => self.tick(),
         }
         self.stop_settled();
+        self.answer_owner();
     }
 
     fn link_up(&mut self, party: Party, outbox: Outbox, boot_id: Option<String>) {
@@ -312,6 +320,10 @@ impl Agent {
     /// The node where shadows are: the hub, which is this one or at the other end of the only link.
     pub(crate) fn home_node(&self) -> Option<NodeName> {
         if self.is_hub() { Some(self.cfg.node.clone()) } else { self.agents_up().next().cloned() }
+    }
+
+    pub(crate) fn knows(&self, party: &Party) -> bool {
+        self.links.contains_key(party)
     }
 
     /// A link to this node's agent is there.
@@ -417,12 +429,14 @@ impl Agent {
             match self.node.read(&self.cfg.node, self.gpu.read()) {
                 Ok(mut facts) => {
                     self.faults.alter(&mut facts);
+                    facts.lending = self.cfg.lends.map(|_| self.lending());
                     let leases = self.lease_holdings();
                     self.notice(Notice::Facts { facts: Box::new(facts), leases });
                 }
                 Err(e) => tracing_line(&e.to_string()),
             }
         }
+        self.carry_out_word();
         self.tick_sources();
         self.tick_destinations();
         self.tick_shadows();

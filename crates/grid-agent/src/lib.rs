@@ -18,6 +18,7 @@ mod files;
 mod gate;
 mod lease;
 mod ledger;
+mod lend;
 mod link;
 mod listens;
 mod lock;
@@ -33,7 +34,7 @@ mod tree;
 
 pub use agent::run;
 pub use ledger::{Ledger, LedgerError};
-pub use lock::running;
+pub use lock::{running, runs};
 pub use park::PARKED;
 pub use rescue::{Fate, Found, RescueAsk, Rescued, Side, rescue};
 

@@ -11,6 +11,7 @@ pub mod detect;
 pub mod gate;
 pub mod handover;
 pub mod lease;
+pub mod lend;
 pub mod plan;
 pub mod pressure;
 pub mod same_file;

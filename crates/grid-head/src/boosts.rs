@@ -47,6 +47,7 @@ impl Head {
                     memory: grid_types::Bytes(memory),
                     gpu: 0,
                 },
+                says: heard.and_then(|h| h.facts.lending.clone()),
                 silent_for: if fresh { None } else { Some(age.unwrap_or_default()) },
             }
         };

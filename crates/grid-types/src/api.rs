@@ -88,6 +88,9 @@ pub struct NodeView {
     pub lent: Resources,
     /// Why it lends nothing, where it does not.
     pub why: Option<String>,
+    /// What its owner lends at most, where that is less than the configuration's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limited: Option<String>,
 }
 
 /// A boost as it is now.

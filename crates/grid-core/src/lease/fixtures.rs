@@ -30,6 +30,7 @@ pub(crate) fn lender(node: &str, total: Resources, used: Resources) -> LenderVie
         sharing: NodeSharing::default(),
         leases: Vec::new(),
         lease_use: Resources::default(),
+        says: None,
         silent_for: None,
     }
 }

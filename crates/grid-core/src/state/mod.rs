@@ -60,6 +60,8 @@ pub struct State {
     pub kept: BTreeMap<ProcId, Keep>,
     /// Boosts whose lender has taken them back: their guests are frozen.
     pub frozen: BTreeSet<BoostId>,
+    /// Those of them that the owner of the lender took back himself.
+    pub taken_back: BTreeSet<BoostId>,
     /// What the lender's kernel read back of each boost's limits, when it became active.
     enforced: BTreeMap<BoostId, String>,
     /// Who asked for the last move of each offload.
@@ -91,6 +93,7 @@ impl State {
             stopped: None,
             kept: BTreeMap::new(),
             frozen: BTreeSet::new(),
+            taken_back: BTreeSet::new(),
             enforced: BTreeMap::new(),
             causes: BTreeMap::new(),
             recall_failed: BTreeSet::new(),

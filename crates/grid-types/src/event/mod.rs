@@ -31,6 +31,11 @@ pub enum Actor {
         /// Which.
         name: String,
     },
+    /// The owner of a lender, on the lender.
+    Lender {
+        /// Which.
+        node: NodeName,
+    },
     /// The daemon itself (restart, expiry).
     Daemon,
 }
@@ -134,8 +139,8 @@ pub enum Event {
         boost: BoostId,
         /// How many guests.
         guests: u32,
-        /// Until the kernel had confirmed it.
-        took: Millis,
+        /// Until the kernel had confirmed it; unknown where the owner of the lender did it.
+        took: Option<Millis>,
     },
     /// Over; the cgroup was empty and the capacity went back.
     BoostEnded {

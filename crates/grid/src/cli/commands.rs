@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::output::{self, Format, Printed};
 use super::render::{self, Clock};
 use super::{
-    Cli, Command, ConfigCommand, amount, ask, config, doctor, generate, init, offload, reclaim, rescue, trust,
+    Cli, Command, ConfigCommand, amount, ask, config, doctor, generate, init, lend, offload, reclaim, rescue, trust,
 };
 use grid_types::api::{
     BoostReply, BoostView, DryRun, ExplainReply, ExtendAsk, NodeView, OffloadView, ReclaimAsk, ReleaseAsk, Status,
@@ -52,6 +52,7 @@ async fn dispatch(cli: &Cli, client: &Client) -> Result<Printed, Failure> {
         Command::Doctor => doctor::doctor(&cli.global.state, format),
         Command::Completions { shell } => Ok(generate::completions(*shell)),
         Command::Man { dir, dry_run } => generate::man(dir, *dry_run),
+        Command::Lend(command) => lend::run(&cli.global.state, command).await,
         Command::Keep(args) => trust::keep(client, args).await,
         Command::Stop(args) => trust::stop(&cli.global.state, client, args).await,
         Command::Rescue(args) => rescue::rescue(&cli.global.state, args, format),

@@ -19,6 +19,7 @@ mod failure;
 mod generate;
 mod init;
 mod internal;
+mod lend;
 mod may;
 mod offload;
 mod output;
@@ -29,8 +30,8 @@ mod trust;
 mod words;
 
 pub use args::{
-    AtEndWord, AutoWord, BoostCommand, BoostRequestArgs, KeepArgs, OffloadCommand, PlanCommand, PriorityWord,
-    ReclaimArgs, RescueArgs, RunArgs, StopArgs,
+    AtEndWord, AutoWord, BoostCommand, BoostRequestArgs, KeepArgs, LendCommand, LendOffArgs, LimitArgs, OffloadCommand,
+    PlanCommand, PriorityWord, ReclaimArgs, RescueArgs, RunArgs, StopArgs, WhichNode,
 };
 pub use client::{Answer, Client};
 pub use commands::run;
@@ -154,6 +155,9 @@ sudo grid rescue --accept-repeat o-19.1")]
     /// Nodes
     #[command(subcommand, alias = "nodes")]
     Node(NodeCommand),
+    /// On a lender, for its owner: what it lends, and to whom; works without the head
+    #[command(subcommand)]
+    Lend(LendCommand),
     /// What happened, and who did it
     #[command(after_help = "Examples:\n  grid events --after 120\n  grid events --follow")]
     Events {

@@ -22,6 +22,7 @@ fn actor(a: &Actor) -> String {
             tty.as_ref().map_or_else(|| name.clone(), |t| format!("{name}, {t}"))
         }
         Actor::Rule { name } => format!("rule {name}"),
+        Actor::Lender { node } => format!("the owner of {node}"),
         Actor::Daemon => "daemon".to_owned(),
     }
 }
@@ -68,7 +69,8 @@ fn boost_event(e: &Event) -> Option<String> {
         Event::GuestsFrozen { boost, guests, took } => {
             format!("{boost} is taken back: {guests} frozen within {took}")
         }
-        Event::GuestsThawed { boost, guests, took } => format!("{boost}: {guests} thawed within {took}"),
+        Event::GuestsThawed { boost, guests, took: Some(took) } => format!("{boost}: {guests} thawed within {took}"),
+        Event::GuestsThawed { boost, guests, took: None } => format!("{boost}: {guests} run there again"),
         Event::BoostEnded { boost, why } => format!("{boost} ended: {}; its capacity went back", end_reason(*why)),
         Event::BoostRefused { borrower, amount, reasons: why } => {
             format!("boost of {} for {borrower} refused: {}", held(amount), reasons(why))

@@ -56,7 +56,8 @@ fn others(nodes: &[NodeView]) -> String {
         let lent = if n.lent.is_zero() && n.state != "ready" { "-".to_owned() } else { held(&n.lent) };
         let seen = n.seen.map_or_else(|| "never".to_owned(), ago);
         let why = n.why.as_ref().filter(|_| n.state == "ready").map_or_else(String::new, |w| format!("  ({w})"));
-        table.row([n.node.to_string(), n.state.clone(), known(lendable), lent, seen + &why]);
+        let limited = if n.state == "ready" { super::limited(n) } else { String::new() };
+        table.row([n.node.to_string(), n.state.clone(), known(lendable), lent, seen + &why + &limited]);
     }
     table.text()
 }
