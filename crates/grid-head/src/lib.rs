@@ -13,6 +13,7 @@
 
 mod auto;
 mod boosts;
+mod cordon;
 mod head;
 mod hooks;
 mod hub;

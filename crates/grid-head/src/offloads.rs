@@ -29,6 +29,10 @@ impl Head {
             node: ask.to.as_deref().map(|n| self.node_named(n)).transpose()?,
         };
         self.not_stopped("it was not moved; nothing was changed")?;
+        let into = only.boost.as_ref().and_then(|boost| self.boost(boost).ok()).map(|boost| boost.lender);
+        for node in only.node.iter().chain(&into) {
+            self.not_cordoned(node, "it was not moved; nothing was changed")?;
+        }
         let verdict = self.look_at(ask.pid, Some(uid), ask.close_tcp).await?;
         let plan = self.plan_for(
             Trigger::Named { pid: verdict.id.pid },

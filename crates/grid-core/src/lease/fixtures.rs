@@ -31,6 +31,7 @@ pub(crate) fn lender(node: &str, total: Resources, used: Resources) -> LenderVie
         leases: Vec::new(),
         lease_use: Resources::default(),
         says: None,
+        cordoned: false,
         silent_for: None,
     }
 }

@@ -61,6 +61,8 @@ pub struct LenderView {
     pub lease_use: Resources,
     /// What its own agent says that it lends: configuration and owner together.
     pub says: Option<Lending>,
+    /// It takes nothing new.
+    pub cordoned: bool,
     /// Set where it has not been heard of for longer than the policy's `stale_after`.
     pub silent_for: Option<Millis>,
 }

@@ -17,7 +17,7 @@ mod trust;
 use crate::auto_offload::{Cooldowns, Metrics};
 use crate::boost::IllegalTransition;
 use grid_types::boost::Boost;
-use grid_types::event::{Actor, Keep, OffloadPhase, OffloadRecord};
+use grid_types::event::{Actor, Cordon, Keep, OffloadPhase, OffloadRecord};
 use grid_types::plan::Plan;
 use grid_types::policy::AutoMode;
 use grid_types::stop::Stop;
@@ -48,6 +48,8 @@ pub struct State {
     pub auto_mode: Option<AutoMode>,
     /// Nodes, as last journalled.
     pub nodes: BTreeMap<NodeName, NodeState>,
+    /// Nodes that take nothing new.
+    pub cordoned: BTreeMap<NodeName, Cordon>,
     /// Cool-downs of processes.
     pub cooldowns: Cooldowns,
     /// Counters.
@@ -87,6 +89,7 @@ impl State {
             plans: VecDeque::new(),
             auto_mode: None,
             nodes: BTreeMap::new(),
+            cordoned: BTreeMap::new(),
             cooldowns: Cooldowns::default(),
             metrics: Metrics::default(),
             starts: 0,

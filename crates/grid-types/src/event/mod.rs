@@ -80,6 +80,16 @@ pub enum Event {
         /// Which.
         node: NodeName,
     },
+    /// A node takes nothing new.
+    NodeCordoned {
+        /// Which.
+        node: NodeName,
+    },
+    /// It may take something again.
+    NodeUncordoned {
+        /// Which.
+        node: NodeName,
+    },
     /// Capacity is promised and written down; the engine is called next.
     LeaseGranted {
         /// The boost in state `Granting`.

@@ -6,10 +6,11 @@ use super::failure::Failure;
 use super::output::{self, Format, Printed};
 use super::render::{self, Clock};
 use super::{
-    Cli, Command, ConfigCommand, amount, ask, config, doctor, generate, init, lend, offload, reclaim, rescue, trust,
+    Cli, Command, ConfigCommand, amount, ask, config, doctor, generate, init, lend, node, offload, reclaim, rescue,
+    trust,
 };
 use grid_types::api::{
-    BoostReply, BoostView, DryRun, ExplainReply, ExtendAsk, NodeView, OffloadView, ReclaimAsk, ReleaseAsk, Status,
+    BoostReply, BoostView, DryRun, ExplainReply, ExtendAsk, OffloadView, ReclaimAsk, ReleaseAsk, Status,
 };
 use grid_types::event::{EventRecord, OffloadPhase};
 use grid_types::exit::FaultClass;
@@ -44,7 +45,7 @@ async fn dispatch(cli: &Cli, client: &Client) -> Result<Printed, Failure> {
         Command::Offload(command) => offload::run(client, command, format).await,
         Command::Plan(command) => plan(client, command, format).await,
         Command::Explain { what } => explain(client, what).await,
-        Command::Node(_) => nodes(client).await,
+        Command::Node(command) => node::run(client, command).await,
         Command::Events { follow, after } => events(client, *follow, *after, format).await,
         Command::Config(ConfigCommand::Check { file }) => config::check(file),
         Command::Config(ConfigCommand::Show { file }) => config::show(file),
@@ -92,11 +93,6 @@ pub(super) fn lines<T>(all: &[T], id: impl Fn(&T) -> String) -> String {
 async fn status(client: &Client) -> Result<Printed, Failure> {
     let answer: Answer<Status> = client.get("/v1/status").await?;
     Ok(printed(answer, |s| render::status(s, Clock::now()), |s| render::mode(s.auto.mode).to_owned()))
-}
-
-async fn nodes(client: &Client) -> Result<Printed, Failure> {
-    let answer: Answer<Vec<NodeView>> = client.get("/v1/nodes").await?;
-    Ok(printed(answer, |n| render::nodes(n), |n| lines(n, |n| n.node.to_string())))
 }
 
 async fn boost(client: &Client, command: &BoostCommand, format: Format) -> Result<Printed, Failure> {

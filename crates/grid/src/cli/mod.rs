@@ -21,6 +21,7 @@ mod init;
 mod internal;
 mod lend;
 mod may;
+mod node;
 mod offload;
 mod output;
 mod reclaim;
@@ -258,6 +259,32 @@ pub enum NodeCommand {
     /// Every node, what it has, uses and could lend
     #[command(alias = "status", after_help = "Examples:\n  grid node list")]
     List,
+    /// Nothing new comes to it: no boost, no process; what is there stays
+    #[command(after_help = "Examples:\n  grid node cordon gpu1\n  grid node cordon gpu1 --dry-run")]
+    Cordon(NodeArgs),
+    /// It may take something again
+    #[command(after_help = "Examples:\n  grid node uncordon gpu1")]
+    Uncordon(NodeArgs),
+    /// Cordon it, and move away what lives there: home, or to another lease; nothing is ended
+    #[command(after_help = "Examples:\n  grid node drain gpu1 --dry-run\n  grid node drain gpu1 --by 5m")]
+    Drain {
+        /// Which.
+        #[command(flatten)]
+        node: NodeArgs,
+        /// How long this command waits for them to leave
+        #[arg(long, value_name = "D", default_value = "1m", allow_hyphen_values = true)]
+        by: grid_types::units::Millis,
+    },
+}
+
+/// One node.
+#[derive(Clone, Debug, Args)]
+pub struct NodeArgs {
+    /// Which
+    pub node: String,
+    /// Only say what would happen
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `grid config …`.

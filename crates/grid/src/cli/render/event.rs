@@ -15,7 +15,7 @@ pub fn event(r: &EventRecord, clock: Clock) -> String {
     format!("{:>5}  {}  {}  [{}{plan}]", r.seq, clock.time(r.at), what(r, clock), actor(&r.actor))
 }
 
-fn actor(a: &Actor) -> String {
+pub(super) fn actor(a: &Actor) -> String {
     match a {
         Actor::User { uid, name, tty } => {
             let name = name.clone().unwrap_or_else(|| format!("uid {uid}"));
@@ -32,6 +32,8 @@ fn what(r: &EventRecord, clock: Clock) -> String {
         Event::DaemonStarted { version } => format!("daemon {version} started"),
         Event::NodeSeen { node } => format!("{node} is heard of"),
         Event::NodeSilent { node } => format!("{node} is silent"),
+        Event::NodeCordoned { node } => format!("{node} is cordoned: it takes nothing new"),
+        Event::NodeUncordoned { node } => format!("{node} may take something new"),
         Event::PlanMade { plan } => format!("{} made, {} to move", plan.id, plan.steps.len()),
         Event::PlanSettled { plan, outcome } => format!("{plan} {}", plan_outcome(outcome)),
         Event::AutoModeSet { mode: to } => format!("auto-offload is `{}`", mode(*to)),

@@ -4,6 +4,7 @@
 //! nothing did, and the next command. Reads no clock and asks nobody: who calls brings [`Clock`] and names.
 
 mod boost;
+mod cordon;
 mod event;
 mod explain;
 mod lend;
@@ -21,6 +22,7 @@ mod table;
 mod trust;
 
 pub use boost::{boost, boost_extended, boost_granted, boost_released, boosts};
+pub use cordon::{cordoned, drained};
 pub use event::event;
 pub use explain::{code, explain, explain_word};
 pub(crate) use lend::{lend_changed, lend_status, lend_word};

@@ -56,6 +56,7 @@ fn node(name: &str, state: &str, seen: u64) -> NodeView {
         lent: Resources::default(),
         why: None,
         limited: None,
+        cordoned: None,
     }
 }
 
