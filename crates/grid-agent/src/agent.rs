@@ -86,6 +86,8 @@ pub(crate) struct Agent {
     pub(crate) word: OwnersWord,
     /// The order to stop that stands, and what became of it here.
     pub(crate) heeded: Option<Heeded>,
+    /// The head's own order that stands, by its mark, where the head is another machine.
+    pub(crate) stop_of_head: Option<String>,
     /// Data connections that came before the frame that explains them.
     pub(crate) early: HashMap<AttemptId, (NodeName, Socket)>,
     /// Attempts that may pass from one worker to another (the hub's).
@@ -188,6 +190,7 @@ impl Agent {
             shadows: BTreeMap::new(),
             word: OwnersWord::of(&cfg.state_dir),
             heeded: None,
+            stop_of_head: None,
             early: HashMap::new(),
             passages: BTreeMap::new(),
             cfg,
@@ -253,10 +256,11 @@ impl Agent {
         let before = boot_id.clone().and_then(|b| self.peer_boots.insert(node.clone(), b));
         let rebooted = before.is_some() && before != boot_id;
         self.notice(Notice::Link { node: node.clone(), up: true });
+        self.tell_stop(Some(&node));
         self.peer_up(&node, rebooted);
     }
 
-    fn agents_up(&self) -> impl Iterator<Item = &NodeName> {
+    pub(crate) fn agents_up(&self) -> impl Iterator<Item = &NodeName> {
         self.links.keys().filter_map(|p| match p {
             Party::Agent(node) => Some(node),
             Party::Daemon => None,
@@ -342,6 +346,8 @@ impl Agent {
             }
             (Body::Down { message, stage }, Party::Agent(from)) => self.heed_source(from, message, stage.map(|s| *s)),
             (Body::Up { message }, Party::Agent(from)) => self.heed_destination(&from, message),
+            (Body::Stop { stop }, Party::Agent(from)) => self.heed_head_stop(&from, stop),
+            (Body::StopHeeded { answer }, Party::Agent(from)) => self.stop_heeded_by(&from, &answer),
             (Body::Listens { attempt, at }, Party::Agent(from)) => self.heed_listens(&from, &attempt, &at),
             (Body::Shadow { attempt, word }, Party::Agent(from)) => self.heed_shadow_word(from, attempt, word),
             _ => {}

@@ -61,7 +61,8 @@ mod tests {
     use std::time::Duration;
 
     fn place(dir: &Path) -> StopPlace {
-        StopPlace { files: vec![dir.join("control/stop"), dir.join("etc/grid/stop")], answers: dir.join("stopped") }
+        let files = vec![dir.join("control/stop"), dir.join("etc/grid/stop")];
+        StopPlace { files, of_head: None, answers: dir.join("stopped") }
     }
 
     #[test]

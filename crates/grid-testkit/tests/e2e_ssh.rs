@@ -278,3 +278,41 @@ fn down_leaves_a_worker_as_it_was_where_that_is_asked_for() {
     assert!(std::fs::read_dir(lab.workers()).unwrap().next().is_none(), "something is left there");
     assert_eq!(on_worker(&lab, "node-run"), None);
 }
+
+#[test]
+fn stop_on_the_head_undoes_what_another_machine_has_not_committed_and_holds_while_ssh_is_broken() {
+    let lab = Lab::start();
+    let Some(cluster) = Cluster::configured(&config(&lab)) else { return };
+    cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
+    let guest = Guest::reporting(&cluster, "prover", "--memory 512MiB --steps 1000000");
+    let out = cluster.move_out(guest.pid());
+    let id = out.record.id.as_str();
+    guest.goes_on();
+    // The one that restored it has ended.
+    cluster
+        .wait("no CRIU on the worker", || if cluster.criu_runs_on("gpu1").is_err() { Ok(()) } else { Err("one runs") });
+    let mut recall = cluster.begin(&["offload", "recall", id]);
+    cluster.wait("CRIU to dump on the worker", || cluster.criu_runs_on("gpu1"));
+    let said = cluster.grid(&["stop"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    println!("{}", said.out);
+    assert!(said.out.contains("1 move undone") && said.out.contains("heeded by  gpu1, head"), "{said:?}");
+    let _ = recall.wait();
+    cluster.wait_phase(id, OffloadPhase::Away);
+    guest.goes_on();
+
+    // Lifted while nobody can tell the worker: it holds until somebody can.
+    let folder = std::fs::read_dir(lab.workers()).unwrap().next().unwrap().unwrap().path();
+    let held = folder.join("control/stopped-by-head");
+    assert!(held.exists());
+    lab.set_link(false).unwrap();
+    lab.drop_connections();
+    assert_eq!(cluster.grid(&["stop", "--lift"]).code, 0);
+    assert!(held.exists(), "the worker cannot know yet");
+    lab.set_link(true).unwrap();
+    cluster.wait("the worker to know", || if held.exists() { Err("it is stopped still") } else { Ok(()) });
+    cluster.wait_heard();
+    cluster.bring_home(id);
+    guest.goes_on();
+    guest.never_went_back();
+}

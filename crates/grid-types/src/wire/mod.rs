@@ -14,6 +14,7 @@ use crate::facts::{NodeFacts, ProcStat, TreeFacts};
 use crate::handover::{ToDestination, ToSource};
 use crate::ids::{AttemptId, LeaseId, NodeName, OffloadId, ProcId};
 use crate::reason::Reason;
+use crate::stop::{Stop, StopAnswer};
 use crate::units::Millis;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -75,6 +76,16 @@ pub enum Body {
         attempt: AttemptId,
         /// Loopback addresses, or all of its node's.
         at: Vec<SocketAddr>,
+    },
+    /// From the head's agent: the order to stop that stands there, or none.
+    Stop {
+        /// It.
+        stop: Option<Stop>,
+    },
+    /// To the head's agent: what became of its order.
+    StopHeeded {
+        /// In the order's terms.
+        answer: StopAnswer,
     },
     /// About a shadow and its tree, between the agent of its home and the one where the tree lives.
     Shadow {
