@@ -71,6 +71,8 @@ pub(crate) struct Agent {
     pub(crate) criu: Criu,
     pub(crate) ledger: Ledger,
     _lock: AgentLock,
+    /// What CRIU has of what it is asked for; none before somebody asked.
+    pub(crate) criu_has: Option<std::collections::BTreeSet<String>>,
     pub(crate) faults: Faults,
     pub(crate) proc: ProcRoot,
     sample: Option<Sample>,
@@ -191,6 +193,7 @@ impl Agent {
             word: OwnersWord::of(&cfg.state_dir),
             heeded: None,
             stop_of_head: None,
+            criu_has: None,
             early: HashMap::new(),
             passages: BTreeMap::new(),
             cfg,
@@ -366,6 +369,7 @@ impl Agent {
             Request::ExtendLease { lease, remaining, epoch } => self.extend_lease(&lease, remaining, epoch),
             Request::CloseLease { lease, force } => self.close_lease(&lease, force),
             Request::ReclaimLease { lease, freeze } => self.reclaim_lease(&lease, freeze),
+            Request::Machine { user } => Ok(Answer::Machine { facts: Box::new(self.machine(user.as_ref())) }),
             Request::Holdings => Ok(Answer::Holdings {
                 leases: self.lease_holdings(),
                 trees: self.tree_holdings(),

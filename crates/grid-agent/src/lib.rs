@@ -22,6 +22,7 @@ mod lend;
 mod link;
 mod listens;
 mod lock;
+mod machine;
 mod park;
 mod passage;
 mod preflight;

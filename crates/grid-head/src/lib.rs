@@ -18,6 +18,7 @@ mod head;
 mod hooks;
 mod hub;
 mod journal;
+mod machines;
 mod offloads;
 mod park;
 mod pressure;

@@ -193,7 +193,12 @@ impl Head {
     pub(crate) async fn send_order(&self, source: &NodeName, order: MoveOrder) -> Result<(), Reason> {
         let attempt = order.attempt.clone();
         self.inner.borrow_mut().ordering.insert(attempt.clone());
-        let sent = self.hub().ask(source, Request::StartMove { order: Box::new(order) }).await;
+        let sent = match self.machines_match(&order).await {
+            Ok(()) => self.hub().ask(source, Request::StartMove { order: Box::new(order) }).await,
+            // Nothing was sent: whatever it was, it is no doubt about the move.
+            Err(reason) if reason.code == ReasonCode::Link => Err(Reason::new(ReasonCode::Silent, reason.detail)),
+            Err(reason) => Err(reason),
+        };
         self.inner.borrow_mut().ordering.remove(&attempt);
         match sent {
             Err(reason) if reason.code == ReasonCode::Link => {

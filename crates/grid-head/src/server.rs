@@ -150,6 +150,10 @@ impl Call {
             ["status"] if get => respond(&Ok(h.status(self.asker.reader()))),
             ["metrics"] if get => text(h.inner.borrow().state.metrics.prometheus()),
             ["nodes"] if get => respond(&Ok(h.node_views())),
+            ["between", nodes @ ..] if get => respond(&match crate::machines::pair(nodes) {
+                Ok((here, there)) => h.between(here, there, self.uid).await,
+                Err(e) => Err(e),
+            }),
             ["nodes", node, verb] if !get => self.node(node, verb).await,
             ["boosts", ..] => self.boosts(&parts[1..], get).await,
             ["offloads", ..] => self.offloads(&parts[1..], get).await,

@@ -14,6 +14,7 @@ pub mod inplace;
 pub mod launch;
 pub mod lend;
 pub mod listen;
+pub mod machine;
 pub mod node;
 pub mod order;
 pub mod packets;

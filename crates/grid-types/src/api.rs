@@ -6,6 +6,7 @@
 //! | `GET /v1/nodes` | | `[NodeView]` |
 //! | `POST /v1/nodes/NODE/cordon`, `…/uncordon` | [`DryRun`] | [`NodeView`] |
 //! | `POST /v1/nodes/NODE/drain` | [`DrainAsk`] | [`DrainReply`] |
+//! | `GET /v1/between/NODE/NODE` | | [`MachineReply`](crate::machine::MachineReply) |
 //! | `GET /v1/boosts`, `GET /v1/boosts/ID` | | `[BoostView]`, [`BoostView`] |
 //! | `POST /v1/boosts` | [`BoostAsk`] | [`BoostReply`] |
 //! | `POST /v1/boosts/ID/extend` | [`ExtendAsk`] | [`BoostView`] |

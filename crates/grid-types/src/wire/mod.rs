@@ -13,6 +13,7 @@ use crate::event::{ExitStatus, Listens, MoveFigures, Resolution};
 use crate::facts::{NodeFacts, ProcStat, TreeFacts};
 use crate::handover::{ToDestination, ToSource};
 use crate::ids::{AttemptId, LeaseId, NodeName, OffloadId, ProcId};
+use crate::machine::{MachineFacts, UserHere};
 use crate::reason::Reason;
 use crate::stop::{Stop, StopAnswer};
 use crate::units::Millis;
@@ -167,6 +168,11 @@ pub enum Request {
         /// Freeze its guests; else thaw them.
         freeze: bool,
     },
+    /// What of this machine a process notices, and who this user is here.
+    Machine {
+        /// Whose process is meant.
+        user: Option<UserHere>,
+    },
     /// What is held here.
     Holdings,
     /// Move a tree that lives here.
@@ -229,6 +235,11 @@ pub enum Answer {
         guests: u32,
         /// From the request to that.
         took: Millis,
+    },
+    /// To `Machine`.
+    Machine {
+        /// It.
+        facts: Box<MachineFacts>,
     },
     /// To `Holdings`.
     Holdings {

@@ -183,8 +183,12 @@ sudo grid rescue --accept-repeat o-19.1")]
         dry_run: bool,
     },
     /// Check what this machine offers, what each thing enables and how to get it
-    #[command(after_help = "Examples:\n  grid doctor\n  grid doctor --output json")]
-    Doctor,
+    #[command(after_help = "Examples:\n  grid doctor\n  grid doctor --output json\n  grid doctor --between head gpu1")]
+    Doctor {
+        /// Compare two machines, as every move between them does before it freezes anything
+        #[arg(long, num_args = 2, value_names = ["HERE", "THERE"])]
+        between: Option<Vec<String>>,
+    },
     /// Start a cluster: the head's daemon, and workers
     #[command(after_help = "Examples:\n  sudo grid up --local 2\n  sudo grid up --config grid.yaml --detach")]
     Up(UpArgs),

@@ -3,6 +3,7 @@
 //! A figure is measured or carries `~`; unknown is `-`; a cause is the real one; the last line says what changed, or that
 //! nothing did, and the next command. Reads no clock and asks nobody: who calls brings [`Clock`] and names.
 
+mod between;
 mod boost;
 mod cordon;
 mod event;
@@ -21,6 +22,7 @@ mod status;
 mod table;
 mod trust;
 
+pub use between::between;
 pub use boost::{boost, boost_extended, boost_granted, boost_released, boosts};
 pub use cordon::{cordoned, drained};
 pub use event::event;
