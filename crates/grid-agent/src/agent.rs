@@ -4,6 +4,7 @@ use crate::destination::{Incoming, StageOutcome};
 use crate::faults::Faults;
 use crate::lease::Lease;
 use crate::ledger::Ledger;
+use crate::lend::OwnersWord;
 use crate::link::{Greeter, Outbox, bind_unix, keep_dialling, serve_unix, serve_workers, tracing_line};
 use crate::lock::AgentLock;
 use crate::preflight::foresee;
@@ -106,6 +107,7 @@ pub(crate) enum Input {
         epoch: u64,
     },
     StopChanged,
+    LendChanged,
     Tick,
 }
 
@@ -117,10 +119,12 @@ pub(crate) struct Agent {
     pub(crate) criu: Criu,
     pub(crate) ledger: Ledger,
     _lock: AgentLock,
+    /// What CRIU has of what it is asked for; none before somebody asked.
+    pub(crate) criu_has: Option<std::collections::BTreeSet<String>>,
     pub(crate) faults: Faults,
     pub(crate) proc: ProcRoot,
     sample: Option<Sample>,
-    node: NodeReader,
+    pub(crate) node: NodeReader,
     gpu: GpuReader,
     links: HashMap<Party, Outbox>,
     pub(crate) peer_boots: HashMap<NodeName, String>,
@@ -128,8 +132,12 @@ pub(crate) struct Agent {
     pub(crate) incoming: BTreeMap<AttemptId, Incoming>,
     pub(crate) leases: BTreeMap<LeaseId, Lease>,
     pub(crate) shadows: BTreeMap<ShadowId, Shadow>,
+    /// What this machine's owner says of lending it.
+    pub(crate) word: OwnersWord,
     /// The order to stop that stands, and what became of it here.
     pub(crate) heeded: Option<Heeded>,
+    /// The head's own order that stands, by its mark, where the head is another machine.
+    pub(crate) stop_of_head: Option<String>,
     /// Data connections that came before the frame that explains them.
     pub(crate) early: HashMap<AttemptId, (NodeName, Socket)>,
     /// Attempts that may pass from one worker to another (the hub's).
@@ -143,6 +151,7 @@ pub async fn run(cfg: AgentConfig) -> Result<(), AgentError> {
     let mut agent = Agent::new(cfg, inputs.clone())?;
     agent.recover()?;
     agent.watch_stop();
+    agent.watch_lend();
     let greeter = Greeter {
         tokens: match &agent.cfg.role {
             AgentRole::Hub { tokens, .. } => tokens.clone(),
@@ -229,7 +238,10 @@ impl Agent {
             incoming: BTreeMap::new(),
             leases: BTreeMap::new(),
             shadows: BTreeMap::new(),
+            word: OwnersWord::of(&cfg.state_dir),
             heeded: None,
+            stop_of_head: None,
+            criu_has: None,
             early: HashMap::new(),
             passages: BTreeMap::new(),
             cfg,
@@ -277,9 +289,11 @@ impl Agent {
             Input::RootEnded { attempt, patience } => self.root_ended(&attempt, patience),
             Input::LeaseTimer { lease, epoch } => self.lease_timer(&lease, epoch),
             Input::StopChanged => self.stop_changed(),
+            Input::LendChanged => self.lend_changed(),
             Input::Tick => self.tick(),
         }
         self.stop_settled();
+        self.answer_owner();
     }
 
     fn link_up(&mut self, party: Party, outbox: Outbox, boot_id: Option<String>) {
@@ -294,10 +308,11 @@ impl Agent {
         let before = boot_id.clone().and_then(|b| self.peer_boots.insert(node.clone(), b));
         let rebooted = before.is_some() && before != boot_id;
         self.notice(Notice::Link { node: node.clone(), up: true });
+        self.tell_stop(Some(&node));
         self.peer_up(&node, rebooted);
     }
 
-    fn agents_up(&self) -> impl Iterator<Item = &NodeName> {
+    pub(crate) fn agents_up(&self) -> impl Iterator<Item = &NodeName> {
         self.links.keys().filter_map(|p| match p {
             Party::Agent(node) => Some(node),
             Party::Daemon => None,
@@ -363,6 +378,10 @@ impl Agent {
         if self.is_hub() { Some(self.cfg.node.clone()) } else { self.agents_up().next().cloned() }
     }
 
+    pub(crate) fn knows(&self, party: &Party) -> bool {
+        self.links.contains_key(party)
+    }
+
     /// A link to this node's agent is there.
     pub(crate) fn reaches(&self, node: &NodeName) -> bool {
         match self.cfg.role {
@@ -379,6 +398,8 @@ impl Agent {
             }
             (Body::Down { message, stage }, Party::Agent(from)) => self.heed_source(from, message, stage.map(|s| *s)),
             (Body::Up { message }, Party::Agent(from)) => self.heed_destination(&from, message),
+            (Body::Stop { stop }, Party::Agent(from)) => self.heed_head_stop(&from, stop),
+            (Body::StopHeeded { answer }, Party::Agent(from)) => self.stop_heeded_by(&from, &answer),
             (Body::Listens { attempt, at }, Party::Agent(from)) => self.heed_listens(&from, &attempt, &at),
             (Body::Files { attempt, word }, Party::Agent(from)) => self.heed_files_word(&from, attempt, word),
             (Body::Shadow { attempt, word }, Party::Agent(from)) => self.heed_shadow_word(from, attempt, word),
@@ -398,6 +419,7 @@ impl Agent {
             Request::ExtendLease { lease, remaining, epoch } => self.extend_lease(&lease, remaining, epoch),
             Request::CloseLease { lease, force } => self.close_lease(&lease, force),
             Request::ReclaimLease { lease, freeze } => self.reclaim_lease(&lease, freeze),
+            Request::Machine { user } => Ok(Answer::Machine { facts: Box::new(self.machine(user.as_ref())) }),
             Request::Holdings => Ok(Answer::Holdings {
                 leases: self.lease_holdings(),
                 trees: self.tree_holdings(),
@@ -467,12 +489,14 @@ impl Agent {
             match self.node.read(&self.cfg.node, self.gpu.read()) {
                 Ok(mut facts) => {
                     self.faults.alter(&mut facts);
+                    facts.lending = self.cfg.lends.map(|_| self.lending());
                     let leases = self.lease_holdings();
                     self.notice(Notice::Facts { facts: Box::new(facts), leases });
                 }
                 Err(e) => tracing_line(&e.to_string()),
             }
         }
+        self.carry_out_word();
         self.tick_sources();
         self.tick_destinations();
         self.tick_shadows();

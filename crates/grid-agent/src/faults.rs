@@ -7,8 +7,9 @@ use crate::link::tracing_line;
 use grid_core::handover::{DestinationAction, SourceAction};
 use grid_types::Bytes;
 use grid_types::facts::NodeFacts;
-use grid_types::fault::{Effect, FaultPoint, MEMORY_FILE, VARIABLE};
+use grid_types::fault::{CPU_FILE, Effect, FaultPoint, MEMORY_FILE, VARIABLE};
 use grid_types::handover::{DestinationState, SourceState, ToDestination, ToSource};
+use grid_types::machine::MachineFacts;
 use nix::fcntl::{Flock, FlockArg};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -28,6 +29,12 @@ impl Faults {
         if let Some(bytes) = text.and_then(|text| text.parse().ok()) {
             (facts.memory_total, facts.memory_available) = (Bytes(bytes), Bytes(bytes));
         }
+    }
+
+    /// A machine whose CPUs have one feature more than they have.
+    pub(crate) fn alter_machine(&self, facts: &mut MachineFacts) {
+        let text = self.0.as_ref().and_then(|dir| std::fs::read_to_string(dir.join(CPU_FILE)).ok());
+        facts.cpu.extend(text.map(|text| text.trim().to_owned()));
     }
 
     /// Passes, fails or hangs.

@@ -8,10 +8,11 @@ use crate::agent::{Agent, BOUNDED, Input};
 use crate::link::tracing_line;
 use grid_os::cgroup::Group;
 use grid_os::clock::boot_ms;
+use grid_types::lend::TakenBack;
 use grid_types::policy::AtEnd;
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::{Answer, LeaseHolding, LeaseTerms, Notice};
-use grid_types::{AttemptId, BootMs, Bytes, LeaseId, Millis, Resources};
+use grid_types::{AttemptId, BootMs, Bytes, LeaseId, Millis};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,9 @@ pub(crate) struct LeaseRecord {
     /// Its lender took it back: its guests are frozen.
     #[serde(default)]
     pub(crate) reclaimed: bool,
+    /// The owner of this machine took it back, himself: the head does not let them run again.
+    #[serde(default)]
+    pub(crate) taken_back: Option<TakenBack>,
 }
 
 /// A lease that is held here.
@@ -43,7 +47,7 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    fn remaining(&self) -> Millis {
+    pub(crate) fn remaining(&self) -> Millis {
         Millis(self.record.until.0.saturating_sub(boot_ms().0))
     }
 }
@@ -77,7 +81,7 @@ impl Agent {
         let id = terms.lease.clone();
         let group = self.group(id.as_str(), &BOUNDED);
         let until = BootMs(boot_ms().0 + terms.remaining.0);
-        let record = LeaseRecord { terms, until, boot_id: self.boot_id.clone(), reclaimed: false };
+        let record = LeaseRecord { terms, until, boot_id: self.boot_id.clone(), reclaimed: false, taken_back: None };
         self.ledger.put_lease(&id, &record).map_err(failed)?;
         let made =
             group.create().and_then(|()| group.set_limits(&record.terms.amount)).and_then(|()| group.describe_limits());
@@ -97,23 +101,9 @@ impl Agent {
         }
     }
 
-    /// The lender's own count: whatever a head believes, or claims, no more is lent than this node was started to lend.
-    fn within_what_is_lent(&self, terms: &LeaseTerms) -> Result<(), Reason> {
-        let node = &self.cfg.node;
-        let lends = self.cfg.lends.ok_or_else(|| Reason::new(ReasonCode::NoLend, format!("{node} lends nothing")))?;
-        let others = self.leases.iter().filter(|(id, _)| **id != terms.lease).map(|(_, l)| l.record.terms.amount);
-        let held = others.fold(Resources::default(), |sum, amount| sum.saturating_add(&amount));
-        let wanted = held.saturating_add(&terms.amount);
-        // GPUs are not bounded by the group; the head counts them.
-        if wanted.cpu <= lends.cpu && wanted.memory <= lends.memory {
-            return Ok(());
-        }
-        let detail = format!("{node} lends {lends} in all and has lent {held}: {} is too much", terms.amount);
-        Err(Reason::new(ReasonCode::NoFit, detail))
-    }
-
     pub(crate) fn extend_lease(&mut self, id: &LeaseId, remaining: Millis, epoch: u64) -> Result<Answer, Reason> {
         self.not_reclaimed(id)?;
+        self.may_lend_longer()?;
         let lease = self.leases.get_mut(id).ok_or_else(|| no_lease(id))?;
         if epoch <= lease.record.terms.epoch {
             return Err(Reason::new(ReasonCode::Expired, format!("epoch {epoch} is past")));
@@ -183,6 +173,7 @@ impl Agent {
             epoch: lease.record.terms.epoch,
             memory_used: lease.group.usage().map_or(Bytes(0), |u| u.1),
             processes: lease.group.pids().len() as u32,
+            taken_back: lease.record.taken_back,
         };
         self.leases.iter().map(holding).collect()
     }

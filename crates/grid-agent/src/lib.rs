@@ -19,9 +19,11 @@ mod gate;
 mod home;
 mod lease;
 mod ledger;
+mod lend;
 mod link;
 mod listens;
 mod lock;
+mod machine;
 mod park;
 mod passage;
 mod preflight;
@@ -34,7 +36,7 @@ mod tree;
 
 pub use agent::run;
 pub use ledger::{Ledger, LedgerError};
-pub use lock::running;
+pub use lock::{running, runs};
 pub use park::PARKED;
 pub use rescue::{Fate, Found, RescueAsk, Rescued, Side, rescue};
 

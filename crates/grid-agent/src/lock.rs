@@ -59,6 +59,14 @@ pub(crate) fn take(dir: &Path) -> Result<AgentLock, AgentError> {
     }
 }
 
+/// An agent with this folder runs.
+///
+/// # Errors
+/// Only root may look.
+pub fn runs(dir: &Path) -> io::Result<bool> {
+    Ok(try_take(dir, false)?.is_none())
+}
+
 /// Nodes of this state whose agents run.
 ///
 /// # Errors
@@ -67,7 +75,7 @@ pub fn running(state: &Path) -> io::Result<Vec<NodeName>> {
     let mut nodes = Vec::new();
     for entry in std::fs::read_dir(state.join("nodes"))? {
         let entry = entry?;
-        if entry.path().is_dir() && try_take(&entry.path(), false)?.is_none() {
+        if entry.path().is_dir() && runs(&entry.path())? {
             nodes.push(NodeName::new(entry.file_name().to_string_lossy()));
         }
     }

@@ -13,8 +13,19 @@ use grid_types::{AttemptId, LeaseId, Millis};
 use std::time::Instant;
 
 impl Agent {
-    /// Freezes the guests of a lease, or lets them run again. Written down before it is answered.
+    /// What the head asks for. What the owner of this machine took back stays his.
     pub(crate) fn reclaim_lease(&mut self, id: &LeaseId, freeze: bool) -> Result<Answer, Reason> {
+        let his = self.leases.get(id).is_some_and(|lease| lease.record.taken_back.is_some());
+        if his && !freeze {
+            let node = &self.cfg.node;
+            let what = format!("the owner of {node} took {id} back himself; he gives it back there: grid lend on");
+            return Err(Reason::new(ReasonCode::Owner, what));
+        }
+        self.set_guests(id, freeze)
+    }
+
+    /// Freezes the guests of a lease, or lets them run again. Written down before it is answered.
+    pub(crate) fn set_guests(&mut self, id: &LeaseId, freeze: bool) -> Result<Answer, Reason> {
         let begun = Instant::now();
         if freeze {
             refuse_when_stopped(&self.cfg.stop)?;
@@ -73,10 +84,13 @@ impl Agent {
 
     /// Into a lease that was taken back nobody comes, and it gets no more time.
     pub(crate) fn not_reclaimed(&self, id: &LeaseId) -> Result<(), Reason> {
-        let taken = self.leases.get(id).is_some_and(|lease| lease.record.reclaimed);
-        let what =
-            || format!("{} took {id} back; it lets it run again with: grid boost reclaim {id} --lift", self.cfg.node);
-        if taken { Err(Reason::new(ReasonCode::Owner, what())) } else { Ok(()) }
+        let Some(lease) = self.leases.get(id).filter(|lease| lease.record.reclaimed) else { return Ok(()) };
+        let how = match lease.record.taken_back {
+            Some(_) => "there: grid lend on".to_owned(),
+            None => format!("grid boost reclaim {id} --lift"),
+        };
+        let what = format!("{} took {id} back; it lets it run again with {how}", self.cfg.node);
+        Err(Reason::new(ReasonCode::Owner, what))
     }
 
     /// Whatever the restart let run is frozen again.

@@ -11,6 +11,8 @@ pub mod detect;
 pub mod gate;
 pub mod handover;
 pub mod lease;
+pub mod lend;
+pub mod machines;
 pub mod plan;
 pub mod pressure;
 pub mod same_file;

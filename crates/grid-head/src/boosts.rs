@@ -47,6 +47,8 @@ impl Head {
                     memory: grid_types::Bytes(memory),
                     gpu: 0,
                 },
+                cordoned: inner.state.cordoned.contains_key(&n.name),
+                says: heard.and_then(|h| h.facts.lending.clone()),
                 silent_for: if fresh { None } else { Some(age.unwrap_or_default()) },
             }
         };
@@ -312,7 +314,7 @@ impl Head {
     }
 
     /// What is free for the guests of this boost at home and in the borrower's leases on other lenders that are reached.
-    fn room_elsewhere(&self, boost: &Boost) -> Room {
+    pub(crate) fn room_elsewhere(&self, boost: &Boost) -> Room {
         // As for a recall that a person asks for: at home CPU is shared, and a busy one keeps nobody away; a boost is
         // asked for because it is busy.
         let (home, free) = self.head_room();

@@ -294,7 +294,7 @@ pub(crate) fn fault(class: FaultClass, message: impl Into<String>) -> ApiError {
 /// A refusal by a reason.
 pub(crate) fn refused(reason: &Reason, what: &str) -> ApiError {
     let class = match reason.code {
-        ReasonCode::NoFit | ReasonCode::Split | ReasonCode::NoLend => FaultClass::NoCapacity,
+        ReasonCode::NoFit | ReasonCode::Split | ReasonCode::NoLend | ReasonCode::Cordon => FaultClass::NoCapacity,
         ReasonCode::Silent | ReasonCode::Link => FaultClass::Unreachable,
         ReasonCode::Owner => FaultClass::Permission,
         ReasonCode::Changed | ReasonCode::Expired => FaultClass::Conflict,

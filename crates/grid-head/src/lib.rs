@@ -13,10 +13,12 @@
 
 mod auto;
 mod boosts;
+mod cordon;
 mod head;
 mod hooks;
 mod hub;
 mod journal;
+mod machines;
 mod offloads;
 mod park;
 mod pressure;

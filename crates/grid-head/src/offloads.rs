@@ -30,6 +30,10 @@ impl Head {
             node: ask.to.as_deref().map(|n| self.node_named(n)).transpose()?,
         };
         self.not_stopped("it was not moved; nothing was changed")?;
+        let into = only.boost.as_ref().and_then(|boost| self.boost(boost).ok()).map(|boost| boost.lender);
+        for node in only.node.iter().chain(&into) {
+            self.not_cordoned(node, "it was not moved; nothing was changed")?;
+        }
         let verdict = self.look_at(ask.pid, Some(uid), ask.close_tcp).await?;
         let plan = self.plan_for(
             Trigger::Named { pid: verdict.id.pid },
@@ -190,7 +194,12 @@ impl Head {
     pub(crate) async fn send_order(&self, source: &NodeName, order: MoveOrder) -> Result<(), Reason> {
         let attempt = order.attempt.clone();
         self.inner.borrow_mut().ordering.insert(attempt.clone());
-        let sent = self.hub().ask(source, Request::StartMove { order: Box::new(order) }).await;
+        let sent = match self.machines_match(&order).await {
+            Ok(()) => self.hub().ask(source, Request::StartMove { order: Box::new(order) }).await,
+            // Nothing was sent: whatever it was, it is no doubt about the move.
+            Err(reason) if reason.code == ReasonCode::Link => Err(Reason::new(ReasonCode::Silent, reason.detail)),
+            Err(reason) => Err(reason),
+        };
         self.inner.borrow_mut().ordering.remove(&attempt);
         match sent {
             Err(reason) if reason.code == ReasonCode::Link => {

@@ -89,13 +89,18 @@ impl Head {
     /// Whose disk: as asked, else that of its lender, else that of a worker that is reached.
     fn store(&self, on: Option<&str>, lender: Option<&NodeName>) -> Result<NodeName, ApiError> {
         let named = on.map(|name| self.node_named(name)).transpose()?;
+        if let Some(node) = &named {
+            self.not_cordoned(node, RUNS_ON)?;
+        }
         if let Some(node) = named.as_ref().or(lender) {
             self.can_reach(node)?;
             return Ok(node.clone());
         }
         let inner = self.inner.borrow();
         let reached = |n: &&grid_types::policy::NodeConfig| {
-            n.role == Role::Worker && inner.links.get(&n.name).copied().unwrap_or(false)
+            n.role == Role::Worker
+                && inner.links.get(&n.name).copied().unwrap_or(false)
+                && !inner.state.cordoned.contains_key(&n.name)
         };
         inner.cfg.config.nodes.iter().find(reached).map(|n| n.name.clone()).ok_or_else(|| {
             let reason = Reason::new(ReasonCode::Silent, "no worker has a link to the head");

@@ -36,6 +36,7 @@ impl Head {
 
     /// The fullest lease on that node in which it fits whole.
     pub(crate) fn lease_for(&self, record: &OffloadRecord, node: &NodeName, so: &str) -> Result<LeaseView, ApiError> {
+        self.not_cordoned(node, so)?;
         let leases = self.leases_on(node);
         let fitting = leases.iter().filter(|lease| record.needed.fits_in(&lease.free)).min_by_key(|l| l.free.memory);
         fitting.cloned().ok_or_else(|| no_room(record, node, &leases, so))

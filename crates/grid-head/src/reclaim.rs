@@ -8,8 +8,9 @@ use grid_types::api::{ApiError, ReclaimAsk, ReclaimReply};
 use grid_types::boost::{Boost, BoostState, EndReason};
 use grid_types::event::{Actor, Event};
 use grid_types::exit::FaultClass;
-use grid_types::wire::{Answer, Request};
-use grid_types::{BoostId, Millis};
+use grid_types::lend::TakenBack;
+use grid_types::wire::{Answer, LeaseHolding, Request};
+use grid_types::{BoostId, Millis, NodeName};
 use std::time::{Duration, Instant};
 
 impl Head {
@@ -59,10 +60,35 @@ impl Head {
         let boost = boost.id.clone();
         let event = match freeze {
             true => Event::GuestsFrozen { boost, guests, took },
-            false => Event::GuestsThawed { boost, guests, took },
+            false => Event::GuestsThawed { boost, guests, took: Some(took) },
         };
         self.record(actor, event)?;
         Ok(took)
+    }
+
+    /// What the owner of a lender took back himself, or gave back, without the head: it is heard of with the lender's facts,
+    /// also where that is long after.
+    pub(crate) fn heed_owner(&self, node: &NodeName, leases: &[LeaseHolding]) {
+        let actor = Actor::Lender { node: node.clone() };
+        for holding in leases {
+            let id = BoostId::new(holding.lease.as_str());
+            let Ok(boost) = self.boost(&id) else { continue };
+            let known = self.inner.borrow().state.taken_back.contains(&id);
+            match holding.taken_back {
+                _ if boost.lender != *node || boost.state == BoostState::Granting || !boost.state.holds_capacity() => {}
+                // While it is being granted its end cannot begin: the next facts say it again.
+                Some(TakenBack { guests, took }) if !known && self.begin_end(&boost, &actor).is_ok() => {
+                    self.note_by(&actor, Event::GuestsFrozen { boost: id.clone(), guests, took });
+                    let head = self.clone();
+                    tokio::task::spawn_local(async move { head.end_boost(&id).await });
+                }
+                None if known => {
+                    let guests = self.inner.borrow().state.guests(&id).len() as u32;
+                    self.note_by(&actor, Event::GuestsThawed { boost: id, guests, took: None });
+                }
+                _ => {}
+            }
+        }
     }
 
     fn begin_end(&self, boost: &Boost, actor: &Actor) -> Result<(), ApiError> {

@@ -150,6 +150,11 @@ impl Call {
             ["status"] if get => respond(&Ok(h.status(self.asker.reader()))),
             ["metrics"] if get => text(h.inner.borrow().state.metrics.prometheus()),
             ["nodes"] if get => respond(&Ok(h.node_views())),
+            ["between", nodes @ ..] if get => respond(&match crate::machines::pair(nodes) {
+                Ok((here, there)) => h.between(here, there, self.uid).await,
+                Err(e) => Err(e),
+            }),
+            ["nodes", node, verb] if !get => self.node(node, verb).await,
             ["boosts", ..] => self.boosts(&parts[1..], get).await,
             ["offloads", ..] => self.offloads(&parts[1..], get).await,
             ["parks"] if !get => respond(&match self.parsed::<ParkAsk>() {
@@ -190,6 +195,20 @@ impl Call {
         let group = self.head.inner.borrow().cfg.config.policy.users.boost_group.clone();
         let who = format!("root and the group {group}");
         Err(not_allowed(&who, what, &format!("run it with sudo, or ask root to add you to the group {group}")))
+    }
+
+    async fn node(&self, node: &str, verb: &str) -> Response<Body> {
+        let (h, root) = (&self.head, self.may_administer("take a node out of use"));
+        match verb {
+            "cordon" | "uncordon" => respond(
+                &root.and_then(|()| h.cordon(node, verb == "cordon", self.parsed::<DryRun>()?.dry_run, &self.actor())),
+            ),
+            "drain" => respond(&match root.and_then(|()| self.parsed()) {
+                Ok(ask) => h.drain(node, ask, self.actor()).await,
+                Err(e) => Err(e),
+            }),
+            _ => respond(&Err::<(), _>(fault(FaultClass::NotFound, "no such call"))),
+        }
     }
 
     async fn plans(&self, parts: &[&str], get: bool) -> Response<Body> {

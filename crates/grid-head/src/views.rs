@@ -3,6 +3,7 @@
 use crate::head::{Head, fault};
 use crate::privacy::Reader;
 use grid_core::lease::lendable;
+use grid_core::lend;
 use grid_os::clock::unix_ms;
 use grid_types::api::{ApiError, AutoView, BoostView, NodeView, OffloadView, Status};
 use grid_types::boost::{Boost, BoostState};
@@ -40,7 +41,9 @@ impl Head {
                 facts: heard.map(|h| h.facts.clone()),
                 lendable,
                 lent: inner.state.promised(&n.name),
+                limited: heard.and_then(|h| lend::limited(h.facts.lending.as_ref()?)).filter(|_| why.is_none()),
                 why,
+                cordoned: inner.state.cordoned.get(&n.name).cloned(),
             }
         };
         let mut views: Vec<NodeView> = inner.cfg.config.nodes.iter().map(view).collect();

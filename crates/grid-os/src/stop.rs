@@ -1,30 +1,20 @@
-//! The file that stops everything: reading whether it stands, and noticing at once that it comes or goes.
+//! The file that stops everything: whether it stands, and what agents answer.
 //!
 //! Owns no decision. That it is there is all that counts; what is in it is never read.
 
+use crate::order;
 use grid_types::stop::{Stop, StopAnswer, StopPlace};
 use grid_types::units::UnixMs;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::time::Duration;
-
-/// Looked at so often also where no change was told: a watch can be lost with its folder.
-const LOOK_AGAIN_MS: u16 = 1000;
-/// Without inotify.
-const POLL: Duration = Duration::from_millis(100);
 
 /// The order that stands, the first in the list; none where there is none.
 pub fn standing(place: &StopPlace) -> Option<Stop> {
     place.files.iter().find_map(|file| {
         let meta = fs::symlink_metadata(file).ok()?;
         let since = (meta.mtime().max(0) as u64) * 1000 + (meta.mtime_nsec() / 1_000_000) as u64;
-        let mark = format!("{}.{}.{}", meta.ino(), meta.mtime(), meta.mtime_nsec());
-        Some(Stop { file: file.clone(), uid: meta.uid(), since: UnixMs(since), mark })
+        Some(Stop { file: file.clone(), uid: meta.uid(), since: UnixMs(since), mark: order::mark(&meta) })
     })
 }
 
@@ -53,54 +43,26 @@ pub fn answer(place: &StopPlace, answer: &StopAnswer) -> io::Result<()> {
 /// Calls `changed` from a thread of its own, with what stands now, whenever that is another order than before, until it
 /// says false. The first look is compared with `known`.
 pub fn watch(place: StopPlace, known: Option<Stop>, mut changed: impl FnMut(Option<Stop>) -> bool + Send + 'static) {
-    std::thread::spawn(move || {
-        let mut last = known.map(|s| s.mark);
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok();
-        loop {
-            // Armed before the look: what changes between the two is told.
-            inotify.iter().for_each(|i| arm(i, &place));
-            let now = standing(&place);
-            let mark = now.as_ref().map(|s| s.mark.clone());
-            if mark != last {
-                last = mark;
-                if !changed(now) {
-                    return;
-                }
-            }
-            match &inotify {
-                Some(inotify) => {
-                    let mut fds = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
-                    let _ = poll(&mut fds, PollTimeout::from(LOOK_AGAIN_MS));
-                    let _ = inotify.read_events();
-                }
-                None => std::thread::sleep(POLL),
-            }
-        }
+    let mut last = known.map(|s| s.mark);
+    order::watch(place.files.clone(), move || {
+        let now = standing(&place);
+        let mark = now.as_ref().map(|s| s.mark.clone());
+        let new = mark != last;
+        last = mark;
+        !new || changed(now)
     });
-}
-
-/// Watches the folder of each file, or the nearest above it that there is.
-fn arm(inotify: &Inotify, place: &StopPlace) {
-    let flags = AddWatchFlags::IN_CREATE
-        | AddWatchFlags::IN_MOVED_TO
-        | AddWatchFlags::IN_DELETE
-        | AddWatchFlags::IN_MOVED_FROM
-        | AddWatchFlags::IN_ATTRIB
-        | AddWatchFlags::IN_DELETE_SELF;
-    for file in &place.files {
-        if let Some(dir) = file.ancestors().skip(1).find(|dir| dir.is_dir()) {
-            let _ = inotify.add_watch::<Path>(dir, flags);
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
     use std::sync::mpsc;
+    use std::time::Duration;
 
     fn place(dir: &Path) -> StopPlace {
-        StopPlace { files: vec![dir.join("control/stop"), dir.join("etc/grid/stop")], answers: dir.join("stopped") }
+        let files = vec![dir.join("control/stop"), dir.join("etc/grid/stop")];
+        StopPlace { files, of_head: None, answers: dir.join("stopped") }
     }
 
     #[test]

@@ -278,3 +278,79 @@ fn down_leaves_a_worker_as_it_was_where_that_is_asked_for() {
     assert!(std::fs::read_dir(lab.workers()).unwrap().next().is_none(), "something is left there");
     assert_eq!(on_worker(&lab, "node-run"), None);
 }
+
+#[test]
+fn stop_on_the_head_undoes_what_another_machine_has_not_committed_and_holds_while_ssh_is_broken() {
+    let lab = Lab::start();
+    let Some(cluster) = Cluster::configured(&config(&lab)) else { return };
+    cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
+    let guest = Guest::reporting(&cluster, "prover", "--memory 512MiB --steps 1000000");
+    let out = cluster.move_out(guest.pid());
+    let id = out.record.id.as_str();
+    guest.goes_on();
+    // The one that restored it has ended.
+    cluster
+        .wait("no CRIU on the worker", || if cluster.criu_runs_on("gpu1").is_err() { Ok(()) } else { Err("one runs") });
+    let mut recall = cluster.begin(&["offload", "recall", id]);
+    cluster.wait("CRIU to dump on the worker", || cluster.criu_runs_on("gpu1"));
+    let said = cluster.grid(&["stop"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    println!("{}", said.out);
+    assert!(said.out.contains("1 move undone") && said.out.contains("heeded by  gpu1, head"), "{said:?}");
+    let _ = recall.wait();
+    cluster.wait_phase(id, OffloadPhase::Away);
+    guest.goes_on();
+
+    // Lifted while nobody can tell the worker: it holds until somebody can.
+    let folder = std::fs::read_dir(lab.workers()).unwrap().next().unwrap().unwrap().path();
+    let held = folder.join("control/stopped-by-head");
+    assert!(held.exists());
+    lab.set_link(false).unwrap();
+    lab.drop_connections();
+    assert_eq!(cluster.grid(&["stop", "--lift"]).code, 0);
+    assert!(held.exists(), "the worker cannot know yet");
+    lab.set_link(true).unwrap();
+    // The worker's daemons are started anew where ssh is dialled again: it is told then, and moves are under way no more.
+    cluster.wait("ssh to be there again", || {
+        let text = std::fs::read_to_string(cluster.state().join("log/reach-gpu1.log")).unwrap_or_default();
+        if text.matches("is reached at").count() > 1 { Ok(()) } else { Err(text) }
+    });
+    cluster.wait("the worker to know", || if held.exists() { Err("it is stopped still") } else { Ok(()) });
+    cluster.wait_heard();
+    cluster.bring_home(id);
+    guest.goes_on();
+    guest.never_went_back();
+}
+
+#[test]
+fn a_machine_that_lacks_what_home_has_is_refused_before_anything_is_frozen_and_the_table_says_it() {
+    let lab = Lab::start();
+    let Some(cluster) = Cluster::faulty(&config(&lab)) else { return };
+    cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
+    let said = cluster.grid(&["doctor", "--between", "head", "gpu1"]);
+    println!("{}", said.out);
+    assert_eq!(said.code, 0, "{said:?}");
+    for row in ["ok  architecture", "ok  criu ", "ok  cpu features", "ok  kernel", "ok  clock", "ok  user"] {
+        assert!(said.out.contains(row), "{row}: {said:?}");
+    }
+    let guest = Guest::reporting(&cluster, "prover", "--memory 16MiB --steps 1000000");
+    // Home's CPUs have one feature more from now on.
+    let more = cluster.state().join("nodes/head").join(grid_types::fault::CPU_FILE);
+    std::fs::write(&more, "avx99").unwrap();
+    let said = cluster.grid(&["doctor", "--between", "head", "gpu1"]);
+    assert!(
+        said.code == 4 && said.out.contains("REFUSED  cpu features") && said.out.contains("avx99 alone"),
+        "{said:?}"
+    );
+    let said = cluster.grid(&["offload", "execute", &guest.pid().to_string()]);
+    assert!(said.code == 4 && said.err.contains("E-MACHINE") && said.err.contains("avx99"), "{said:?}");
+    guest.goes_on();
+    guest.never_went_back();
+    assert!(cluster.criu_runs_on("head").is_err(), "nothing was frozen for it");
+    std::fs::remove_file(&more).unwrap();
+    let out = cluster.move_out(guest.pid());
+    // Home takes back what it started, whatever it has.
+    std::fs::write(&more, "avx99").unwrap();
+    cluster.bring_home(out.record.id.as_str());
+    guest.goes_on();
+}

@@ -46,7 +46,7 @@ fn by(record: &EventRecord) -> (Option<u32>, Option<&str>) {
     match &record.actor {
         Actor::User { uid, tty, .. } => (Some(*uid), tty.as_deref()),
         Actor::Rule { name } => (None, Some(name)),
-        Actor::Daemon => (None, None),
+        Actor::Lender { .. } | Actor::Daemon => (None, None),
     }
 }
 

@@ -4,6 +4,9 @@
 //! |---|---|---|
 //! | `GET /v1/status` | | [`Status`] |
 //! | `GET /v1/nodes` | | `[NodeView]` |
+//! | `POST /v1/nodes/NODE/cordon`, `…/uncordon` | [`DryRun`] | [`NodeView`] |
+//! | `POST /v1/nodes/NODE/drain` | [`DrainAsk`] | [`DrainReply`] |
+//! | `GET /v1/between/NODE/NODE` | | [`MachineReply`](crate::machine::MachineReply) |
 //! | `GET /v1/boosts`, `GET /v1/boosts/ID` | | `[BoostView]`, [`BoostView`] |
 //! | `POST /v1/boosts` | [`BoostAsk`] | [`BoostReply`] |
 //! | `POST /v1/boosts/ID/extend` | [`ExtendAsk`] | [`BoostView`] |
@@ -27,10 +30,10 @@
 //! `ID` may be an unambiguous prefix, or `last`.
 
 use crate::boost::{Boost, Priority};
-use crate::event::{Keep, OffloadRecord, Resolution};
+use crate::event::{Cordon, Keep, OffloadRecord, Resolution};
 use crate::exit::FaultClass;
 use crate::facts::NodeFacts;
-use crate::ids::{NodeName, OffloadId, ProcId};
+use crate::ids::{BoostId, NodeName, OffloadId, ProcId};
 use crate::plan::{Plan, Verdict};
 use crate::policy::{AtEnd, AutoMode};
 use crate::reason::ReasonCode;
@@ -88,6 +91,12 @@ pub struct NodeView {
     pub lent: Resources,
     /// Why it lends nothing, where it does not.
     pub why: Option<String>,
+    /// What its owner lends at most, where that is less than the configuration's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limited: Option<String>,
+    /// It takes nothing new since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cordoned: Option<Cordon>,
 }
 
 /// A boost as it is now.
@@ -191,6 +200,41 @@ pub struct ReclaimReply {
     pub frozen: Option<Millis>,
     /// In all.
     pub took: Millis,
+}
+
+/// Everything away from a node.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct DrainAsk {
+    /// How long to wait for what lives there to leave.
+    #[serde(default)]
+    pub within: Millis,
+    /// Only say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What a drain came to, or would.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DrainReply {
+    /// The node.
+    pub node: NodeName,
+    /// What was lent there when it began, as it is at the end.
+    pub boosts: Vec<BoostView>,
+    /// For a dry run: what would be done first with each.
+    pub steps: Vec<DrainStep>,
+    /// What stays on its disk.
+    pub parked: Vec<OffloadView>,
+    /// In all.
+    pub took: Millis,
+}
+
+/// What a drain would do first with a boost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainStep {
+    /// Which.
+    pub boost: BoostId,
+    /// What, for people.
+    pub what: String,
 }
 
 /// `dry_run` alone.

@@ -79,6 +79,8 @@ pub enum EndReason {
     Released,
     /// The lender took it back.
     Reclaimed,
+    /// Everything is moved away from its lender.
+    Drained,
     /// The lender was lost.
     LenderLost,
 }

@@ -1,6 +1,7 @@
 //! What was observed. A fact can be unknown (`None`); unknown never means zero.
 
 use crate::ids::{NodeName, ProcId};
+use crate::lend::Lending;
 use crate::units::{BootMs, Bytes, MilliCpu, Millis, Resources};
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +73,9 @@ pub struct NodeFacts {
     pub psi_io: Option<Psi>,
     /// GPUs.
     pub gpus: Gpus,
+    /// What it lends, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lending: Option<Lending>,
 }
 
 /// A file without a name may occupy so much: its content travels among the small images, in memory.

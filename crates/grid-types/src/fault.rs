@@ -115,6 +115,8 @@ pub enum Effect {
 pub const VARIABLE: &str = "GRID_FAULTS";
 /// In an agent's state directory: the memory, in bytes, of which its node is said to consist, all of it free.
 pub const MEMORY_FILE: &str = "fault-memory";
+/// A feature that a node pretends its CPUs to have, in the same place.
+pub const CPU_FILE: &str = "fault-cpu";
 
 #[cfg(test)]
 mod tests {

@@ -12,6 +12,8 @@ pub mod fault;
 pub mod gate;
 pub mod handover;
 pub mod ids;
+pub mod lend;
+pub mod machine;
 pub mod plan;
 pub mod policy;
 pub mod reason;

@@ -73,7 +73,8 @@ reason_codes! {
     NoFit "E-NOFIT" "no lender or lease holds it whole" "ask for less, or another node";
     Split "E-SPLIT" "it would fit only spread over two nodes" "request one larger boost";
     Silent "E-SILENT" "the node has not been heard of" "start its agent";
-    NoLend "E-NOLEND" "the node lends nothing" "set can_share on that node";
+    NoLend "E-NOLEND" "the node lends nothing" "set can_share for that node; or, where its owner switched lending off, on the node itself: grid lend on";
+    Cordon "E-CORDON" "the node is cordoned: it takes nothing new" "grid node uncordon NODE, or another node";
     Self_ "E-SELF" "borrower and lender are the same node" "name another lender";
     Expired "E-EXPIRED" "the plan or lease is past its time" "ask again";
     Changed "E-CHANGED" "the world changed since the plan was made" "grid offload scan";
@@ -81,6 +82,7 @@ reason_codes! {
     Frozen10 "E-MAXFROZEN" "the predicted freeze is longer than max_frozen" "raise max_frozen, or free memory in the process";
     Disk "E-DISK" "the disk with grid's own state is full: how a move ends, or a parked copy, could not be written down" "free some space where grid keeps its state (grid doctor names it)";
     Parked "E-PARKED" "a parked copy is damaged or missing on its disk" "put the file back from a backup of that disk and unpark again; or give it up: kill -9 PID";
+    Machine "E-MACHINE" "the other machine lacks what a process of this one relies on" "grid doctor --between head NODE";
     Criu "E-CRIU" "CRIU refused or failed" "grid doctor";
     Writable "E-WRITABLE" "a program that grid runs with privileges could be changed by somebody else" "chown root and chmod go-w what is named, or set GRID_CRIU to a CRIU that only root can change";
     Gate "E-GATE" "the lender's gate refused the tree, or would" "see the reason; nothing ran there";

@@ -16,6 +16,9 @@ pub const MACHINE_WIDE: &str = "/etc/grid/stop";
 pub struct StopPlace {
     /// While any of these files is there, nothing is frozen.
     pub files: Vec<PathBuf>,
+    /// The one of them that stands for the head's order, on another machine than the head's: its agent makes and removes it.
+    #[serde(default)]
+    pub of_head: Option<PathBuf>,
     /// Folder of the answers, one file a node: only agents write there.
     pub answers: PathBuf,
 }
@@ -23,7 +26,16 @@ pub struct StopPlace {
 impl StopPlace {
     /// Of a cluster with this directory of state.
     pub fn of(state: &Path) -> Self {
-        Self { files: vec![state.join("control/stop"), PathBuf::from(MACHINE_WIDE)], answers: state.join("stopped") }
+        let files = vec![state.join("control/stop"), PathBuf::from(MACHINE_WIDE)];
+        Self { files, of_head: None, answers: state.join("stopped") }
+    }
+
+    /// Of a worker on another machine than its head, with this folder.
+    pub fn of_worker(folder: &Path) -> Self {
+        let of_head = folder.join("control/stopped-by-head");
+        let mut place = Self::of(folder);
+        place.files.insert(1, of_head.clone());
+        Self { of_head: Some(of_head), ..place }
     }
 
     /// The cluster's own file, which `grid stop` makes.

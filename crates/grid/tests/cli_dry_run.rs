@@ -10,7 +10,7 @@ use std::process::Command;
 
 /// Commands that read, or print what they were asked for. (`offload scan` notes the plan that it shows, so that it can be
 /// applied; nothing is changed by that.)
-const READING: [&str; 15] = [
+const READING: [&str; 16] = [
     "boost list",
     "boost show",
     "completions",
@@ -19,6 +19,7 @@ const READING: [&str; 15] = [
     "doctor",
     "events",
     "explain",
+    "lend status",
     "node list",
     "offload list",
     "offload scan",

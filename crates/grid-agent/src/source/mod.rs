@@ -2,6 +2,7 @@
 //! decides.
 
 mod dump;
+mod head_stop;
 mod hold;
 mod parked;
 mod release;

@@ -40,6 +40,12 @@ fn refusal(stop: &Stop) -> Reason {
     Reason::new(ReasonCode::Stop, format!("grid is stopped by {}", stop.file.display()))
 }
 
+impl Heeded {
+    pub(crate) fn answer(&self) -> &StopAnswer {
+        &self.answer
+    }
+}
+
 impl Outgoing {
     /// A process of it is frozen, or may be in a moment: CRIU or its hold keeps it.
     fn may_be_frozen(&self) -> bool {
@@ -57,6 +63,7 @@ impl Agent {
     }
 
     pub(crate) fn stop_changed(&mut self) {
+        self.tell_stop(None);
         let Some(stop) = grid_os::stop::standing(&self.cfg.stop) else {
             let _ = std::fs::remove_file(self.cfg.stop.answer(&self.cfg.node));
             self.heeded = None;
@@ -106,5 +113,8 @@ impl Agent {
             tracing_line(&format!("stopped, and cannot say so in {}: {e}", self.cfg.stop.answers.display()));
         }
         self.heeded = Some(heeded);
+        if news {
+            self.answer_head();
+        }
     }
 }

@@ -96,6 +96,8 @@ pub fn at_end(boost: &Boost, guests: &[Guest], room: &Room) -> EndStep {
         return EndStep::Close;
     }
     match boost.at_end {
+        // Whoever drains a node ends nobody's work.
+        AtEnd::End if matches!(boost.state, BoostState::Ending { why: EndReason::Drained }) => recall(&inside, room),
         AtEnd::End => EndStep::EndGuests { offloads: inside.iter().map(|g| g.offload.clone()).collect() },
         AtEnd::Stay => stay(&inside, &|_| "at-end is stay".to_owned()),
         AtEnd::Park => park(&inside),

@@ -110,7 +110,7 @@ pub fn transition(state: &BoostState, event: BoostEvent) -> Result<BoostState, I
 fn stronger(new: EndReason, old: EndReason) -> bool {
     let rank = |why| match why {
         EndReason::Expired | EndReason::Released => 0,
-        EndReason::Reclaimed => 1,
+        EndReason::Reclaimed | EndReason::Drained => 1,
         EndReason::LenderLost => 2,
     };
     rank(new) > rank(old)

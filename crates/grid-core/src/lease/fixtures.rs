@@ -30,6 +30,8 @@ pub(crate) fn lender(node: &str, total: Resources, used: Resources) -> LenderVie
         sharing: NodeSharing::default(),
         leases: Vec::new(),
         lease_use: Resources::default(),
+        says: None,
+        cordoned: false,
         silent_for: None,
     }
 }

@@ -1,6 +1,7 @@
 //! What one node can lend now, and the exact reason where it cannot.
 
 use super::LenderView;
+use crate::lend;
 use grid_types::policy::Policy;
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::{Bytes, MilliCpu, Resources, UnixMs};
@@ -33,17 +34,23 @@ pub fn reserve(total: Resources, policy: &Policy) -> Resources {
 /// What `lender` can lend now by the formula in the module's head.
 ///
 /// # Errors
-/// `E-NOLEND` where sharing is off or the node lends nothing; `E-SILENT` where it is silent or its use is unknown.
+/// `E-NOLEND` where sharing is off or the node lends nothing; `E-CORDON` where it takes nothing new; `E-SILENT` where it is silent or its use is unknown.
 pub fn lendable(lender: &LenderView, policy: &Policy) -> Result<Lendable, Reason> {
-    let limit = lender.sharing.lending_limit(lender.total);
+    let limit = limit(lender);
     if !policy.sharing_enabled {
         return Err(Reason::new(ReasonCode::NoLend, "sharing is switched off in the configuration"));
     }
     if !lender.sharing.can_share {
         return Err(Reason::new(ReasonCode::NoLend, "it lends nothing: can_share is false"));
     }
+    if lender.cordoned {
+        return Err(Reason::new(ReasonCode::Cordon, "it is cordoned"));
+    }
     if lender.total.is_zero() {
         return Err(Reason::new(ReasonCode::Silent, "nothing has been heard of it yet"));
+    }
+    if let Some(closed) = lender.says.as_ref().and_then(|says| says.closed.as_ref()) {
+        return Err(lend::closed(closed));
     }
     if limit.is_zero() {
         return Err(Reason::new(ReasonCode::NoLend, "it lends nothing: its limits are zero"));
@@ -59,7 +66,20 @@ pub fn lendable(lender: &LenderView, policy: &Policy) -> Result<Lendable, Reason
     let reserve = reserve(lender.total, policy);
     let by_limit = limit.saturating_sub(&promised);
     let by_use = lender.total.saturating_sub(&own_use).saturating_sub(&promised).saturating_sub(&reserve);
-    Ok(Lendable { amount: by_limit.min(&by_use), limit, promised, own_use, reserve })
+    let mut amount = by_limit.min(&by_use);
+    if let Some(spare) = lender.says.as_ref().and_then(|says| says.spare_memory) {
+        amount.memory = amount.memory.min(spare);
+    }
+    Ok(Lendable { amount, limit, promised, own_use, reserve })
+}
+
+/// By the configuration, and by the lender's own word; its agent says nothing of GPUs.
+fn limit(lender: &LenderView) -> Resources {
+    let limit = lender.sharing.lending_limit(lender.total);
+    match &lender.says {
+        Some(says) => Resources { gpu: limit.gpu, ..limit.min(&says.limit) },
+        None => limit,
+    }
 }
 
 /// Why `asked` is not in `l`: "2.1 of 4.0 CPU, 512 MiB of 8.0 GiB free; 1.9 CPU 7.5 GiB lent as b-3aa until 12:40".
@@ -72,6 +92,9 @@ pub(super) fn shortfall(asked: &Resources, lender: &LenderView, l: &Lendable, ut
     for lent in &lender.leases {
         let until = clock_text(lent.until_unix, utc_offset_s);
         text.push_str(&format!("; {} lent as {} until {until}", lent.amount, lent.boost));
+    }
+    if let Some(limited) = lender.says.as_ref().and_then(lend::limited) {
+        text.push_str(&format!("; {limited}"));
     }
     let short_by_use = !l.limit.saturating_sub(&l.promised).fits_in(&l.amount);
     if short_by_use {

@@ -9,7 +9,8 @@
 //!
 //! ```text
 //! lendable = min( lending_limit − promised ,
-//!                 total − own use − promised − reserve )      part by part, never below zero
+//!                 total − own use − promised − reserve ,      part by part, never below zero
+//!                 spare memory )                              where its owner keeps some free (`lend`)
 //! own use  = used − min(lease_use, promised)                  guests beyond their lease count as own use
 //! reserve  = total × excess × factor of the sharing policy    CPU and memory; GPUs are lent whole
 //! ```
@@ -28,6 +29,7 @@ pub use amount::{MEMORY_FLOOR, complete_amount};
 pub use lendable::{Lendable, clock_text, lendable, reserve};
 pub use request::{RequestFault, Terms, validate_extension, validate_request};
 
+use grid_types::lend::Lending;
 use grid_types::policy::NodeSharing;
 use grid_types::{BoostId, Millis, NodeName, Resources, UnixMs};
 
@@ -57,6 +59,10 @@ pub struct LenderView {
     pub leases: Vec<Lent>,
     /// What guests in these leases use, contained in `used`.
     pub lease_use: Resources,
+    /// What its own agent says that it lends: configuration and owner together.
+    pub says: Option<Lending>,
+    /// It takes nothing new.
+    pub cordoned: bool,
     /// Set where it has not been heard of for longer than the policy's `stale_after`.
     pub silent_for: Option<Millis>,
 }

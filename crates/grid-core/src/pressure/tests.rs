@@ -21,6 +21,7 @@ fn facts(cpu: Option<u32>, memory_used: u64) -> NodeFacts {
         psi_memory: None,
         psi_io: None,
         gpus: Gpus::None,
+        lending: None,
     }
 }
 

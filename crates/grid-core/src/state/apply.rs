@@ -36,9 +36,12 @@ impl State {
             E::NodeSilent { node } => {
                 self.nodes.insert(node.clone(), NodeState::Silent(rec.at));
             }
-            E::Stopped { .. } | E::StopLifted {} | E::KeepSet { .. } | E::KeepDropped { .. } => {
-                self.trust_event(rec)?
-            }
+            E::Stopped { .. }
+            | E::StopLifted {}
+            | E::KeepSet { .. }
+            | E::KeepDropped { .. }
+            | E::NodeCordoned { .. }
+            | E::NodeUncordoned { .. } => self.trust_event(rec)?,
             E::PressureSkipped { .. } => {}
             E::AutoModeSet { mode } => self.auto_mode = Some(*mode),
             E::BoostRefused { .. } => self.metrics.boosts_refused += 1,

@@ -4,7 +4,7 @@ use super::{ApplyError, State};
 use crate::boost::{BoostEvent, transition};
 use grid_types::BoostId;
 use grid_types::boost::{Boost, BoostState};
-use grid_types::event::{Event, EventRecord, OffloadPhase};
+use grid_types::event::{Actor, Event, EventRecord, OffloadPhase};
 
 impl State {
     pub(super) fn boost_event(&mut self, rec: &EventRecord) -> Result<(), ApplyError> {
@@ -43,14 +43,19 @@ impl State {
             Event::GuestsFrozen { boost, .. } => {
                 self.holding(boost)?;
                 self.frozen.insert(boost.clone());
+                if matches!(rec.actor, Actor::Lender { .. }) {
+                    self.taken_back.insert(boost.clone());
+                }
                 Ok(())
             }
             Event::GuestsThawed { boost, .. } => {
+                self.taken_back.remove(boost);
                 self.frozen.remove(boost).then_some(()).ok_or(ApplyError::Already("its guests are not frozen"))
             }
             Event::BoostEnded { boost, why } => {
                 self.no_guests(boost)?;
                 self.frozen.remove(boost);
+                self.taken_back.remove(boost);
                 self.step(boost, BoostEvent::LeaseEmpty { why: *why, at: rec.at }).map(drop)
             }
             _ => Ok(()),

@@ -17,7 +17,7 @@ mod trust;
 use crate::auto_offload::{Cooldowns, Metrics};
 use crate::boost::IllegalTransition;
 use grid_types::boost::Boost;
-use grid_types::event::{Actor, Keep, OffloadPhase, OffloadRecord};
+use grid_types::event::{Actor, Cordon, Keep, OffloadPhase, OffloadRecord};
 use grid_types::plan::Plan;
 use grid_types::policy::AutoMode;
 use grid_types::stop::Stop;
@@ -48,6 +48,8 @@ pub struct State {
     pub auto_mode: Option<AutoMode>,
     /// Nodes, as last journalled.
     pub nodes: BTreeMap<NodeName, NodeState>,
+    /// Nodes that take nothing new.
+    pub cordoned: BTreeMap<NodeName, Cordon>,
     /// Cool-downs of processes.
     pub cooldowns: Cooldowns,
     /// Counters.
@@ -60,6 +62,8 @@ pub struct State {
     pub kept: BTreeMap<ProcId, Keep>,
     /// Boosts whose lender has taken them back: their guests are frozen.
     pub frozen: BTreeSet<BoostId>,
+    /// Those of them that the owner of the lender took back himself.
+    pub taken_back: BTreeSet<BoostId>,
     /// What the lender's kernel read back of each boost's limits, when it became active.
     enforced: BTreeMap<BoostId, String>,
     /// Who asked for the last move of each offload.
@@ -85,12 +89,14 @@ impl State {
             plans: VecDeque::new(),
             auto_mode: None,
             nodes: BTreeMap::new(),
+            cordoned: BTreeMap::new(),
             cooldowns: Cooldowns::default(),
             metrics: Metrics::default(),
             starts: 0,
             stopped: None,
             kept: BTreeMap::new(),
             frozen: BTreeSet::new(),
+            taken_back: BTreeSet::new(),
             enforced: BTreeMap::new(),
             causes: BTreeMap::new(),
             recall_failed: BTreeSet::new(),

@@ -40,11 +40,12 @@ impl State {
         Some(b.amount.saturating_sub(&needed))
     }
 
-    /// Active leases of a borrower, as the planner takes them.
+    /// Active leases of a borrower, as the planner takes them; not those on a node that takes nothing new.
     pub fn leases_of(&self, borrower: &NodeName) -> Vec<LeaseView> {
         self.boosts
             .values()
             .filter(|b| b.borrower == *borrower && b.state == BoostState::Active)
+            .filter(|b| !self.cordoned.contains_key(&b.lender))
             .map(|b| LeaseView {
                 lease: b.lease.clone(),
                 boost: b.id.clone(),

@@ -1,7 +1,7 @@
 //! Events by which people hold grid back, and who stands behind an event.
 
 use super::{ApplyError, State};
-use grid_types::event::{Actor, Direction, Event, EventRecord, Keep};
+use grid_types::event::{Actor, Cordon, Direction, Event, EventRecord, Keep};
 use grid_types::plan::{Plan, PlanOutcome, Trigger};
 use grid_types::{BootMs, OffloadId, PlanId, ProcId};
 
@@ -16,6 +16,15 @@ impl State {
                 return Err(ApplyError::Already("no order to stop stands"));
             }
             Event::StopLifted {} => self.stopped = None,
+            Event::NodeCordoned { node } if self.cordoned.contains_key(node) => {
+                return Err(ApplyError::Already("it is cordoned already"));
+            }
+            Event::NodeCordoned { node } => {
+                self.cordoned.insert(node.clone(), Cordon { since: rec.at, by: rec.actor.clone() });
+            }
+            Event::NodeUncordoned { node } => {
+                self.cordoned.remove(node).ok_or(ApplyError::Already("it is not cordoned"))?;
+            }
             // Again, with another end: the last word counts.
             Event::KeepSet { keep } => drop(self.kept.insert(keep.process.clone(), keep.clone())),
             Event::KeepDropped { process, .. } => {
@@ -105,6 +114,21 @@ mod tests {
         assert_eq!(s.stopped.as_ref().map(|s| s.mark.as_str()), Some("2"));
         push(&mut s, Event::StopLifted {}).unwrap();
         assert_eq!(s.stopped, None);
+    }
+
+    #[test]
+    fn a_cordoned_node_takes_no_guest_and_is_known_with_who_said_so() {
+        let mut s = with_boost();
+        let node = s.boosts[&"b-1".into()].lender.clone();
+        assert_eq!(s.leases_of(&"head".into()).len(), 1);
+        let person = Actor::User { uid: 0, name: None, tty: None };
+        push_by(&mut s, &person, Event::NodeCordoned { node: node.clone() }).unwrap();
+        assert!(push(&mut s, Event::NodeCordoned { node: node.clone() }).is_err());
+        assert_eq!((s.cordoned[&node].by.clone(), s.leases_of(&"head".into()).len()), (person, 0));
+        assert_eq!(s.promised(&node), s.boosts[&"b-1".into()].amount, "what is lent stays lent");
+        push(&mut s, Event::NodeUncordoned { node: node.clone() }).unwrap();
+        assert!(push(&mut s, Event::NodeUncordoned { node }).is_err());
+        assert_eq!(s.leases_of(&"head".into()).len(), 1);
     }
 
     #[test]

@@ -99,6 +99,7 @@ impl NodeReader {
             psi_memory: self.psi("memory"),
             psi_io: self.psi("io"),
             gpus,
+            lending: None,
         };
         self.last = Some(CpuReading { at_ns, used_ns });
         Ok(facts)
@@ -119,10 +120,18 @@ impl NodeReader {
         parse_psi(&read(&self.proc.join("pressure").join(resource)).ok()?)
     }
 
-    fn memory(&self) -> Result<Memory, NodeError> {
+    /// What new work on the whole machine could have without swapping, whatever bounds the node.
+    pub fn machine_available(&self) -> Result<Bytes, NodeError> {
+        self.machine().map(|memory| memory.available)
+    }
+
+    fn machine(&self) -> Result<Memory, NodeError> {
         let path = self.proc.join("meminfo");
-        let text = read(&path)?;
-        let whole = parse_meminfo(&text).ok_or(NodeError::Parse { path, what: "MemTotal and MemAvailable" })?;
+        parse_meminfo(&read(&path)?).ok_or(NodeError::Parse { path, what: "MemTotal and MemAvailable" })
+    }
+
+    fn memory(&self) -> Result<Memory, NodeError> {
+        let whole = self.machine()?;
         let Some(group) = &self.group else { return Ok(whole) };
         let Some(limit) = group.memory_limit()?.filter(|l| *l < whole.total) else { return Ok(whole) };
         let left = Bytes(limit.0.saturating_sub(group.memory_used()?.0));

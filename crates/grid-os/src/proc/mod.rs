@@ -25,7 +25,7 @@ mod tree;
 
 pub use deep::terminal_of;
 pub use sock_diag::unread_by_peer;
-pub use stat::Sample;
+pub use stat::{Sample, ticks_ms};
 
 /// Entrance for the fuzzers to the kernel's socket diagnostics: one datagram of its answer.
 #[cfg(fuzzing)]

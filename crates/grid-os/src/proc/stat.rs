@@ -55,6 +55,11 @@ impl Scale {
     }
 }
 
+/// Milliseconds after boot of a start time in ticks.
+pub fn ticks_ms(ticks: u64) -> u64 {
+    ticks.saturating_mul(Scale::of_kernel().ms_per_tick)
+}
+
 /// What one pass needs to know for each process.
 struct Pass<'a> {
     prev: Option<&'a Sample>,

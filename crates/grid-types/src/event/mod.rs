@@ -31,6 +31,11 @@ pub enum Actor {
         /// Which.
         name: String,
     },
+    /// The owner of a lender, on the lender.
+    Lender {
+        /// Which.
+        node: NodeName,
+    },
     /// The daemon itself (restart, expiry).
     Daemon,
 }
@@ -72,6 +77,16 @@ pub enum Event {
     },
     /// A node has not been heard of for too long.
     NodeSilent {
+        /// Which.
+        node: NodeName,
+    },
+    /// A node takes nothing new.
+    NodeCordoned {
+        /// Which.
+        node: NodeName,
+    },
+    /// It may take something again.
+    NodeUncordoned {
         /// Which.
         node: NodeName,
     },
@@ -134,8 +149,8 @@ pub enum Event {
         boost: BoostId,
         /// How many guests.
         guests: u32,
-        /// Until the kernel had confirmed it.
-        took: Millis,
+        /// Until the kernel had confirmed it; unknown where the owner of the lender did it.
+        took: Option<Millis>,
     },
     /// Over; the cgroup was empty and the capacity went back.
     BoostEnded {

@@ -1,5 +1,6 @@
 //! What is recorded of a process that moves, or may not.
 
+use super::Actor;
 use crate::ids::{AttemptId, BoostId, NodeName, OffloadId, PlanId, ProcId};
 use crate::reason::Reason;
 use crate::units::{BootMs, Bytes, Millis, Resources, UnixMs};
@@ -94,6 +95,15 @@ pub struct Listens {
     /// Why nobody listens there at home; none where its shadow does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+}
+
+/// That a node takes nothing new.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cordon {
+    /// Since then, wall clock.
+    pub since: UnixMs,
+    /// Who said so.
+    pub by: Actor,
 }
 
 /// A process that its owner keeps where it is.

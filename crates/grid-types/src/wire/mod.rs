@@ -13,7 +13,9 @@ use crate::event::{ExitStatus, Listens, MoveFigures, Resolution};
 use crate::facts::{NodeFacts, ProcStat, TreeFacts};
 use crate::handover::{ToDestination, ToSource};
 use crate::ids::{AttemptId, LeaseId, NodeName, OffloadId, ProcId};
+use crate::machine::{MachineFacts, UserHere};
 use crate::reason::Reason;
+use crate::stop::{Stop, StopAnswer};
 use crate::units::Millis;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -82,6 +84,16 @@ pub enum Body {
         attempt: AttemptId,
         /// What.
         word: FilesWord,
+    },
+    /// From the head's agent: the order to stop that stands there, or none.
+    Stop {
+        /// It.
+        stop: Option<Stop>,
+    },
+    /// To the head's agent: what became of its order.
+    StopHeeded {
+        /// In the order's terms.
+        answer: StopAnswer,
     },
     /// About a shadow and its tree, between the agent of its home and the one where the tree lives.
     Shadow {
@@ -173,6 +185,11 @@ pub enum Request {
         /// Freeze its guests; else thaw them.
         freeze: bool,
     },
+    /// What of this machine a process notices, and who this user is here.
+    Machine {
+        /// Whose process is meant.
+        user: Option<UserHere>,
+    },
     /// What is held here.
     Holdings,
     /// Move a tree that lives here.
@@ -235,6 +252,11 @@ pub enum Answer {
         guests: u32,
         /// From the request to that.
         took: Millis,
+    },
+    /// To `Machine`.
+    Machine {
+        /// It.
+        facts: Box<MachineFacts>,
     },
     /// To `Holdings`.
     Holdings {

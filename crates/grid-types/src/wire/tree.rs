@@ -4,6 +4,7 @@ use super::MoveReport;
 use crate::event::ExitStatus;
 use crate::handover::{DestinationState, SourceState};
 use crate::ids::{AttemptId, LeaseId, NodeName, OffloadId, ProcId};
+use crate::lend::TakenBack;
 use crate::policy::{AtEnd, Detector};
 use crate::streams::ShadowTerms;
 use crate::units::{Bytes, Millis, Resources};
@@ -39,6 +40,9 @@ pub struct LeaseHolding {
     pub memory_used: Bytes,
     /// Processes in it.
     pub processes: u32,
+    /// The owner of the machine took it back, himself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_back: Option<TakenBack>,
 }
 
 /// A tree that came to a node.

@@ -270,6 +270,91 @@ pub enum PlanCommand {
     },
 }
 
+/// `grid lend …`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum LendCommand {
+    /// What this machine lends, who is here, what they use, and until when
+    #[command(after_help = "Examples:\n  grid lend status\n  grid lend status --node gpu1 --output json")]
+    Status {
+        /// Of which node.
+        #[command(flatten)]
+        which: WhichNode,
+    },
+    /// Lend again; what was taken back runs on
+    #[command(after_help = "Examples:\n  sudo grid lend on")]
+    On {
+        /// Of which node.
+        #[command(flatten)]
+        which: WhichNode,
+        /// Only say what would happen
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Lend nothing more; what is lent stays, unless it is taken back
+    #[command(
+        after_help = "Examples:\n  sudo grid lend off\n  sudo grid lend off --reclaim --by 1m\n  sudo grid lend off --reclaim --dry-run"
+    )]
+    Off(LendOffArgs),
+    /// Lend no more than this; what is not named stays as it is
+    #[command(
+        after_help = "Examples:\n  sudo grid lend limit --cpu 2 --memory 4GiB\n  sudo grid lend limit --reserve-memory 8GiB\n  \
+sudo grid lend limit --hours 18:00-08:00\n  sudo grid lend limit --none"
+    )]
+    Limit(LimitArgs),
+}
+
+/// Of which node of this machine.
+#[derive(Clone, Debug, Args)]
+pub struct WhichNode {
+    /// The node, where this machine has several
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+}
+
+/// `grid lend off`.
+#[derive(Clone, Debug, Args)]
+pub struct LendOffArgs {
+    /// Freeze what lives here at once, and have it leave; nothing is ended
+    #[arg(long)]
+    pub reclaim: bool,
+    /// How long this command waits for them to leave
+    #[arg(long, value_name = "D", default_value = "30s", requires = "reclaim", allow_hyphen_values = true)]
+    pub by: Millis,
+    /// Of which node.
+    #[command(flatten)]
+    pub which: WhichNode,
+    /// Only say what would happen
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `grid lend limit`.
+#[derive(Clone, Debug, Args)]
+#[command(group = clap::ArgGroup::new("limits").required(true).multiple(true))]
+pub struct LimitArgs {
+    /// CPUs of all leases together: 2, 0.5 or 1500m
+    #[arg(long, value_name = "N", group = "limits", allow_hyphen_values = true)]
+    pub cpu: Option<MilliCpu>,
+    /// Memory of all leases together: 4GiB
+    #[arg(long, value_name = "SIZE", group = "limits", allow_hyphen_values = true, value_parser = amount::size)]
+    pub memory: Option<Bytes>,
+    /// So much of the machine's memory stays free of new leases
+    #[arg(long, value_name = "SIZE", group = "limits", allow_hyphen_values = true, value_parser = amount::size)]
+    pub reserve_memory: Option<Bytes>,
+    /// New leases only in this part of the day, by this machine's clock: 18:00-08:00
+    #[arg(long, value_name = "FROM-TO", group = "limits", allow_hyphen_values = true)]
+    pub hours: Option<grid_types::lend::Hours>,
+    /// No limits but the configuration's
+    #[arg(long, group = "limits", conflicts_with_all = ["cpu", "memory", "reserve_memory", "hours"])]
+    pub none: bool,
+    /// Of which node.
+    #[command(flatten)]
+    pub which: WhichNode,
+    /// Only say what would happen
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// `grid run`.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {

@@ -6,10 +6,11 @@ use super::failure::Failure;
 use super::output::{self, Format, Printed};
 use super::render::{self, Clock};
 use super::{
-    Cli, Command, ConfigCommand, amount, ask, config, doctor, generate, init, offload, reclaim, rescue, trust,
+    Cli, Command, ConfigCommand, amount, ask, config, doctor, generate, init, lend, node, offload, reclaim, rescue,
+    trust,
 };
 use grid_types::api::{
-    BoostReply, BoostView, DryRun, ExplainReply, ExtendAsk, NodeView, OffloadView, ReclaimAsk, ReleaseAsk, Status,
+    BoostReply, BoostView, DryRun, ExplainReply, ExtendAsk, OffloadView, ReclaimAsk, ReleaseAsk, Status,
 };
 use grid_types::event::{EventRecord, OffloadPhase};
 use grid_types::exit::FaultClass;
@@ -44,14 +45,16 @@ async fn dispatch(cli: &Cli, client: &Client) -> Result<Printed, Failure> {
         Command::Offload(command) => offload::run(client, command, format).await,
         Command::Plan(command) => plan(client, command, format).await,
         Command::Explain { what } => explain(client, what).await,
-        Command::Node(_) => nodes(client).await,
+        Command::Node(command) => node::run(client, command).await,
         Command::Events { follow, after } => events(client, *follow, *after, format).await,
         Command::Config(ConfigCommand::Check { file }) => config::check(file),
         Command::Config(ConfigCommand::Show { file }) => config::show(file),
         Command::Init { output_file, dry_run } => init::init(output_file, *dry_run),
-        Command::Doctor => doctor::doctor(&cli.global.state, format),
+        Command::Doctor { between: Some(nodes) } => node::between(client, nodes, format).await,
+        Command::Doctor { between: None } => doctor::doctor(&cli.global.state, format),
         Command::Completions { shell } => Ok(generate::completions(*shell)),
         Command::Man { dir, dry_run } => generate::man(dir, *dry_run),
+        Command::Lend(command) => lend::run(&cli.global.state, command).await,
         Command::Keep(args) => trust::keep(client, args).await,
         Command::Stop(args) => trust::stop(&cli.global.state, client, args).await,
         Command::Rescue(args) => rescue::rescue(&cli.global.state, args, format),
@@ -93,11 +96,6 @@ pub(super) fn lines<T>(all: &[T], id: impl Fn(&T) -> String) -> String {
 async fn status(client: &Client) -> Result<Printed, Failure> {
     let answer: Answer<Status> = client.get("/v1/status").await?;
     Ok(printed(answer, |s| render::status(s, Clock::now()), |s| render::mode(s.auto.mode).to_owned()))
-}
-
-async fn nodes(client: &Client) -> Result<Printed, Failure> {
-    let answer: Answer<Vec<NodeView>> = client.get("/v1/nodes").await?;
-    Ok(printed(answer, |n| render::nodes(n), |n| lines(n, |n| n.node.to_string())))
 }
 
 async fn boost(client: &Client, command: &BoostCommand, format: Format) -> Result<Printed, Failure> {

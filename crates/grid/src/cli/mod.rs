@@ -19,7 +19,9 @@ mod failure;
 mod generate;
 mod init;
 mod internal;
+mod lend;
 mod may;
+mod node;
 mod offload;
 mod output;
 mod reclaim;
@@ -29,8 +31,8 @@ mod trust;
 mod words;
 
 pub use args::{
-    AtEndWord, AutoWord, BoostCommand, BoostRequestArgs, KeepArgs, OffloadCommand, PlanCommand, PriorityWord,
-    ReclaimArgs, RescueArgs, RunArgs, StopArgs,
+    AtEndWord, AutoWord, BoostCommand, BoostRequestArgs, KeepArgs, LendCommand, LendOffArgs, LimitArgs, OffloadCommand,
+    PlanCommand, PriorityWord, ReclaimArgs, RescueArgs, RunArgs, StopArgs, WhichNode,
 };
 pub use client::{Answer, Client};
 pub use commands::run;
@@ -154,6 +156,9 @@ sudo grid rescue --accept-repeat o-19.1")]
     /// Nodes
     #[command(subcommand, alias = "nodes")]
     Node(NodeCommand),
+    /// On a lender, for its owner: what it lends, and to whom; works without the head
+    #[command(subcommand)]
+    Lend(LendCommand),
     /// What happened, and who did it
     #[command(after_help = "Examples:\n  grid events --after 120\n  grid events --follow")]
     Events {
@@ -178,8 +183,12 @@ sudo grid rescue --accept-repeat o-19.1")]
         dry_run: bool,
     },
     /// Check what this machine offers, what each thing enables and how to get it
-    #[command(after_help = "Examples:\n  grid doctor\n  grid doctor --output json")]
-    Doctor,
+    #[command(after_help = "Examples:\n  grid doctor\n  grid doctor --output json\n  grid doctor --between head gpu1")]
+    Doctor {
+        /// Compare two machines, as every move between them does before it freezes anything
+        #[arg(long, num_args = 2, value_names = ["HERE", "THERE"])]
+        between: Option<Vec<String>>,
+    },
     /// Start a cluster: the head's daemon, and workers
     #[command(after_help = "Examples:\n  sudo grid up --local 2\n  sudo grid up --config grid.yaml --detach")]
     Up(UpArgs),
@@ -260,6 +269,32 @@ pub enum NodeCommand {
     /// Every node, what it has, uses and could lend
     #[command(alias = "status", after_help = "Examples:\n  grid node list")]
     List,
+    /// Nothing new comes to it: no boost, no process; what is there stays
+    #[command(after_help = "Examples:\n  grid node cordon gpu1\n  grid node cordon gpu1 --dry-run")]
+    Cordon(NodeArgs),
+    /// It may take something again
+    #[command(after_help = "Examples:\n  grid node uncordon gpu1")]
+    Uncordon(NodeArgs),
+    /// Cordon it, and move away what lives there: home, or to another lease; nothing is ended
+    #[command(after_help = "Examples:\n  grid node drain gpu1 --dry-run\n  grid node drain gpu1 --by 5m")]
+    Drain {
+        /// Which.
+        #[command(flatten)]
+        node: NodeArgs,
+        /// How long this command waits for them to leave
+        #[arg(long, value_name = "D", default_value = "1m", allow_hyphen_values = true)]
+        by: grid_types::units::Millis,
+    },
+}
+
+/// One node.
+#[derive(Clone, Debug, Args)]
+pub struct NodeArgs {
+    /// Which
+    pub node: String,
+    /// Only say what would happen
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `grid config …`.

@@ -102,9 +102,12 @@ fn refused(e: &std::io::Error, dir: &Path) -> Failure {
     }
 }
 
-/// Agents that run: by their locks, which root may look at; else by what the daemon says.
+/// Agents of this machine that run, by their locks, and workers on other machines: root may look. Else what the daemon says.
 async fn expected(state: &Path, client: &Client) -> Vec<NodeName> {
-    if let Ok(nodes) = grid_agent::running(state) {
+    if let Ok(mut nodes) = grid_agent::running(state) {
+        // Where none runs here, nobody tells the others.
+        let told = !nodes.is_empty();
+        nodes.extend(crate::up::workers_elsewhere(state).into_iter().filter(|_| told));
         return nodes;
     }
     let Ok(Ok(status)) = tokio::time::timeout(DAEMON_WITHIN, client.get::<Status>("/v1/status")).await else {

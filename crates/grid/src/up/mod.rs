@@ -27,7 +27,7 @@ pub use detach::detached;
 pub use down::{down, living_on, still_held};
 pub use dry_run::{would_start, would_stop};
 pub use node::node_init;
-pub use others::purge;
+pub use others::{purge, workers_elsewhere};
 pub use plan::{LocalSize, Plan, cgroup, run_dir};
 pub(crate) use supervise::Kept;
 pub(crate) use written::write_private;

@@ -10,6 +10,7 @@ use grid_agent::AgentRole;
 use grid_channel::{ChannelConfig, Identity, Pin, Side};
 use grid_os::cgroup::Group;
 use grid_os::socket::Address;
+use grid_types::NodeName;
 use grid_types::exit::FaultClass;
 use grid_types::stop::StopPlace;
 use std::future::Future;
@@ -105,7 +106,7 @@ fn reach(plan: &Plan, worker: &RemotePlan, pin: Pin, token: String) -> ReachConf
     agent.state_dir = directory.join("state");
     agent.criu = directory.join("bin/criu");
     agent.program = directory.join("bin/grid");
-    agent.stop = StopPlace::of(&directory);
+    agent.stop = StopPlace::of_worker(&directory);
     let head = Address::Unix(directory.join("ssh/head.sock"));
     let node = RemoteNode {
         name: worker.name.clone(),
@@ -188,6 +189,12 @@ pub(super) fn leave(plan: &Plan, purge: bool) -> Vec<String> {
         }
     }
     said
+}
+
+/// Workers of the cluster of this state that are other machines; none where that cannot be read.
+pub fn workers_elsewhere(state: &Path) -> Vec<NodeName> {
+    let json = std::fs::read_to_string(state.join("conf/plan.json")).unwrap_or_default();
+    serde_json::from_str::<Plan>(&json).map_or(Vec::new(), |plan| plan.remote.into_iter().map(|w| w.name).collect())
 }
 
 /// Removes what grid has on the workers of the cluster of this state, which is down.

@@ -88,6 +88,7 @@ pub(super) fn end_reason(why: EndReason) -> &'static str {
         EndReason::Expired => "its time was over",
         EndReason::Released => "released",
         EndReason::Reclaimed => "taken back by its lender",
+        EndReason::Drained => "its lender was drained",
         EndReason::LenderLost => "its lender was lost",
     }
 }

@@ -15,13 +15,14 @@ pub fn event(r: &EventRecord, clock: Clock) -> String {
     format!("{:>5}  {}  {}  [{}{plan}]", r.seq, clock.time(r.at), what(r, clock), actor(&r.actor))
 }
 
-fn actor(a: &Actor) -> String {
+pub(super) fn actor(a: &Actor) -> String {
     match a {
         Actor::User { uid, name, tty } => {
             let name = name.clone().unwrap_or_else(|| format!("uid {uid}"));
             tty.as_ref().map_or_else(|| name.clone(), |t| format!("{name}, {t}"))
         }
         Actor::Rule { name } => format!("rule {name}"),
+        Actor::Lender { node } => format!("the owner of {node}"),
         Actor::Daemon => "daemon".to_owned(),
     }
 }
@@ -31,6 +32,8 @@ fn what(r: &EventRecord, clock: Clock) -> String {
         Event::DaemonStarted { version } => format!("daemon {version} started"),
         Event::NodeSeen { node } => format!("{node} is heard of"),
         Event::NodeSilent { node } => format!("{node} is silent"),
+        Event::NodeCordoned { node } => format!("{node} is cordoned: it takes nothing new"),
+        Event::NodeUncordoned { node } => format!("{node} may take something new"),
         Event::PlanMade { plan } => format!("{} made, {} to move", plan.id, plan.steps.len()),
         Event::PlanSettled { plan, outcome } => format!("{plan} {}", plan_outcome(outcome)),
         Event::AutoModeSet { mode: to } => format!("auto-offload is `{}`", mode(*to)),
@@ -68,7 +71,8 @@ fn boost_event(e: &Event) -> Option<String> {
         Event::GuestsFrozen { boost, guests, took } => {
             format!("{boost} is taken back: {guests} frozen within {took}")
         }
-        Event::GuestsThawed { boost, guests, took } => format!("{boost}: {guests} thawed within {took}"),
+        Event::GuestsThawed { boost, guests, took: Some(took) } => format!("{boost}: {guests} thawed within {took}"),
+        Event::GuestsThawed { boost, guests, took: None } => format!("{boost}: {guests} run there again"),
         Event::BoostEnded { boost, why } => format!("{boost} ended: {}; its capacity went back", end_reason(*why)),
         Event::BoostRefused { borrower, amount, reasons: why } => {
             format!("boost of {} for {borrower} refused: {}", held(amount), reasons(why))

@@ -3,9 +3,12 @@
 //! A figure is measured or carries `~`; unknown is `-`; a cause is the real one; the last line says what changed, or that
 //! nothing did, and the next command. Reads no clock and asks nobody: who calls brings [`Clock`] and names.
 
+mod between;
 mod boost;
+mod cordon;
 mod event;
 mod explain;
+mod lend;
 mod nodes;
 mod offload;
 mod park;
@@ -19,9 +22,12 @@ mod status;
 mod table;
 mod trust;
 
+pub use between::between;
 pub use boost::{boost, boost_extended, boost_granted, boost_released, boosts};
+pub use cordon::{cordoned, drained};
 pub use event::event;
 pub use explain::{code, explain, explain_word};
+pub(crate) use lend::{lend_changed, lend_status, lend_word};
 pub use nodes::nodes;
 pub use offload::{
     auto_set, cancelling, moved, moving, offload, offloads, phase, would_cancel, would_recall, would_resolve,
@@ -108,6 +114,11 @@ pub fn owner(uid: u32) -> String {
 /// `head ws1`, or a name alone.
 fn about_self(n: &grid_types::api::NodeView) -> String {
     if n.head && n.node.as_str() != "head" { format!("head {}", n.node) } else { n.node.to_string() }
+}
+
+/// `  (its owner lends 1.0 CPU 4.0 GiB at most)`; nothing where he sets no limit.
+fn limited(n: &grid_types::api::NodeView) -> String {
+    n.limited.as_ref().map_or_else(String::new, |limited| format!("  ({limited})"))
 }
 
 /// CPUs as they were asked for: `2`, `0.5`.

@@ -15,7 +15,7 @@ pub fn nodes(all: &[NodeView]) -> String {
         let seen = n.seen.map_or_else(|| "never".to_owned(), ago);
         let lendable = match (&n.why, n.lendable) {
             (Some(why), _) => format!("- ({why})"),
-            (None, lendable) => known(lendable),
+            (None, lendable) => known(lendable) + &super::limited(n),
         };
         let name = super::about_self(n);
         table.row([

@@ -41,6 +41,7 @@ fn facts(node: &str, cpus: u32, used: u32, gib: f64, available: f64) -> NodeFact
         psi_memory: Some(Psi { some_avg10: 4.1, full_avg10: 0.6 }),
         psi_io: None,
         gpus: Gpus::None,
+        lending: None,
     }
 }
 
@@ -54,6 +55,8 @@ fn node(name: &str, state: &str, seen: u64) -> NodeView {
         lendable: None,
         lent: Resources::default(),
         why: None,
+        limited: None,
+        cordoned: None,
     }
 }
 

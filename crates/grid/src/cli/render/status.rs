@@ -17,7 +17,7 @@ pub fn status(s: &Status, clock: Clock) -> String {
         out.push_str(&super::trust::stop_line(stop, clock));
     }
     let _ = writeln!(out, "{}", auto_line(&s.auto));
-    out.push_str(&others(&s.nodes));
+    out.push_str(&others(&s.nodes, clock));
     out.push_str(&boost_table(&s.boosts));
     out.push_str(&away_table(&s.away));
     out.push_str(&super::park::parked_table(&s.away));
@@ -49,14 +49,19 @@ fn auto_line(a: &AutoView) -> String {
     format!("autopilot  {mode}: would have moved {}, moved {}      (grid plan list)", a.would_have_moved, a.moved)
 }
 
-fn others(nodes: &[NodeView]) -> String {
+fn others(nodes: &[NodeView], clock: Clock) -> String {
     let mut table = Table::new(&["NODE", "STATE", "LENDABLE", "LENT", "SEEN"]);
     for n in nodes.iter().filter(|n| !n.head) {
         let lendable = n.lendable.filter(|_| n.state == "ready");
         let lent = if n.lent.is_zero() && n.state != "ready" { "-".to_owned() } else { held(&n.lent) };
         let seen = n.seen.map_or_else(|| "never".to_owned(), ago);
-        let why = n.why.as_ref().filter(|_| n.state == "ready").map_or_else(String::new, |w| format!("  ({w})"));
-        table.row([n.node.to_string(), n.state.clone(), known(lendable), lent, seen + &why]);
+        let why = match &n.cordoned {
+            Some(by) => Some(super::cordon::cordon(by, clock)),
+            None => n.why.clone().filter(|_| n.state == "ready"),
+        };
+        let why = why.map_or_else(String::new, |w| format!("  ({w})"));
+        let limited = if n.state == "ready" { super::limited(n) } else { String::new() };
+        table.row([n.node.to_string(), n.state.clone(), known(lendable), lent, seen + &why + &limited]);
     }
     table.text()
 }

@@ -50,7 +50,10 @@ pub(crate) fn stopped(s: &Stopped, clock: Clock) -> String {
     let heeded = if heeded.is_empty() { "nobody: no agent runs".to_owned() } else { heeded.join(", ") };
     let _ = writeln!(out, "  heeded by  {heeded}");
     for node in &s.silent {
-        let _ = writeln!(out, "  SILENT     {node}: its agent runs and has not said that nothing is frozen");
+        let _ = writeln!(
+            out,
+            "  SILENT     {node}: has not said that nothing is frozen; where it cannot be reached, it is told as soon as it is"
+        );
     }
     if v.answers.is_empty() {
         out.push_str("What dead agents left frozen: grid rescue --dry-run\n");
