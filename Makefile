@@ -64,9 +64,9 @@ test-long: root cargo deps criu fuzz ## the fuzzers, and the tests that take lon
 
 # A kernel and a disk of their own for each: pure cgroup v2, systemd, a worker whose power is cut. Emulated, so some minutes.
 .PHONY: test-vm
-test-vm: root cargo deps criu build ## on virtual machines: pure cgroup v2, systemd, two that share nothing
+test-vm: deps deb ## on virtual machines: pure cgroup v2, systemd, two that share nothing
 	@scripts/install-vm
-	@$(with_criu); export GRID_BIN="$(CURDIR)/$(TARGET_DIR)/release"; \
+	@$(with_criu); export GRID_DEB="$(CURDIR)/$(TARGET_DIR)/deb/grid.deb"; \
 	$(CARGO) test -p grid-testkit --test vm --locked -- --ignored --nocapture --test-threads 1
 
 .PHONY: fuzz
@@ -96,9 +96,16 @@ lint: cargo ## format, clippy, docs, licences and sources of dependencies
 bench: root cargo deps criu build ## the measurements of bench/README.md
 	@$(with_criu); export GRID_BIN="$(TARGET_DIR)/release"; bench/run
 
-.PHONY: units
-units: ## how exposed the systemd units are, by systemd's own measure (0 safe, 10 not)
-	@cd dist/systemd && for u in grid-*.service; do systemd-analyze security --offline=true --no-pager "./$$u" | tail -1; done
+.PHONY: deb
+deb: root cargo criu build ## a Debian package: grid, its CRIU, a unit for the head, man pages and completions
+	@command -v cargo-deb >/dev/null || { echo "building cargo-deb into .grid/tools (minutes, once)"; \
+	  CARGO_TARGET_DIR=.grid/tools/build $(CARGO) install --quiet --locked --root .grid/tools cargo-deb; rm -rf .grid/tools/build; }
+	@[ -x .grid/criu/sbin/criu ] || { echo "error: the package brings the CRIU that is built here; unset GRID_CRIU" >&2; exit 1; }
+	@rm -rf "$(TARGET_DIR)/deb"; mkdir -p "$(TARGET_DIR)/deb/completions"
+	@"$(TARGET_DIR)/release/grid" man "$(TARGET_DIR)/deb/man" >/dev/null
+	@for s in bash=grid.bash zsh=_grid fish=grid.fish; do \
+	  "$(TARGET_DIR)/release/grid" completions "$${s%%=*}" >"$(TARGET_DIR)/deb/completions/$${s#*=}"; done
+	cargo-deb -q -p grid --no-build --no-strip --output "$(TARGET_DIR)/deb/grid.deb"
 
 .PHONY: clean
 clean: ## removes target/ and .grid/: all that was built or fetched here

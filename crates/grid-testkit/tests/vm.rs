@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
 
-use grid_testkit::criu;
 use grid_testkit::vm::{Cable, Vm};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,19 +40,16 @@ fn ready(vm: &mut Vm) {
     assert_eq!(vm.run("stat -fc %T /sys/fs/cgroup").unwrap().trim(), "cgroup2fs");
 }
 
-/// The programs of a release build, and CRIU.
+/// The package, as people install it.
 fn install(vm: &Vm) {
-    let release = PathBuf::from(std::env::var_os("GRID_BIN").unwrap_or_else(|| "target/release".into()));
-    vm.put(&[&release.join("grid"), &criu::path()], "/opt/grid").unwrap();
-    vm.run("ln -s /opt/grid/grid /usr/bin/grid; echo GRID_CRIU=/opt/grid/criu >/opt/grid/environment").unwrap();
+    let package = PathBuf::from(std::env::var_os("GRID_DEB").expect("GRID_DEB: make test-vm sets it"));
+    vm.put(&[&package], "/opt").unwrap();
+    vm.run("dpkg -i /opt/grid.deb && grid --version && grid doctor").unwrap();
 }
 
-/// Its cluster, as a service of systemd's.
-fn up(vm: &Vm, words: &str) {
-    vm.run(&format!("systemd-run -q --unit grid -p EnvironmentFile=/opt/grid/environment /usr/bin/grid up {words}"))
-        .unwrap();
+fn is_ready(vm: &Vm, what: &str) {
     let ready = "grid status && [ $(grid status | grep -c ' ready ') -ge 1 ] || { journalctl -u grid -o cat; false; }";
-    vm.wait("a worker that is ready", SOON * 3, ready).unwrap();
+    vm.wait(what, SOON * 3, ready).unwrap();
 }
 
 fn pid(vm: &Vm, unit: &str) -> String {
@@ -69,7 +65,8 @@ fn a_service_moves_under_pure_cgroup_v2_and_its_journal_has_every_line() {
     let mut vm = Vm::start(1, &Cable::new().unwrap()).unwrap();
     ready(&mut vm);
     install(&vm);
-    up(&vm, "--local 2");
+    vm.run("systemd-run -q --unit grid-up /usr/bin/grid up --local 2").unwrap();
+    is_ready(&vm, "its workers");
     vm.run(SERVICE).unwrap();
     vm.run("systemd-run -q --unit job --uid alice -p WorkingDirectory=/home/alice /usr/bin/python3 count.py").unwrap();
     vm.wait("some lines", SOON, &counted("job", 20)).unwrap();
@@ -105,7 +102,7 @@ fn between_two_machines_it_moves_and_a_power_cut_is_told_as_a_loss() {
     let key = std::fs::read_to_string(Vm::disk().unwrap().with_file_name("key")).unwrap();
     head.run(&format!(
         "umask 077; cat >/root/.ssh/id_ed25519 <<'E'\n{key}E\nssh-keyscan -t ed25519 {there} >/root/.ssh/known_hosts 2>/dev/null
-cat >/root/cluster.yaml <<'E'
+mkdir /etc/grid; cat >/etc/grid/cluster.yaml <<'E'
 name: two
 nodes:
   - {{name: head, role: head, resource_sharing: {{can_share: false}}}}
@@ -114,7 +111,8 @@ execution: {{engine: ssh}}
 E"
     ))
     .unwrap();
-    up(&head, "-c /root/cluster.yaml");
+    head.run("grid service install --dry-run && ! systemctl is-enabled grid && grid service install").unwrap();
+    is_ready(&head, "the worker");
     let start = |unit: &str| head.run(&format!("systemd-run -q --unit {unit} --uid alice {COUNTER}")).unwrap();
     start("job");
     head.wait("some lines", SOON, &counted("job", 20)).unwrap();
@@ -143,6 +141,17 @@ E"
     out("next");
     worker.run("pgrep -u alice -f itertools").unwrap();
     head.wait("lines from there", SOON, &counted("next", 100)).unwrap();
-    head.run("grid down").unwrap();
+
+    // It is there again after a boot of the head. Removed, it brings everything home first, and leaves nothing of its own.
+    head.power_cut();
+    head.boot_again().unwrap();
+    is_ready(&head, "the service after a boot");
+    start("last");
+    head.wait("some lines", SOON, &counted("last", 20)).unwrap();
+    head.run("grid boost request head --cpu 1 --memory 256M --duration 1h").unwrap();
+    out("last");
+    head.run("grid uninstall --list && dpkg --purge grid").unwrap();
+    head.wait("lines at home", SOON, &counted("last", 100)).unwrap();
+    head.run("systemctl is-active last && ! ls -d /var/lib/grid /usr/lib/grid /usr/bin/grid 2>/dev/null").unwrap();
     worker.wait("nothing to be left", SOON, "! ls -d /sys/fs/cgroup/grid-* && ! pgrep -x 'grid|criu'").unwrap();
 }

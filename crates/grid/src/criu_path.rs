@@ -1,4 +1,5 @@
-//! Where CRIU is: `GRID_CRIU`, what `scripts/install-criu` noted in `.grid/criu-path`, or `criu` in `PATH`.
+//! Where CRIU is: `GRID_CRIU`, what `scripts/install-criu` noted in `.grid/criu-path`, what the package brought beside grid, or
+//! `criu` in `PATH`.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,15 @@ const NOTE: &str = ".grid/criu-path";
 /// A `GRID_CRIU` that names nothing is not passed over: it is returned as it is, so that the error names it.
 pub fn find() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
-    set("GRID_CRIU").map(PathBuf::from).or_else(|| noted(Path::new(NOTE))).or_else(|| in_path(&set("PATH")?))
+    let packaged = || of_installation(&std::env::current_exe().ok()?);
+    let noted = || noted(Path::new(NOTE));
+    set("GRID_CRIU").map(PathBuf::from).or_else(noted).or_else(packaged).or_else(|| in_path(&set("PATH")?))
+}
+
+/// The one that the package brought: of `/usr/bin/grid`, that is `/usr/lib/grid/criu/sbin/criu`.
+pub fn of_installation(program: &Path) -> Option<PathBuf> {
+    let prefix = program.parent()?.parent()?;
+    Some(prefix.join("lib/grid/criu/sbin/criu")).filter(|path| path.is_file())
 }
 
 fn noted(note: &Path) -> Option<PathBuf> {
@@ -35,6 +44,16 @@ mod tests {
         std::fs::write(&note, "/nonexistent/criu\n").unwrap();
         assert_eq!(noted(&note), None);
         assert_eq!(noted(&dir.path().join("none")), None);
+    }
+
+    #[test]
+    fn the_packages_own_lies_beside_the_program() {
+        let dir = tempfile::tempdir().unwrap();
+        let (program, criu) = (dir.path().join("bin/grid"), dir.path().join("lib/grid/criu/sbin/criu"));
+        assert_eq!(of_installation(&program), None);
+        std::fs::create_dir_all(criu.parent().unwrap()).unwrap();
+        std::fs::write(&criu, "").unwrap();
+        assert_eq!(of_installation(&program), Some(criu));
     }
 
     #[test]

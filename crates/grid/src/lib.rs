@@ -5,4 +5,5 @@ pub mod cli;
 pub mod criu_path;
 pub mod remote;
 pub mod run;
+pub mod service;
 pub mod up;

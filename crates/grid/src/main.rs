@@ -2,11 +2,14 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic where the reader has gone
 
 use grid_cli::cli::{
-    self, Cli, Command, DaemonCommand, DaemonRunArgs, DownArgs, HomePumpArgs, HomeServeArgs, ReachArgs, UpArgs,
+    self, Cli, Command, DaemonCommand, DaemonRunArgs, DownArgs, HomePumpArgs, HomeServeArgs, ReachArgs, ServiceCommand,
+    UpArgs,
 };
+use grid_cli::cli::{Format, Printed};
 use grid_cli::criu_path;
 use grid_cli::remote;
 use grid_cli::run;
+use grid_cli::service::{self, Unit};
 use grid_cli::up::{self, LocalSize, Plan, UpError};
 use grid_types::api::Status;
 use grid_types::exit::FaultClass;
@@ -56,6 +59,8 @@ fn main() -> ExitCode {
         Command::Run(args) => return run::run(args, &cli.global),
         Command::Up(args) => up_command(args, &state),
         Command::Down(args) => down_command(args, &state),
+        Command::Service(command) => service_command(command, &state),
+        Command::Uninstall { .. } => uninstall_command(&state, cli.global.output),
         _ => return block_on(cli::run(cli)).unwrap_or_else(|e| fail(&e)),
     };
     match outcome {
@@ -204,6 +209,42 @@ fn is_up(plan: &Plan, took: Duration, status: &Status) -> String {
     }
     out += &format!("autopilot {}\n", format!("{:?}", status.auto.mode).to_lowercase());
     out + "Next: grid offload scan   (in another terminal; Ctrl-C here brings everything home and ends it)\n"
+}
+
+fn service_command(command: &ServiceCommand, state: &Path) -> Result<(), UpError> {
+    let lines = match command {
+        ServiceCommand::Uninstall { dry_run } => service::uninstall(state, *dry_run)?,
+        ServiceCommand::Install { config, dry_run } => {
+            let absolute = |path: &Path| std::path::absolute(path).map_err(|e| internal(&e));
+            let program = std::env::current_exe().map_err(|e| internal(&e))?;
+            let criu = criu_path::find().filter(|found| criu_path::of_installation(&program).as_ref() != Some(found));
+            let criu = criu.map(|path| absolute(&path)).transpose()?;
+            let unit = Unit { program, config: absolute(config)?, state: state.to_owned(), criu };
+            if let Some(path) = unit.unfit() {
+                let what = format!(
+                    "{:?} cannot stand in a unit of systemd's. Nothing was changed",
+                    path.display().to_string()
+                );
+                let hint = Some("a path of letters, digits and / . _ - + @".into());
+                return Err(UpError { class: FaultClass::Usage, message: what, hint });
+            }
+            service::install(&unit, state, *dry_run)?
+        }
+    };
+    lines.iter().for_each(|line| _ = cli::text(line));
+    Ok(())
+}
+
+/// What is left on this machine, in the form asked for.
+fn uninstall_command(state: &Path, format: Format) -> Result<(), UpError> {
+    let left = service::left(state);
+    let at = |l: &service::Left| l.at.display().to_string();
+    let human = left.iter().map(|l| format!("{}  ({})\n    goes by: {}", at(l), l.what, l.remove));
+    let human =
+        if left.is_empty() { "grid has nothing on this machine.".into() } else { human.collect::<Vec<_>>().join("\n") };
+    let quiet = left.iter().map(at).collect::<Vec<_>>().join("\n");
+    Printed::local(&left, human, quiet).map_err(|e| internal(&format!("{e:?}")))?.print(format);
+    Ok(())
 }
 
 fn config_file(file: &Path) -> Result<grid_types::policy::Config, UpError> {

@@ -59,7 +59,9 @@ async fn dispatch(cli: &Cli, client: &Client) -> Result<Printed, Failure> {
         Command::Stop(args) => trust::stop(&cli.global.state, client, args).await,
         Command::Rescue(args) => rescue::rescue(&cli.global.state, args, format),
         Command::RunHelper(args) => offload::of_run(client, args).await,
-        Command::Up(_) | Command::Down(_) | Command::Run(_) => Err(elsewhere()),
+        Command::Up(_) | Command::Down(_) | Command::Run(_) | Command::Service(_) | Command::Uninstall { .. } => {
+            Err(elsewhere())
+        }
         Command::Agent(_)
         | Command::Daemon(_)
         | Command::NodeInit(_)

@@ -195,6 +195,16 @@ sudo grid rescue --accept-repeat o-19.1")]
     /// Stop the cluster; says what is still away and what becomes of it
     #[command(after_help = "Examples:\n  sudo grid down\n  sudo grid down --recall-first")]
     Down(DownArgs),
+    /// The cluster as a service of systemd's, there after each boot
+    #[command(subcommand)]
+    Service(ServiceCommand),
+    /// What grid has on this machine, and what takes each thing away
+    #[command(after_help = "Examples:\n  grid uninstall --list")]
+    Uninstall {
+        /// Only tell: each thing goes by its own command
+        #[arg(long, required = true)]
+        list: bool,
+    },
     /// Completions for a shell, to stdout
     #[command(after_help = "Examples:\n  grid completions bash >/etc/bash_completion.d/grid")]
     Completions {
@@ -284,6 +294,28 @@ pub enum NodeCommand {
         /// How long this command waits for them to leave
         #[arg(long, value_name = "D", default_value = "1m", allow_hyphen_values = true)]
         by: grid_types::units::Millis,
+    },
+}
+
+/// `grid service …`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ServiceCommand {
+    /// Check the configuration, have systemd start the cluster now and at each boot
+    #[command(after_help = "Examples:\n  sudo grid service install --config /etc/grid/cluster.yaml")]
+    Install {
+        /// Configuration of the cluster
+        #[arg(long, short, value_name = "FILE", default_value = "/etc/grid/cluster.yaml")]
+        config: PathBuf,
+        /// Only say what would happen
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Bring everything home, end the cluster, and take the service away
+    #[command(after_help = "Examples:\n  sudo grid service uninstall --dry-run\n  sudo grid service uninstall")]
+    Uninstall {
+        /// Only say what would happen
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 

@@ -115,6 +115,8 @@ impl ReachConfig {
         for (name, file) in [("grid", &self.program), ("criu", &self.criu)] {
             self.bring(&session, &told, uid, name, file).await?;
         }
+        // What was copied may want libraries that this machine has not: said here, before anything is started.
+        self.run(&session, &script::works(directory), None).await?;
         self.run(&session, &script::as_root(uid, &script::doorstep(directory, uid)), None).await?;
         let (there, here) = (script::socket(directory), &self.channel);
         let socket = |path: &Path| Socket::UnixSocket { path: path.to_path_buf().into() };

@@ -58,6 +58,12 @@ pub(super) fn take(directory: &Path, name: &str) -> String {
     )
 }
 
+/// Each program there can be started; what it says otherwise is its loader's.
+pub(super) fn works(directory: &Path) -> String {
+    let programs = programs(directory);
+    format!("{programs}/grid --version >/dev/null && {programs}/criu --version >/dev/null")
+}
+
 /// A folder in which the user's ssh makes the forwarded socket, and nobody else anything.
 pub(super) fn doorstep(directory: &Path, uid: u32) -> String {
     let (folder, socket) = (folder(directory), socket(directory));
@@ -100,6 +106,10 @@ pub(super) fn hint(said: &str, host: &str) -> Option<String> {
         Some(format!("ssh {host} must work without a question: ssh-copy-id {host}, or ssh-add"))
     } else if has("Could not resolve") {
         Some("the node's host, as your ssh knows it".to_owned())
+    } else if has("GLIBC_") {
+        Some("a worker whose C library is 2.34 (2021) or later: ldd --version tells".to_owned())
+    } else if has("loading shared libraries") {
+        Some("the CRIU of scripts/install-criu or of the package, which needs none; or install criu there".to_owned())
     } else if has("a password is required") || has("sudo:") {
         Some("a rule in sudoers that lets this user run grid without a password, or log in as root".to_owned())
     } else {
@@ -139,6 +149,8 @@ mod tests {
             ("alice@gpu1: Permission denied (publickey).", "ssh-copy-id gpu1"),
             ("ssh: Could not resolve hostname gpu1", "as your ssh knows it"),
             ("sudo: a password is required", "sudoers"),
+            ("/x/grid: /lib/libc.so.6: version `GLIBC_2.34' not found (required by /x/grid)", "2.34"),
+            ("criu: error while loading shared libraries: libnet.so.1: cannot open", "install criu there"),
             ("connect to host gpu1 port 22: Connection refused", "ssh gpu1 true"),
         ] {
             assert!(hint(said, "gpu1").unwrap_or_default().contains(part), "{said}");

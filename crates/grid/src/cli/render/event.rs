@@ -122,6 +122,9 @@ fn offload_event(e: &Event) -> String {
         Event::OnwardFailed { offload, reason, .. } => {
             format!("{offload} did not move on: {} [{}]", reason.detail, reason.code)
         }
+        Event::ProcessEnded { offload, status: None } => {
+            format!("{offload} is lost with the node it was on; how far it came nobody can tell")
+        }
         Event::ProcessEnded { offload, status } => format!("{offload} ended: {}", exit(*status)),
         Event::OffloadInDoubt { offload, detail, .. } => format!("{offload} is IN DOUBT: {detail}"),
         Event::OffloadResolved { offload, decision } => match decision {
