@@ -9,23 +9,17 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// Counts into its output, which is the journal's, and into a file.
+/// Counts into its output, which is the journal's, and into a file. Program and file are on the machine that starts it only.
 const SERVICE: &str = r#"
 cat >/home/alice/count.py <<'E'
-import itertools, time
-with open("/home/alice/log", "a", buffering=1) as log:
+import itertools, sys, time
+with open(f"{sys.argv[1]}.log", "a", buffering=1) as log:
     for n in itertools.count():
         print(n, flush=True)
         log.write(f"{n}\n")
         time.sleep(0.02)
 E
 "#;
-
-/// The same, with nothing that would lie on one machine only.
-const COUNTER: &str = r#"/usr/bin/python3 -u -c 'import itertools, time
-for n in itertools.count():
-    print(n)
-    time.sleep(0.02)'"#;
 
 /// That so many lines and more are in the journal of a unit, each once and in its order; how many.
 fn counted(unit: &str, least: u32) -> String {
@@ -56,6 +50,16 @@ fn pid(vm: &Vm, unit: &str) -> String {
     vm.run(&format!("systemctl show -p MainPID --value {unit}")).unwrap().trim().to_owned()
 }
 
+fn start(vm: &Vm, unit: &str) {
+    let folder = "-p WorkingDirectory=/home/alice";
+    vm.run(&format!("systemd-run -q --unit {unit} --uid alice {folder} /usr/bin/python3 count.py {unit}")).unwrap();
+    vm.wait("some lines", SOON, &counted(unit, 20)).unwrap();
+}
+
+fn move_out(vm: &Vm, unit: &str) {
+    vm.run(&format!("grid offload execute {}", pid(vm, unit))).unwrap();
+}
+
 #[test]
 #[ignore = "a virtual machine: make test-vm"]
 fn a_service_moves_under_pure_cgroup_v2_and_its_journal_has_every_line() {
@@ -68,8 +72,7 @@ fn a_service_moves_under_pure_cgroup_v2_and_its_journal_has_every_line() {
     vm.run("systemd-run -q --unit grid-up /usr/bin/grid up --local 2").unwrap();
     is_ready(&vm, "its workers");
     vm.run(SERVICE).unwrap();
-    vm.run("systemd-run -q --unit job --uid alice -p WorkingDirectory=/home/alice /usr/bin/python3 count.py").unwrap();
-    vm.wait("some lines", SOON, &counted("job", 20)).unwrap();
+    start(&vm, "job");
     let job = pid(&vm, "job");
 
     vm.run("grid boost request head --cpu 1 --memory 256M --duration 20m").unwrap();
@@ -78,12 +81,12 @@ fn a_service_moves_under_pure_cgroup_v2_and_its_journal_has_every_line() {
         vm.run("cd /sys/fs/cgroup/grid-*/gpu*/b-*/ && cat memory.max cpu.max && cat */cgroup.procs | wc -l").unwrap();
     assert_eq!(limits.split_whitespace().take(3).collect::<Vec<_>>(), ["268435456", "100000", "100000"], "{limits}");
     vm.wait("lines from there", SOON, &counted("job", 100)).unwrap();
-    assert!(vm.run(&format!("ps -o args= -p {job}")).unwrap().starts_with("grid-shadow: python3 count.py @gpu"));
+    assert!(vm.run(&format!("ps -o args= -p {job}")).unwrap().starts_with("grid-shadow: python3 count.py job @gpu"));
 
     vm.run(&format!("grid offload recall {job}")).unwrap();
     vm.wait("lines at home", SOON, &counted("job", 150)).unwrap();
     vm.run("systemctl is-active job && systemctl stop job && ! systemctl is-failed job").unwrap();
-    vm.run("awk '$1 != NR - 1 { exit 1 }' /home/alice/log").unwrap();
+    vm.run("awk '$1 != NR - 1 { exit 1 }' /home/alice/job.log").unwrap();
     vm.run("grid down").unwrap();
     vm.wait("nothing to be left", SOON, "! ls -d /sys/fs/cgroup/grid-* && ! pgrep -x 'grid|criu'").unwrap();
 }
@@ -107,25 +110,25 @@ name: two
 nodes:
   - {{name: head, role: head, resource_sharing: {{can_share: false}}}}
   - {{name: gpu1, host: {there}, role: worker, cpu_count: 2, memory_gb: 1}}
-execution: {{engine: ssh}}
+execution: {{engine: ssh, files: home}}
 E"
     ))
     .unwrap();
     head.run("grid service install --dry-run && ! systemctl is-enabled grid && grid service install").unwrap();
     is_ready(&head, "the worker");
-    let start = |unit: &str| head.run(&format!("systemd-run -q --unit {unit} --uid alice {COUNTER}")).unwrap();
-    start("job");
-    head.wait("some lines", SOON, &counted("job", 20)).unwrap();
+    head.run(SERVICE).unwrap();
+    start(&head, "job");
     head.run("grid boost request head --cpu 1 --memory 256M --duration 1h").unwrap();
-    let out = |unit: &str| head.run(&format!("grid offload execute {}", pid(&head, unit))).unwrap();
-    out("job");
-    worker.run("pgrep -u alice -f itertools").unwrap();
+    move_out(&head, "job");
+    worker.run("pgrep -u alice -f count.py").unwrap();
     head.wait("lines from there", SOON, &counted("job", 100)).unwrap();
     head.run(&format!("grid offload recall {}", pid(&head, "job"))).unwrap();
     head.wait("lines at home", SOON, &counted("job", 150)).unwrap();
+    head.run("awk '$1 != NR - 1 { exit 1 } END { exit NR < 150 }' /home/alice/job.log").unwrap();
+    worker.run("[ -z \"$(ls /home/alice)\" ]").unwrap();
 
     // Nobody can know how far it ran: it is lost, said to be, and does not run again.
-    out("job");
+    move_out(&head, "job");
     worker.power_cut();
     head.wait("the worker to be missed", SOON, "grid status | grep -q 'gpu1 *silent'").unwrap();
     head.run("systemctl is-active job").unwrap();
@@ -134,22 +137,20 @@ E"
         .unwrap();
     head.run(&counted("job", 150)).unwrap();
     head.run("journalctl -u job -o cat | grep -q 'it is lost, and with it how far it came'").unwrap();
-    worker.run("! pgrep -u alice -f itertools").unwrap();
+    worker.run("! pgrep -u alice -f count.py").unwrap();
 
-    start("next");
-    head.wait("some lines", SOON, &counted("next", 20)).unwrap();
-    out("next");
-    worker.run("pgrep -u alice -f itertools").unwrap();
+    start(&head, "next");
+    move_out(&head, "next");
+    worker.run("pgrep -u alice -f count.py").unwrap();
     head.wait("lines from there", SOON, &counted("next", 100)).unwrap();
 
     // It is there again after a boot of the head. Removed, it brings everything home first, and leaves nothing of its own.
     head.power_cut();
     head.boot_again().unwrap();
     is_ready(&head, "the service after a boot");
-    start("last");
-    head.wait("some lines", SOON, &counted("last", 20)).unwrap();
+    start(&head, "last");
     head.run("grid boost request head --cpu 1 --memory 256M --duration 1h").unwrap();
-    out("last");
+    move_out(&head, "last");
     head.run("grid uninstall --list && dpkg --purge grid").unwrap();
     head.wait("lines at home", SOON, &counted("last", 100)).unwrap();
     head.run("systemctl is-active last && ! ls -d /var/lib/grid /usr/lib/grid /usr/bin/grid 2>/dev/null").unwrap();

@@ -123,7 +123,7 @@ fn offload_event(e: &Event) -> String {
             format!("{offload} did not move on: {} [{}]", reason.detail, reason.code)
         }
         Event::ProcessEnded { offload, status: None } => {
-            format!("{offload} is lost with the node it was on; how far it came nobody can tell")
+            format!("{offload} is lost: nobody can tell how far it came")
         }
         Event::ProcessEnded { offload, status } => format!("{offload} ended: {}", exit(*status)),
         Event::OffloadInDoubt { offload, detail, .. } => format!("{offload} is IN DOUBT: {detail}"),
