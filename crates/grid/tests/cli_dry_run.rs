@@ -9,8 +9,8 @@ use std::path::Path;
 use std::process::Command;
 
 /// Commands that read, or print what they were asked for. (`offload scan` notes the plan that it shows, so that it can be
-/// applied; nothing is changed by that.)
-const READING: [&str; 16] = [
+/// applied; nothing is changed by that. `uninstall` only lists.)
+const READING: [&str; 17] = [
     "boost list",
     "boost show",
     "completions",
@@ -27,6 +27,7 @@ const READING: [&str; 16] = [
     "plan list",
     "plan show",
     "status",
+    "uninstall",
 ];
 
 /// Every command that people may type and that has none below it.
