@@ -159,6 +159,11 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
+            let logs = entries(self.workers.path()).flat_map(|worker| entries(&worker.join("log")));
+            eprintln!("what was said on {}:\n{}", self.host, crate::cluster::tails(logs));
+        }
         self.drop_connections();
         let _ = self.sshd.kill();
         let _ = self.sshd.wait();

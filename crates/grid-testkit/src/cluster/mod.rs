@@ -429,18 +429,23 @@ impl Cluster {
 
     /// What the cluster's programs wrote last.
     pub fn logs(&self) -> String {
-        let mut text = String::new();
         let own = [self.dir.join("up.err")];
         let logs = std::fs::read_dir(self.state.join("log")).into_iter().flatten().flatten().map(|e| e.path());
-        for path in logs.chain(own) {
-            let all = std::fs::read_to_string(&path).unwrap_or_default();
-            let last: Vec<&str> = all.lines().rev().take(12).collect();
-            for line in last.into_iter().rev() {
-                text += &format!("{}: {line}\n", path.file_name().unwrap_or_default().to_string_lossy());
-            }
-        }
-        text
+        tails(logs.chain(own))
     }
+}
+
+/// The last lines of these files, each behind the file's name.
+pub(crate) fn tails(files: impl Iterator<Item = PathBuf>) -> String {
+    let mut text = String::new();
+    for path in files {
+        let all = std::fs::read_to_string(&path).unwrap_or_default();
+        let last: Vec<&str> = all.lines().rev().take(12).collect();
+        for line in last.into_iter().rev() {
+            text += &format!("{}: {line}\n", path.file_name().unwrap_or_default().to_string_lossy());
+        }
+    }
+    text
 }
 
 /// A configuration of these lines (name, nodes, what else is wanted) in which grid, in this automatic mode (a YAML value),
