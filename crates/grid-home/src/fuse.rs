@@ -4,6 +4,8 @@ use std::io;
 
 /// A file is opened for reading.
 pub const READ: u32 = 15;
+/// Somebody closes a file, or ends with it open. All that was written was said before it.
+pub const FLUSH: u32 = 25;
 /// First message of a mount.
 pub const INIT: u32 = 26;
 /// A folder is read.

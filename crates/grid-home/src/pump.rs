@@ -106,6 +106,18 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn closes(operation: u32) -> bool {
+    operation == crate::fuse::FLUSH
+}
+
+/// `PF_EXITING` among the flags of `/proc/THREAD/stat`: the ninth field, the seventh behind the name in brackets.
+fn has_begun_to_end(stat: &str) -> bool {
+    const EXITING: u64 = 4;
+    let behind = stat.rsplit_once(')').map_or("", |(_, behind)| behind);
+    let flags = behind.split_ascii_whitespace().nth(6).and_then(|word| word.parse::<u64>().ok());
+    flags.is_some_and(|flags| flags & EXITING != 0)
+}
+
 impl Shared {
     /// Passes the kernel's messages on until the mount is gone.
     fn requests(&self) -> io::Result<()> {
@@ -169,6 +181,8 @@ impl Shared {
                 let errno = match request.thread {
                     0 if request.is_look_from_outside() && (!up || waited >= PATIENCE) => libc::ETIMEDOUT,
                     thread if thread != 0 && self.is_killed(thread) => libc::EINTR,
+                    // Who ends shows no SIGKILL any more, and nobody hears what closing its files gave.
+                    thread if thread != 0 && !up && closes(request.operation) && self.is_ending(thread) => libc::EINTR,
                     _ => continue,
                 };
                 if lock(&self.waiting).remove(&request.unique).is_some() {
@@ -183,6 +197,10 @@ impl Shared {
         let masks = status.lines().filter_map(|l| l.strip_prefix("SigPnd:").or(l.strip_prefix("ShdPnd:")));
         let kill = 1u64 << (libc::SIGKILL - 1);
         masks.filter_map(|hex| u64::from_str_radix(hex.trim(), 16).ok()).any(|bits| bits & kill != 0)
+    }
+
+    fn is_ending(&self, thread: u32) -> bool {
+        mount::read_below(&self.proc, &format!("{thread}/stat")).is_ok_and(|stat| has_begun_to_end(&stat))
     }
 
     /// One agent after another.
@@ -216,5 +234,19 @@ impl Shared {
         if let Some(agent) = agent {
             let _ = say(&agent, word);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_ends_is_told_by_its_flags_whatever_its_name() {
+        let stat = |name: &str, flags: u32| format!("440 ({name}) S 421 440 440 0 -1 {flags} 1525 0 0");
+        assert!(has_begun_to_end(&stat("python3", 0x40404c)) && has_begun_to_end(&stat("a) S 1 2 (b", 4)));
+        assert!(
+            !has_begun_to_end(&stat("python3", 0x400040)) && !has_begun_to_end("") && !has_begun_to_end("440 (x) S")
+        );
     }
 }

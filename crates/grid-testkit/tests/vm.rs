@@ -81,7 +81,7 @@ fn a_service_moves_under_pure_cgroup_v2_and_its_journal_has_every_line() {
         vm.run("cd /sys/fs/cgroup/grid-*/gpu*/b-*/ && cat memory.max cpu.max && cat */cgroup.procs | wc -l").unwrap();
     assert_eq!(limits.split_whitespace().take(3).collect::<Vec<_>>(), ["268435456", "100000", "100000"], "{limits}");
     vm.wait("lines from there", SOON, &counted("job", 100)).unwrap();
-    assert!(vm.run(&format!("ps -o args= -p {job}")).unwrap().starts_with("grid-shadow: python3 count.py job @gpu"));
+    assert!(vm.run(&format!("ps -o args= -p {job}")).unwrap().starts_with("grid-shadow: python3 count.py @gpu"));
 
     vm.run(&format!("grid offload recall {job}")).unwrap();
     vm.wait("lines at home", SOON, &counted("job", 150)).unwrap();
@@ -145,11 +145,14 @@ E"
     head.wait("lines from there", SOON, &counted("next", 100)).unwrap();
 
     // It is there again after a boot of the head. Removed, it brings everything home first, and leaves nothing of its own.
+    // What was written a moment ago would be lost with the power.
+    head.run("sync").unwrap();
     head.power_cut();
     head.boot_again().unwrap();
     is_ready(&head, "the service after a boot");
     start(&head, "last");
-    head.run("grid boost request head --cpu 1 --memory 256M --duration 1h").unwrap();
+    // The worker's daemons are started anew when ssh comes back: one that is asked just then answers later.
+    head.wait("a boost", SOON, "grid boost request head --cpu 1 --memory 256M --duration 1h").unwrap();
     move_out(&head, "last");
     head.run("grid uninstall --list && dpkg --purge grid").unwrap();
     head.wait("lines at home", SOON, &counted("last", 100)).unwrap();

@@ -129,9 +129,19 @@ impl Incoming {
 
     /// Ends the tree by force and waits until its pid 1 has written how, and has ended.
     pub(crate) fn end_tree(&self) {
-        let ended = self.place.group.with(&[Controller::Freezer]).kill(Duration::from_secs(5));
-        if let (Ok(()), Some(fd)) = (ended, self.record.init.and_then(InitProcess::open)) {
-            wait_gone(&fd);
+        let group = self.place.group.with(&[Controller::Freezer]);
+        let init = self.record.init.and_then(InitProcess::open);
+        let ended = group.kill(Duration::from_secs(if self.record.stage.home_files { 2 } else { 5 }));
+        // One that waits for home's files as it ends is let go with its namespace: the pump is in that, and with it the mount.
+        let ended = match (ended, &init) {
+            (Err(_), Some(init)) if self.record.stage.home_files => {
+                let _ = init.signal(nix::libc::SIGKILL);
+                group.kill(Duration::from_secs(2))
+            }
+            (ended, _) => ended,
+        };
+        if let (Ok(()), Some(init)) = (ended, init) {
+            wait_gone(&init);
         }
     }
 
