@@ -68,10 +68,13 @@ impl Agent {
     /// The tree that this attempt brought lives in a lease that its lender took back; since when, where it is known.
     pub(crate) fn reclaimed(&self, came_by: Option<&AttemptId>) -> Option<Instant> {
         let lease = self.incoming.get(came_by?)?.record.stage.lease.as_ref()?;
-        self.leases
-            .get(lease)
-            .filter(|lease| lease.record.reclaimed)
-            .map(|lease| lease.frozen_at.unwrap_or_else(Instant::now))
+        let taken = self.leases.get(lease).filter(|lease| lease.record.reclaimed)?;
+        Some(taken.frozen_at.unwrap_or_else(Instant::now))
+    }
+
+    /// The lender took this lease back, and its guests are frozen.
+    pub(crate) fn is_taken(&self, lease: Option<&LeaseId>) -> bool {
+        lease.and_then(|id| self.leases.get(id)).is_some_and(|lease| lease.record.reclaimed)
     }
 
     /// A guest that did not get away is frozen again, where its lender took the lease back.
@@ -93,7 +96,7 @@ impl Agent {
         Err(Reason::new(ReasonCode::Owner, what))
     }
 
-    /// Whatever the restart let run is frozen again.
+    /// Whoever died before all of its guests were frozen has the others frozen now.
     pub(crate) fn recover_reclaimed(&self) {
         let taken = self.leases.iter().filter(|(_, lease)| lease.record.reclaimed).map(|(id, _)| id.clone());
         for id in taken.collect::<Vec<_>>() {

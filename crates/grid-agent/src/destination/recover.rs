@@ -44,6 +44,8 @@ impl Agent {
             let copy = match alive {
                 // What another attempt holds on its way from here is frozen by that one, and only that one thaws it.
                 true if leaving.contains(&row.attempt) => TreeCopy::Runs,
+                // What its lender froze stays so: to let it run for a moment would be to break his word.
+                true if row.released && self.is_taken(incoming.record.stage.lease.as_ref()) => TreeCopy::Runs,
                 true if incoming.place.group.is_frozen().unwrap_or(false) => TreeCopy::Frozen,
                 true => TreeCopy::Runs,
                 false => {
