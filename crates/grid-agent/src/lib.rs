@@ -28,6 +28,7 @@ mod park;
 mod passage;
 mod preflight;
 mod reclaim;
+mod redial;
 mod rescue;
 mod shadow;
 mod source;

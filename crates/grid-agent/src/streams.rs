@@ -7,6 +7,7 @@
 use crate::agent::{Agent, Input};
 use crate::data::Dial;
 use crate::link::tracing_line;
+use crate::redial::Redial;
 use crate::shadow::StreamLink;
 use crate::tree::TreePlace;
 use grid_os::criu::socket_state;
@@ -28,15 +29,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Where the far end before stopped, in the directory of the tree.
 const SNAPSHOT_FILE: &str = "snapshot.json";
 /// What the pipe of a stream takes. More than a pipe has by itself, so that a wakeup moves more.
 const CAPACITY: usize = 256 << 10;
-/// Between two tries to join a far end with its shadow.
-const SHORTEST: Duration = Duration::from_millis(5);
-const LONGEST: Duration = Duration::from_secs(1);
 /// A pause takes less.
 const ASIDE: Duration = Duration::from_millis(300);
 /// A word is heard within this.
@@ -274,8 +272,7 @@ impl Joiner {
         let before = self.snapshot.exists().then(|| std::fs::read(&self.snapshot)).transpose()?;
         let before: Option<Snapshot> = before.map(|text| serde_json::from_slice(&text)).transpose()?;
         activate(socket, before.as_ref())?;
-        let mut pause = SHORTEST;
-        let mut joined_at: Option<Instant> = None;
+        let mut redial = Redial::new();
         while let Some((word, _)) = receive::<FromFar>(socket, true)? {
             match word {
                 FromFar::Down | FromFar::State { active: true, linked: false, .. } => {
@@ -288,20 +285,9 @@ impl Joiner {
                 FromFar::Refused { why } => return Err(io::Error::other(why)),
                 _ => continue,
             }
-            // One that lasted is replaced at once; who breaks off each time is tried less and less often.
-            let lasted = joined_at.is_none_or(|at| at.elapsed() > LONGEST);
-            pause = if lasted { SHORTEST } else { (pause * 2).min(LONGEST) };
-            std::thread::sleep(pause);
-            let end = loop {
-                match self.join() {
-                    Ok(end) => break end,
-                    Err(_) => pause = (pause * 2).min(LONGEST),
-                }
-                std::thread::sleep(pause);
-            };
+            let end = redial.join(|| self.join(), || true)?;
             link_far(socket, self.terms.generation, end.as_fd())?;
             self.linked.store(true, Ordering::Relaxed);
-            joined_at = Some(Instant::now());
         }
         Ok(())
     }

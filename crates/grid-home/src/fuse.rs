@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// A file is opened for reading.
+/// A file is read.
 pub const READ: u32 = 15;
 /// Somebody closes a file, or ends with it open. All that was written was said before it.
 pub const FLUSH: u32 = 25;

@@ -9,6 +9,7 @@ use crate::fuse::{Request, answered, error};
 use crate::line::{Ended, LONGEST, Line};
 use grid_os::descriptors::inherited;
 use grid_os::packets;
+use grid_os::proc;
 use grid_os::tree_init::PUMP_FILE;
 use grid_os::{mount, rights};
 use nix::libc;
@@ -106,10 +107,6 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn closes(operation: u32) -> bool {
-    operation == crate::fuse::FLUSH
-}
-
 /// `PF_EXITING` among the flags of `/proc/THREAD/stat`: the ninth field, the seventh behind the name in brackets.
 fn has_begun_to_end(stat: &str) -> bool {
     const EXITING: u64 = 4;
@@ -178,11 +175,13 @@ impl Shared {
                 .filter(|(_, waited)| *waited >= LONG)
                 .collect();
             for (request, waited) in slow {
+                let closes = request.operation == crate::fuse::FLUSH;
                 let errno = match request.thread {
                     0 if request.is_look_from_outside() && (!up || waited >= PATIENCE) => libc::ETIMEDOUT,
-                    thread if thread != 0 && self.is_killed(thread) => libc::EINTR,
+                    0 => continue,
+                    thread if self.is_killed(thread) => libc::EINTR,
                     // Who ends shows no SIGKILL any more, and nobody hears what closing its files gave.
-                    thread if thread != 0 && !up && closes(request.operation) && self.is_ending(thread) => libc::EINTR,
+                    thread if !up && closes && self.is_ending(thread) => libc::EINTR,
                     _ => continue,
                 };
                 if lock(&self.waiting).remove(&request.unique).is_some() {
@@ -193,10 +192,7 @@ impl Shared {
     }
 
     fn is_killed(&self, thread: u32) -> bool {
-        let status = mount::read_below(&self.proc, &format!("{thread}/status")).unwrap_or_default();
-        let masks = status.lines().filter_map(|l| l.strip_prefix("SigPnd:").or(l.strip_prefix("ShdPnd:")));
-        let kill = 1u64 << (libc::SIGKILL - 1);
-        masks.filter_map(|hex| u64::from_str_radix(hex.trim(), 16).ok()).any(|bits| bits & kill != 0)
+        mount::read_below(&self.proc, &format!("{thread}/status")).is_ok_and(|status| proc::is_killed(&status))
     }
 
     fn is_ending(&self, thread: u32) -> bool {

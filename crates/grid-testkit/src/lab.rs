@@ -118,6 +118,22 @@ impl Lab {
         self.workers.path()
     }
 
+    /// Configuration of a head whose one worker this is; `files`: which a process sees there.
+    pub fn config(&self, files: &str) -> String {
+        format!(
+            "
+name: lab
+nodes:
+  - {{name: head, role: head, resource_sharing: {{can_share: false}}}}
+  - {{name: {host}, host: {host}, role: worker, resource_sharing: {{max_share_cpu: 8, max_share_memory_gb: 2}}}}
+execution: {{engine: ssh, ssh_config: {ssh}, worker_directory: {workers}, files: {files}}}
+",
+            host = self.host,
+            ssh = self.path("ssh_config").display(),
+            workers = self.workers().display(),
+        )
+    }
+
     /// Its folder.
     pub fn dir(&self) -> &Path {
         &self.dir

@@ -16,27 +16,13 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-fn config(lab: &Lab, files: &str) -> String {
-    format!(
-        "
-name: lab
-nodes:
-  - {{name: head, role: head, resource_sharing: {{can_share: false}}}}
-  - {{name: gpu1, host: gpu1, role: worker, resource_sharing: {{max_share_cpu: 8, max_share_memory_gb: 2}}}}
-execution: {{engine: ssh, ssh_config: {}, worker_directory: {}, files: {files}}}
-",
-        lab.path("ssh_config").display(),
-        lab.workers().display(),
-    )
-}
-
 /// None where this machine lacks what moves need.
 fn apart(lab: &Lab) -> Option<Cluster> {
     apart_with(lab, "home")
 }
 
 fn apart_with(lab: &Lab, files: &str) -> Option<Cluster> {
-    let cluster = Cluster::configured(&config(lab, files))?;
+    let cluster = Cluster::configured(&lab.config(files))?;
     lab.hide(cluster.dir()).unwrap();
     let hostname = lab.path("hostname");
     std::fs::write(&hostname, "the worker's\n").unwrap();
@@ -88,12 +74,7 @@ fn job(cluster: &Cluster) -> Guest {
 }
 
 fn lines(guest: &Guest) -> usize {
-    let text = guest.read("log");
-    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    for (n, line) in whole.lines().enumerate() {
-        assert_eq!(line, n.to_string(), "line {n} of the log");
-    }
-    whole.lines().count()
+    guest.numbered("log")
 }
 
 fn more(guest: &Guest) {
@@ -282,7 +263,7 @@ fn from_one_worker_to_the_next_they_are_the_head_s_files_still() {
     std::fs::write(labs[0].path("ssh_config"), both.concat()).unwrap();
     let second =
         "  - {name: gpu2, host: gpu2, role: worker, resource_sharing: {max_share_cpu: 8, max_share_memory_gb: 2}}";
-    let config = config(&labs[0], "home").replace("execution:", &format!("{second}\nexecution:"));
+    let config = labs[0].config("home").replace("execution:", &format!("{second}\nexecution:"));
     let Some(cluster) = Cluster::configured(&config) else { return };
     labs.iter().for_each(|lab| lab.hide(cluster.dir()).unwrap());
     cluster.boost("--cpu 1 --memory 1GiB --duration 5m --from gpu1");

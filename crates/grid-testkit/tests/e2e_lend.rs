@@ -246,18 +246,7 @@ fn only_root_says_what_is_lent_and_anybody_may_look() {
 #[test]
 fn on_another_machine_the_worker_s_owner_says_it_there() {
     let lab = Lab::start();
-    let yaml = format!(
-        "
-name: lab
-nodes:
-  - {{name: head, role: head, resource_sharing: {{can_share: false}}}}
-  - {{name: gpu1, host: gpu1, role: worker, resource_sharing: {{max_share_cpu: 8, max_share_memory_gb: 2}}}}
-execution: {{engine: ssh, ssh_config: {}, worker_directory: {}}}
-",
-        lab.path("ssh_config").display(),
-        lab.workers().display(),
-    );
-    let Some(cluster) = Cluster::configured(&yaml) else { return };
+    let Some(cluster) = Cluster::configured(&lab.config("same")) else { return };
     let folder = std::fs::read_dir(lab.workers()).unwrap().next().unwrap().unwrap().path();
     let there = |state: &std::path::Path, words: &[&str]| {
         // By the program that was brought there.

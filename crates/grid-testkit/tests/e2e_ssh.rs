@@ -11,20 +11,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-fn config(lab: &Lab) -> String {
-    format!(
-        "
-name: lab
-nodes:
-  - {{name: head, role: head, resource_sharing: {{can_share: false}}}}
-  - {{name: gpu1, host: gpu1, role: worker, resource_sharing: {{max_share_cpu: 8, max_share_memory_gb: 2}}}}
-execution: {{engine: ssh, ssh_config: {}, worker_directory: {}}}
-",
-        lab.path("ssh_config").display(),
-        lab.workers().display(),
-    )
-}
-
 /// Counts into a pipe; the other process at home writes what comes out of it.
 const COUNTER: &str = r#"
 import itertools, time
@@ -51,12 +37,7 @@ fn counter(cluster: &Cluster) -> (Guest, i32) {
 
 /// So many lines came, each once and in its order.
 fn lines(guest: &Guest) -> usize {
-    let text = guest.read("out");
-    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    for (n, line) in whole.lines().enumerate() {
-        assert_eq!(line, n.to_string(), "line {n} of the output");
-    }
-    whole.lines().count()
+    guest.numbered("out")
 }
 
 fn more_lines(guest: &Guest) {
@@ -77,7 +58,7 @@ fn on_worker(lab: &Lab, word: &str) -> Option<i32> {
 #[test]
 fn a_process_moves_over_ssh_and_home_and_to_its_end() {
     let lab = Lab::start();
-    let Some(cluster) = Cluster::configured(&config(&lab)) else { return };
+    let Some(cluster) = Cluster::configured(&lab.config("same")) else { return };
     cluster.boost("--cpu 1 --memory 1GiB --duration 2m");
     let args = "--memory 64MiB --steps 6000";
     let guest = Guest::reporting(&cluster, "prover", args);
@@ -95,7 +76,7 @@ fn a_process_moves_over_ssh_and_home_and_to_its_end() {
 #[test]
 fn ssh_breaks_while_a_process_is_away_and_its_output_is_whole() {
     let lab = Lab::start();
-    let Some(cluster) = Cluster::configured(&config(&lab)) else { return };
+    let Some(cluster) = Cluster::configured(&lab.config("same")) else { return };
     cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
     let (guest, pid) = counter(&cluster);
     let out = cluster.move_out(pid);
@@ -131,7 +112,7 @@ fn ssh_breaks_while_a_process_is_away_and_its_output_is_whole() {
 #[test]
 fn the_worker_s_supervisor_is_killed_and_the_next_one_takes_over_what_lives_there() {
     let lab = Lab::start();
-    let Some(cluster) = Cluster::configured(&config(&lab)) else { return };
+    let Some(cluster) = Cluster::configured(&lab.config("same")) else { return };
     cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
     let (guest, pid) = counter(&cluster);
     let out = cluster.move_out(pid);
@@ -147,7 +128,7 @@ fn the_worker_s_supervisor_is_killed_and_the_next_one_takes_over_what_lives_ther
 
 /// `grid up` with this configuration: what it says when it gives up.
 fn refused_up(lab: &Lab, dir: &Path) -> String {
-    std::fs::write(dir.join("cluster.yaml"), config(lab)).unwrap();
+    std::fs::write(dir.join("cluster.yaml"), lab.config("same")).unwrap();
     let mut command = Command::new("timeout");
     command.arg("60").arg(program("grid").unwrap()).arg("--state").arg(dir.join("state"));
     command.args(["up", "--config"]).arg(dir.join("cluster.yaml")).env("GRID_CRIU", grid_testkit::criu::path());
@@ -188,7 +169,7 @@ fn a_key_that_the_machine_does_not_take_is_said() {
 #[test]
 fn a_second_head_does_not_get_a_worker_that_works_for_the_first() {
     let lab = Lab::start();
-    let Some(cluster) = Cluster::configured(&config(&lab)) else { return };
+    let Some(cluster) = Cluster::configured(&lab.config("same")) else { return };
     let folder = std::fs::read_dir(lab.workers()).unwrap().next().unwrap().unwrap().path();
     let own = std::fs::read_to_string(folder.join("node.json")).unwrap();
     let mut other: serde_json::Value = serde_json::from_str(&own).unwrap();
@@ -205,7 +186,7 @@ fn a_second_head_does_not_get_a_worker_that_works_for_the_first() {
 #[test]
 fn a_link_that_is_down_in_the_middle_of_a_move_leaves_the_process_at_home() {
     let lab = Lab::start();
-    let Some(cluster) = Cluster::configured(&config(&lab)) else { return };
+    let Some(cluster) = Cluster::configured(&lab.config("same")) else { return };
     cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
     let guest = Guest::reporting(&cluster, "prover", "--memory 512MiB --steps 1000000");
     let (_, mut command) = cluster.begin_move(guest.pid());
@@ -234,7 +215,7 @@ while True:
 #[test]
 fn a_file_that_differs_there_is_seen_before_anything_is_frozen() {
     let lab = Lab::start();
-    let Some(cluster) = Cluster::configured(&config(&lab)) else { return };
+    let Some(cluster) = Cluster::configured(&lab.config("same")) else { return };
     cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
     let script = format!("echo mine >data; echo '{READER}' >read.py; exec /usr/bin/python3 read.py | cat >out");
     let guest = Guest::script(&cluster, &script);
@@ -272,7 +253,7 @@ fn a_file_that_differs_there_is_seen_before_anything_is_frozen() {
 #[test]
 fn down_leaves_a_worker_as_it_was_where_that_is_asked_for() {
     let lab = Lab::start();
-    let Some(cluster) = Cluster::configured(&config(&lab)) else { return };
+    let Some(cluster) = Cluster::configured(&lab.config("same")) else { return };
     let said = cluster.grid(&["down", "--purge"]);
     assert_eq!(said.code, 0, "{said:?}");
     assert!(std::fs::read_dir(lab.workers()).unwrap().next().is_none(), "something is left there");
@@ -282,7 +263,7 @@ fn down_leaves_a_worker_as_it_was_where_that_is_asked_for() {
 #[test]
 fn stop_on_the_head_undoes_what_another_machine_has_not_committed_and_holds_while_ssh_is_broken() {
     let lab = Lab::start();
-    let Some(cluster) = Cluster::configured(&config(&lab)) else { return };
+    let Some(cluster) = Cluster::configured(&lab.config("same")) else { return };
     cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
     let guest = Guest::reporting(&cluster, "prover", "--memory 512MiB --steps 1000000");
     let out = cluster.move_out(guest.pid());
@@ -325,7 +306,7 @@ fn stop_on_the_head_undoes_what_another_machine_has_not_committed_and_holds_whil
 #[test]
 fn a_machine_that_lacks_what_home_has_is_refused_before_anything_is_frozen_and_the_table_says_it() {
     let lab = Lab::start();
-    let Some(cluster) = Cluster::faulty(&config(&lab)) else { return };
+    let Some(cluster) = Cluster::faulty(&lab.config("same")) else { return };
     cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
     let said = cluster.grid(&["doctor", "--between", "head", "gpu1"]);
     println!("{}", said.out);

@@ -3,6 +3,7 @@
 use crate::agent::Agent;
 use crate::data::Dial;
 use crate::link::tracing_line;
+use crate::redial::Redial;
 use crate::tree::{InitProcess, TREE_NAMESPACES, TreePlace, start_ticks};
 use grid_home::control::{CONTROL_FD, READY_FD, Word, hand_over, hear};
 use grid_os::packets;
@@ -18,13 +19,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The mount is there within this, or the tree does not come: nothing is frozen yet.
 const MOUNTED_WITHIN: u16 = 15_000;
-/// Between two tries to reach home.
-const SHORTEST: Duration = Duration::from_millis(5);
-const LONGEST: Duration = Duration::from_secs(1);
 /// A pump that listens to somebody else is gone to again after this.
 const ASIDE: Duration = Duration::from_millis(300);
 
@@ -102,8 +100,7 @@ impl View {
     }
 
     fn serve(&self, pump: &OwnedFd) -> io::Result<()> {
-        let mut pause = SHORTEST;
-        let mut joined_at: Option<Instant> = None;
+        let mut redial = Redial::new();
         while let Some(word) = hear(pump)? {
             self.linked.store(word == Word::Up, Ordering::Relaxed);
             match word {
@@ -113,20 +110,8 @@ impl View {
                 }
                 Word::Down => {}
             }
-            // One that lasted is replaced at once; who breaks off each time is tried less and less often.
-            let lasted = joined_at.is_none_or(|at| at.elapsed() > LONGEST);
-            pause = if lasted { SHORTEST } else { (pause * 2).min(LONGEST) };
-            std::thread::sleep(pause);
-            let connection = loop {
-                match self.dial.files(&self.attempt) {
-                    Ok(connection) => break connection,
-                    Err(e) if !self.control.exists() => return Err(e),
-                    Err(_) => pause = (pause * 2).min(LONGEST),
-                }
-                std::thread::sleep(pause);
-            };
+            let connection = redial.join(|| self.dial.files(&self.attempt), || self.control.exists())?;
             hand_over(pump, &connection)?;
-            joined_at = Some(Instant::now());
         }
         Ok(())
     }

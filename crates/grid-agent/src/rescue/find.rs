@@ -13,8 +13,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-const SIGKILL: i32 = nix::libc::SIGKILL;
-
 /// CRIU of a dead agent ends by itself: its stream is closed.
 const CRIU_ENDS_WITHIN: Duration = Duration::from_secs(10);
 /// The end of a PID namespace reaches its last member within this.
@@ -312,12 +310,7 @@ fn living(group: &Group) -> Vec<i32> {
 /// SIGKILL waits for it: it runs no instruction of its own again. So it is with what was frozen in a PID namespace that
 /// ended.
 fn is_killed(pid: i32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let pending = |name: &str| {
-        let hex = status.lines().find_map(|l| l.strip_prefix(name));
-        hex.and_then(|h| u64::from_str_radix(h.trim(), 16).ok()).unwrap_or(0)
-    };
-    (pending("SigPnd:") | pending("ShdPnd:")) & (1 << (SIGKILL - 1)) != 0
+    std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| grid_os::proc::is_killed(&status))
 }
 
 /// Lets those go that were killed while they were frozen, where nobody else is in their group. Their namespace may have

@@ -66,11 +66,7 @@ pub(super) fn manifest(hold: &Group, streams: Option<String>, park: bool) -> Man
 /// Signals that wait in a frozen process, for itself or for its leader thread.
 pub(super) fn pending_signals(pid: i32) -> Vec<i32> {
     let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return Vec::new() };
-    let mask = |name: &str| {
-        let hex = status.lines().find_map(|l| l.strip_prefix(name));
-        hex.and_then(|h| u64::from_str_radix(h.trim(), 16).ok()).unwrap_or(0)
-    };
-    let pending = mask("ShdPnd:") | mask("SigPnd:");
+    let pending = grid_os::proc::pending(&status);
     (1..=64).filter(|s| pending & (1 << (s - 1)) != 0).collect()
 }
 

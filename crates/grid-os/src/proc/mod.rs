@@ -18,12 +18,14 @@ mod fds;
 mod guest;
 mod maps;
 mod oomd;
+mod signals;
 mod sock_diag;
 mod sockets;
 mod stat;
 mod tree;
 
 pub use deep::terminal_of;
+pub use signals::{is_killed, pending};
 pub use sock_diag::unread_by_peer;
 pub use stat::{Sample, ticks_ms};
 

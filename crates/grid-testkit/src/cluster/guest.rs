@@ -108,6 +108,19 @@ impl Guest {
         std::fs::read_to_string(self.dir.join(name)).unwrap_or_default()
     }
 
+    /// Whole lines of a file in its folder, which are numbers from 0 on; how many.
+    ///
+    /// # Panics
+    /// Where one is missing, there twice or out of its order.
+    pub fn numbered(&self, name: &str) -> usize {
+        let text = self.read(name);
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        for (n, line) in whole.lines().enumerate() {
+            assert_eq!(line, n.to_string(), "line {n} of {name}");
+        }
+        whole.lines().count()
+    }
+
     /// Waits until a file in its folder satisfies `want`, and returns its text.
     pub fn wait_text(&self, name: &str, want: impl Fn(&str) -> bool) -> String {
         let look = || Ok(Some(self.read(name)).filter(|text| want(text)));
