@@ -8,7 +8,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `CAP_SYS_PTRACE` and `CAP_CHECKPOINT_RESTORE`: all that a dump as the owner needs.
 pub const DUMP_CAPS: &[u32] = &[19, 40];
@@ -133,6 +133,19 @@ pub struct Spawned {
 }
 
 impl Spawned {
+    /// Waits for the end of a child: the code it ended with, none where a signal ended it or it is no child.
+    pub fn exit_code(self) -> Option<i32> {
+        use nix::sys::wait::{WaitStatus, waitpid};
+        let pid = nix::unistd::Pid::from_raw(self.pid);
+        loop {
+            match waitpid(pid, None) {
+                Ok(WaitStatus::Exited(_, code)) => return Some(code),
+                Err(nix::errno::Errno::EINTR) => {}
+                _ => return None,
+            }
+        }
+    }
+
     /// Waits for the end of a child; returns at once for what is not one.
     pub fn reap(self) {
         if self.child {
@@ -148,9 +161,12 @@ impl Spawned {
 /// Any system call that failed on the way, also those of the child before its exec.
 pub fn spawn(argv: &[String], env: &[(String, String)], place: &Place<'_>) -> io::Result<Spawned> {
     let (report_rx, report_tx) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-    let (report_tx, null) =
-        (high(report_tx)?, high(std::fs::File::options().read(true).write(true).open("/dev/null")?)?);
-    let group = |path: &PathBuf| high(std::fs::File::options().write(true).open(path)?);
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null");
+    let (report_tx, null) = (high(report_tx)?, high(null.map_err(|e| named(e, "opening /dev/null"))?)?);
+    let group = |path: &PathBuf| {
+        let file = std::fs::File::options().write(true).open(path);
+        high(file.map_err(|e| named(e, &format!("joining {}", path.display())))?)
+    };
     let c = |s: &str| CString::new(s).map_err(|_| io::Error::other("a NUL byte in an argument"));
     let held = match place.carried {
         true => {
@@ -175,14 +191,14 @@ pub fn spawn(argv: &[String], env: &[(String, String)], place: &Place<'_>) -> io
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
-            let error = child(place, &prepared);
-            report(prepared.report.as_raw_fd(), 0, error);
+            let (error, step) = child(place, &prepared);
+            report(prepared.report.as_raw_fd(), 0, error, step);
             // SAFETY: ends the child without running destructors of the parent's copy.
             unsafe { libc::_exit(127) }
         }
         first => {
             drop(prepared);
-            outcome(report_rx, first)
+            outcome(report_rx, first, argv, place)
         }
     }
 }
@@ -207,38 +223,78 @@ fn high(fd: impl Into<OwnedFd>) -> io::Result<OwnedFd> {
     }
 }
 
-/// Reads the reports: `(pid, 0)` from the intermediate where there is one, `(0, errno)` where something failed. End of file without an error means
-/// that the exec happened.
-fn outcome(report_rx: OwnedFd, first: i32) -> io::Result<Spawned> {
+/// Reads the reports: `(pid, 0, _)` from the intermediate where there is one, `(0, errno, step)` where something failed. End
+/// of file without an error means that the exec happened.
+fn outcome(report_rx: OwnedFd, first: i32, argv: &[String], place: &Place<'_>) -> io::Result<Spawned> {
     use std::io::Read;
     let mut file = std::fs::File::from(report_rx);
     let mut all = Vec::new();
     file.read_to_end(&mut all)?;
     let mut pid = first;
-    let mut error = 0;
-    for record in all.chunks_exact(8) {
+    let mut failed = None;
+    for record in all.chunks_exact(12) {
         let word = |i: usize| i32::from_ne_bytes([record[i], record[i + 1], record[i + 2], record[i + 3]]);
         if word(0) != 0 {
             pid = word(0);
         }
         if word(4) != 0 {
-            error = word(4);
+            failed = Some((io::Error::from_raw_os_error(word(4)), word(8)));
         }
     }
-    if pid != first || error != 0 {
+    if pid != first || failed.is_some() {
         // The intermediate has exited, or the child failed: reap it.
         let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(first), None);
     }
-    if error != 0 { Err(io::Error::from_raw_os_error(error)) } else { Ok(Spawned { pid, child: pid == first }) }
+    match failed {
+        Some((error, step)) => Err(named(error, &step_name(step, argv, place))),
+        None => Ok(Spawned { pid, child: pid == first }),
+    }
 }
 
-fn report(fd: RawFd, pid: i32, error: i32) {
-    let mut record = [0u8; 8];
+fn report(fd: RawFd, pid: i32, error: i32, step: i32) {
+    let mut record = [0u8; 12];
     record[..4].copy_from_slice(&pid.to_ne_bytes());
-    record[4..].copy_from_slice(&error.to_ne_bytes());
-    // SAFETY: writes 8 bytes from a live buffer; atomic on a pipe.
+    record[4..8].copy_from_slice(&error.to_ne_bytes());
+    record[8..].copy_from_slice(&step.to_ne_bytes());
+    // SAFETY: writes 12 bytes from a live buffer; atomic on a pipe.
     unsafe { libc::write(fd, record.as_ptr().cast(), record.len()) };
 }
+
+/// The same kind of error, with what it was about.
+fn named(error: io::Error, what: &str) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
+/// What the child was doing when it failed.
+fn step_name(step: i32, argv: &[String], place: &Place<'_>) -> String {
+    match step {
+        STEP_CLOCKS => "setting the clocks of its time namespace".into(),
+        STEP_JOIN => "joining the namespaces".into(),
+        STEP_UNSHARE => "making namespaces".into(),
+        STEP_SESSION => "leading a session".into(),
+        STEP_DESCRIPTORS => "giving it its descriptors".into(),
+        STEP_CWD => format!("entering {}", place.cwd.as_deref().unwrap_or_else(|| Path::new("/")).display()),
+        STEP_OWNER => "becoming its owner".into(),
+        STEP_EXEC => format!("starting {}", argv.first().map_or("", String::as_str)),
+        group => match usize::try_from(group).ok().and_then(|index| place.cgroup_procs.get(index)) {
+            Some(file) => format!("joining {}", file.display()),
+            None => "starting".into(),
+        },
+    }
+}
+
+/// Steps of the child, said with its error. Those from 0 on are its groups, in their order.
+const STEP_CLOCKS: i32 = -1;
+const STEP_JOIN: i32 = -2;
+const STEP_UNSHARE: i32 = -3;
+const STEP_SESSION: i32 = -4;
+const STEP_DESCRIPTORS: i32 = -5;
+const STEP_CWD: i32 = -6;
+const STEP_OWNER: i32 = -7;
+const STEP_EXEC: i32 = -8;
+
+/// An errno and the step that it came from.
+type Failed = (i32, i32);
 
 fn check(result: libc::c_long) -> Result<libc::c_long, i32> {
     if result < 0 {
@@ -249,81 +305,107 @@ fn check(result: libc::c_long) -> Result<libc::c_long, i32> {
     }
 }
 
-/// Runs in the forked child. Returns the errno of what failed; does not return where the exec succeeds.
-fn child(place: &Place<'_>, prepared: &Prepared) -> i32 {
+/// Runs in the forked child. Returns what failed; does not return where the exec succeeds.
+fn child(place: &Place<'_>, prepared: &Prepared) -> Failed {
     match child_steps(place, prepared) {
         Ok(never) => match never {},
-        Err(errno) => errno,
+        Err(failed) => failed,
     }
 }
 
 enum Never {}
 
-fn child_steps(place: &Place<'_>, prepared: &Prepared) -> Result<Never, i32> {
-    for file in &prepared.procs {
-        write_word(file, c"0")?;
+/// Says at which step an errno came.
+fn at<T>(step: i32, result: Result<T, i32>) -> Result<T, Failed> {
+    result.map_err(|errno| (errno, step))
+}
+
+fn child_steps(place: &Place<'_>, prepared: &Prepared) -> Result<Never, Failed> {
+    for (index, file) in (0..).zip(&prepared.procs) {
+        at(index, write_word(file, c"0"))?;
     }
     // Before another mount namespace is joined: its /proc does not know us.
     if let Some(offsets) = &prepared.clocks {
-        // SAFETY: plain system call.
-        check(unsafe { libc::unshare(libc::CLONE_NEWTIME) }.into())?;
-        write_word(c"/proc/self/timens_offsets", offsets)?;
+        at(STEP_CLOCKS, own_clocks(offsets))?;
     }
     if place.killable {
         // Where it is not protected there is nothing to take back.
         let _ = write_word(c"/proc/self/oom_score_adj", c"0");
     }
+    namespaces(place, prepared)?;
+    if place.new_session {
+        // SAFETY: plain system call.
+        at(STEP_SESSION, check(unsafe { libc::setsid() }.into()))?;
+    }
+    if let Some(keeper) = &place.session {
+        at(STEP_SESSION, in_session(keeper, prepared))?;
+    }
+    let late = late(place);
+    if let Some((pidfd, namespaces)) = place.join.filter(|(_, namespaces)| namespaces & late != 0) {
+        // SAFETY: plain system call on a live descriptor.
+        at(STEP_JOIN, check(unsafe { libc::setns(pidfd.as_raw_fd(), namespaces & late) }.into()))?;
+    }
+    at(STEP_DESCRIPTORS, descriptors(place, prepared))?;
+    at(STEP_CWD, enter(prepared))?;
+    // While this is root still, who needs not give up new privileges for it.
+    if place.filtered {
+        at(STEP_OWNER, crate::seccomp::without_io_uring().map_err(|e| e.raw_os_error().unwrap_or(libc::EINVAL)))?;
+    }
+    if let Some(owner) = place.become_owner {
+        at(STEP_OWNER, become_owner(owner, &place.groups, place.capabilities))?;
+    }
+    reset_signals();
+    at(STEP_EXEC, exec(prepared.held.as_ref().map(|(program, _)| program), &prepared.argv, &prepared.envp))
+}
+
+/// What is joined last, where the mounts are another machine's.
+fn late(place: &Place<'_>) -> i32 {
+    if place.carried { libc::CLONE_NEWNS } else { 0 }
+}
+
+fn own_clocks(offsets: &CStr) -> Result<(), i32> {
+    // SAFETY: plain system call.
+    check(unsafe { libc::unshare(libc::CLONE_NEWTIME) }.into())?;
+    write_word(c"/proc/self/timens_offsets", offsets)
+}
+
+/// Joins and makes namespaces. Only children are in a PID namespace that is joined or made: it goes on in one, and leaves.
+fn namespaces(place: &Place<'_>, prepared: &Prepared) -> Result<(), Failed> {
     let mut new_pid_namespace = place.unshare & libc::CLONE_NEWPID != 0;
-    let late = if place.carried { libc::CLONE_NEWNS } else { 0 };
     if let Some((pidfd, namespaces)) = &place.join {
         // SAFETY: plain system call on a live descriptor.
-        check(unsafe { libc::setns(pidfd.as_raw_fd(), namespaces & !late) }.into())?;
+        at(STEP_JOIN, check(unsafe { libc::setns(pidfd.as_raw_fd(), namespaces & !late(place)) }.into()))?;
         new_pid_namespace |= namespaces & libc::CLONE_NEWPID != 0;
     }
     if place.unshare != 0 {
         // SAFETY: plain system call.
-        check(unsafe { libc::unshare(place.unshare) }.into())?;
+        at(STEP_UNSHARE, check(unsafe { libc::unshare(place.unshare) }.into()))?;
     }
     if new_pid_namespace {
-        // Only children are in the new PID namespace: go on in one and leave.
         // SAFETY: still the single thread of a forked child.
-        match check(unsafe { libc::fork() }.into())? {
+        match at(STEP_UNSHARE, check(unsafe { libc::fork() }.into()))? {
             0 => {}
             pid => {
-                report(prepared.report.as_raw_fd(), pid as i32, 0);
+                report(prepared.report.as_raw_fd(), pid as i32, 0, 0);
                 // SAFETY: ends the intermediate.
                 unsafe { libc::_exit(0) }
             }
         }
     }
-    if place.new_session {
-        // SAFETY: plain system call.
-        check(unsafe { libc::setsid() }.into())?;
+    Ok(())
+}
+
+/// Enters the working directory.
+fn enter(prepared: &Prepared) -> Result<(), i32> {
+    // SAFETY: plain system calls on a live descriptor and a prepared string.
+    unsafe {
+        match (&prepared.held, &prepared.cwd) {
+            (Some((_, Some(cwd))), _) => check(libc::fchdir(cwd.as_raw_fd()).into())?,
+            (_, Some(cwd)) => check(libc::chdir(cwd.as_ptr()).into())?,
+            _ => 0,
+        };
     }
-    if let Some(keeper) = &place.session {
-        in_session(keeper, prepared)?;
-    }
-    if let Some((pidfd, namespaces)) = place.join.filter(|(_, namespaces)| namespaces & late != 0) {
-        // SAFETY: plain system call on a live descriptor.
-        check(unsafe { libc::setns(pidfd.as_raw_fd(), namespaces & late) }.into())?;
-    }
-    descriptors(place, prepared)?;
-    if let Some((_, Some(cwd))) = &prepared.held {
-        // SAFETY: plain system call on a live descriptor.
-        check(unsafe { libc::fchdir(cwd.as_raw_fd()) }.into())?;
-    } else if let Some(cwd) = &prepared.cwd {
-        // SAFETY: plain system call on a prepared string.
-        check(unsafe { libc::chdir(cwd.as_ptr()) }.into())?;
-    }
-    // While this is root still, who needs not give up new privileges for it.
-    if place.filtered {
-        crate::seccomp::without_io_uring().map_err(|e| e.raw_os_error().unwrap_or(libc::EINVAL))?;
-    }
-    if let Some(owner) = place.become_owner {
-        become_owner(owner, &place.groups, place.capabilities)?;
-    }
-    reset_signals();
-    exec(prepared.held.as_ref().map(|(program, _)| program), &prepared.argv, &prepared.envp)
+    Ok(())
 }
 
 /// Leads a session of the terminal, and goes on in a child that has it in the foreground. Does not return in the leader.
@@ -478,7 +560,8 @@ mod tests {
     #[test]
     fn a_program_that_does_not_exist_is_an_error_of_the_caller() {
         let error = spawn(&["/nonexistent/program".into()], &[], &Place::default()).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(error.to_string().starts_with("starting /nonexistent/program: "), "{error}");
     }
 
     #[test]
