@@ -475,6 +475,10 @@ impl Agent {
             grid_os::gpu::attribute(&mut tree, &users);
         }
         tree.foreseen = foresee(&tree).err();
+        if self.came_by(pid).is_some_and(|came_by| self.has_private_tmp(&came_by)) {
+            tree.private_tmp =
+                Some(grid_os::private_tmp::used(pid).map_err(|e| unknown(format!("its own /tmp: {e}")))?);
+        }
         Ok(tree)
     }
 

@@ -4,7 +4,7 @@
 use crate::agent::Agent;
 use grid_core::same_file::same;
 use grid_os::file_seen::look as look_at;
-use grid_types::facts::{FdKind, TreeFacts};
+use grid_types::facts::{FdKind, TreeFacts, in_private_tmp};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::{FileSeen, Stage};
 use nix::libc::{O_ACCMODE, O_RDONLY};
@@ -32,7 +32,8 @@ pub(crate) fn used(tree: &TreeFacts) -> Result<Vec<FileSeen>, Reason> {
             }
         }
         let root = format!("/proc/{}/root", process.stat.id.pid);
-        for (path, written) in paths.into_iter().filter(|(path, _)| counts(path)) {
+        let its_own = |path: &str| tree.private_tmp.is_some() && in_private_tmp(path);
+        for (path, written) in paths.into_iter().filter(|(path, _)| counts(path) && !its_own(path)) {
             let look = look_at(Path::new(&root), path, written);
             seen.push(look.map_err(|e| Reason::new(ReasonCode::File, format!("{path}: {e}")))?);
         }

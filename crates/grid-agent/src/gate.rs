@@ -205,6 +205,8 @@ pub(crate) mod tests {
             files: Vec::new(),
             home_files: false,
             park: false,
+            private_tmp: false,
+            highest_pid: 0,
         }
     }
 

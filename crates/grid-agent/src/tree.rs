@@ -1,12 +1,14 @@
 //! A moved tree's own namespaces and control group, from their making to their removal.
 
 use crate::agent::{Agent, BOUNDED, Input};
+use crate::home::shown;
 use crate::streams::Ends;
 use grid_os::cgroup::{Controller, Group};
 use grid_os::pidfd::PidFd;
 pub(crate) use grid_os::proc::{has_ended, start_ticks};
 use grid_os::spawn::{Place, spawn};
 use grid_os::tree_init::TreeDir;
+use grid_types::wire::Stage;
 use grid_types::{AttemptId, LeaseId};
 use nix::libc;
 use serde::{Deserialize, Serialize};
@@ -103,12 +105,18 @@ impl Agent {
 }
 
 impl TreePlace {
-    /// Makes the directories and groups and starts pid 1. A guest's mounts make nobody another user. It ends by itself where the lifeline is dropped, or this
-    /// agent dies, before the root's file is written.
-    pub(crate) fn make(&self, program: &Path, guest: bool, ends: Option<&Ends>) -> io::Result<(InitProcess, OwnedFd)> {
-        std::fs::create_dir_all(&self.images)?;
+    /// Makes the directories and groups and starts pid 1. A guest's mounts make nobody another user. It ends by itself where
+    /// the lifeline is dropped, or this agent dies, before the root's file is written.
+    pub(crate) fn make(
+        &self,
+        program: &Path,
+        stage: &Stage,
+        ends: Option<&Ends>,
+    ) -> io::Result<(InitProcess, OwnedFd)> {
+        let at_dir = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", self.dir.0.display()));
+        std::fs::create_dir_all(&self.images).map_err(at_dir)?;
         // CRIU, which runs as the tree's owner, is put into the images; no other of that owner's comes to them.
-        std::fs::set_permissions(&self.dir.0, std::fs::Permissions::from_mode(0o700))?;
+        std::fs::set_permissions(&self.dir.0, std::fs::Permissions::from_mode(0o700)).map_err(at_dir)?;
         self.init_group.create().map_err(io::Error::other)?;
         self.group.create().map_err(io::Error::other)?;
         self.criu.create().map_err(io::Error::other)?;
@@ -116,7 +124,11 @@ impl TreePlace {
         let (watched, lifeline) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
         let dir = self.dir.0.to_string_lossy().into_owned();
         let mut argv = vec![program.to_string_lossy().into_owned(), "tree-init".to_owned(), dir];
-        argv.extend(guest.then(|| "--guest".to_owned()));
+        argv.extend(stage.lease.is_some().then(|| "--guest".to_owned()));
+        argv.push(format!("--highest={}", stage.highest_pid));
+        // Over the head's files it is the pump's to mount.
+        let private_tmp = stage.private_tmp && !shown(stage);
+        argv.extend(private_tmp.then(|| format!("--private-tmp={}:{}", stage.uid, stage.gid)));
         let mut inherit = vec![(tx.as_fd(), 3), (watched.as_fd(), 4)];
         inherit.extend(ends.iter().flat_map(|ends| ends.inherited()));
         let place = Place {

@@ -237,6 +237,7 @@ impl Head {
             home_files: !inner.cfg.embedded && policy.engine.files == Files::Home,
             park: false,
             parked: None,
+            private_tmp: false,
         }
     }
 

@@ -199,7 +199,13 @@ impl Head {
     }
 
     /// Begins the way from the disk.
-    pub(crate) async fn unpark(&self, id: &OffloadId, to: &To, actor: Actor) -> Result<(), ApiError> {
+    pub(crate) async fn unpark(
+        &self,
+        id: &OffloadId,
+        to: &To,
+        actor: Actor,
+        private_tmp: bool,
+    ) -> Result<(), ApiError> {
         let (record, parked) = self.way_from_disk(id, to)?;
         let attempt = next_attempt(&record);
         let (node, lease, onward) = match to {
@@ -212,7 +218,7 @@ impl Head {
         let started = Event::UnparkStarted { offload: id.clone(), attempt: attempt.clone(), to: onward };
         self.record(&actor, started)?;
         let order = self.order(id, &attempt, record.process.clone(), &node, lease, record.needed.memory);
-        let order = MoveOrder { parked: Some(parked.attempt), max_frozen: WRITTEN_WITHIN, ..order };
+        let order = MoveOrder { parked: Some(parked.attempt), max_frozen: WRITTEN_WITHIN, private_tmp, ..order };
         let sent = self.send_by_leave(&parked.node, &node, order).await;
         sent.map_err(|reason| {
             self.note_by(&actor, Event::UnparkFailed { offload: id.clone(), attempt, reason: reason.clone() });

@@ -336,13 +336,13 @@ impl Call {
                 h.recall(&id, &to, self.actor(), close_tcp).await?;
             }
             "unpark" => {
-                let UnparkAsk { to, dry_run } = self.parsed()?;
+                let UnparkAsk { to, private_tmp, dry_run } = self.parsed()?;
                 let to = h.unpark_to(&id, to.as_deref())?;
                 if dry_run {
                     let (record, _) = h.way_from_disk(&id, &to)?;
                     return Ok(h.would_go(record, &to));
                 }
-                h.unpark(&id, &to, self.actor()).await?;
+                h.unpark(&id, &to, self.actor(), private_tmp).await?;
             }
             "resolve" => h.resolve(&id, self.parsed::<ResolveAsk>()?, self.actor()).await?,
             _ => return Err(fault(FaultClass::NotFound, "no such call")),

@@ -9,7 +9,9 @@ use crate::fuse::{Request, answered, error};
 use crate::line::{Ended, LONGEST, Line};
 use grid_os::descriptors::inherited;
 use grid_os::packets;
+use grid_os::private_tmp::mount_all;
 use grid_os::proc;
+use grid_os::spawn::Owner;
 use grid_os::tree_init::PUMP_FILE;
 use grid_os::{mount, rights};
 use nix::libc;
@@ -43,6 +45,8 @@ pub struct Pump {
     pub uid: u32,
     /// And group.
     pub gid: u32,
+    /// The tree has a `/tmp` and a `/dev/shm` of its own, over the head's.
+    pub private_tmp: bool,
 }
 
 struct Shared {
@@ -91,7 +95,11 @@ impl Pump {
         std::thread::spawn(move || looks.let_go());
         // What follows asks home, so somebody must answer the kernel.
         let asks = shared.clone();
-        let placed = std::thread::spawn(move || mount::become_root(&place));
+        let private_tmp = self.private_tmp.then_some(Owner { uid: self.uid, gid: self.gid });
+        let placed = std::thread::spawn(move || {
+            mount::become_root(&place)?;
+            private_tmp.map_or(Ok(()), mount_all)
+        });
         while !placed.is_finished() {
             asks.one_request_within(Duration::from_millis(20))?;
         }

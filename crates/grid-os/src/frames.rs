@@ -132,6 +132,7 @@ mod tests {
             executables: vec!["/bin/sh".into()],
             streams: None,
             files: Vec::new(),
+            private_tmp: true,
         };
         let mut stream = Vec::new();
         send(&mut stream, &manifest).unwrap();

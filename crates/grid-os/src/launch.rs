@@ -8,7 +8,7 @@
 
 use crate::seccomp;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -18,9 +18,11 @@ pub struct Launch {
     /// It finds no io_uring. Whoever may not install filters as they are gives up new privileges for it: set-user-ID
     /// programs that it starts get no rights.
     pub without_io_uring: bool,
+    /// This descriptor stays open beside the standard ones.
+    pub keep: Option<RawFd>,
 }
 
-/// Becomes `command`, which keeps standard input, output and error and no other descriptor. Returns where that failed:
+/// Becomes `command`, which keeps standard input, output and error and no other descriptor than `keep`. Returns where that failed:
 /// nothing was started then, but the filter may be installed, so that the caller can only end.
 pub fn become_program(command: &mut Command, launch: Launch) -> io::Error {
     // The standard library would unblock all signals.
@@ -32,7 +34,11 @@ pub fn become_program(command: &mut Command, launch: Launch) -> io::Error {
         mask.as_ref().ok().map_or(Ok(()), |mask| mask.thread_set_mask())?;
         // SAFETY: marks all above the standard ones close-on-exec.
         let marked = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-        if marked < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        // SAFETY: plain system call on a number.
+        if marked < 0 || launch.keep.is_some_and(|fd| unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } < 0) {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
     };
     // SAFETY: system calls alone, on memory that is there.
     unsafe { command.pre_exec(prepare) };

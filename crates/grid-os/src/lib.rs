@@ -22,6 +22,7 @@ pub mod packets;
 pub mod peer;
 pub mod pidfd;
 pub mod poll;
+pub mod private_tmp;
 pub mod proc;
 pub mod rights;
 pub mod seccomp;

@@ -5,6 +5,7 @@
 use grid_types::event::ExitStatus;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, raise};
+use std::time::{Duration, Instant};
 
 /// Takes every signal that can be taken: none is delivered any more, all wait to be read from a signalfd.
 ///
@@ -14,6 +15,29 @@ pub fn block_all() -> std::io::Result<SigSet> {
     let all = SigSet::all();
     all.thread_block()?;
     Ok(all)
+}
+
+/// Waits for a signal that is blocked; false where it did not come within that time. What else interrupts the wait does not
+/// end it.
+///
+/// # Errors
+/// The system call.
+pub fn await_one(signal: Signal, within: Duration) -> std::io::Result<bool> {
+    let mut set = SigSet::empty();
+    set.add(signal);
+    let deadline = Instant::now() + within;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = libc::timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        // SAFETY: plain system call on live locals.
+        let got = unsafe { libc::sigtimedwait(set.as_ref(), std::ptr::null_mut(), &raw const left) };
+        match Errno::result(got) {
+            Ok(_) => return Ok(true),
+            Err(Errno::EAGAIN) => return Ok(false),
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
 }
 
 /// Ends this process by a signal's default action, without a core; with 128 and its number where that does not end it.

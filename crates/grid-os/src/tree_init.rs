@@ -6,6 +6,7 @@
 //! Owns: the files `root` and `exit` of a tree. It survives the agent that started it; the agent finds it again by its
 //! number and start time.
 
+use crate::spawn::Owner;
 use grid_types::event::ExitStatus;
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -17,8 +18,10 @@ use std::path::{Path, PathBuf};
 
 /// Name under which `ps` shows it.
 pub const COMM: &str = "grid-tree-init";
-/// Numbers below this are kept for restored processes; CRIU's own helpers start here.
-const FIRST_HELPER_PID: i32 = 1_000_000;
+/// CRIU's own helpers, and what the tree starts later, get numbers from here on, where the tree's own are well below.
+const FIRST_HELPER: i32 = 1_000_000;
+/// So many more numbers than it had when it was looked at may the tree have when it is frozen.
+const ROOM: i32 = 10_000;
 
 /// Where the pump of a tree that sees the head's files writes its number in the tree's PID namespace.
 pub const PUMP_FILE: &str = "pump";
@@ -68,12 +71,23 @@ pub fn write_durably(path: &Path, text: &str) -> io::Result<()> {
 /// Descriptor whose other end the agent holds while it stages.
 pub const LIFELINE: i32 = 4;
 
-/// Makes the namespaces ready and says so by one byte on descriptor 3. On the mounts of a `guest` nobody becomes another
-/// user. From then on SIGCHLD and SIGTERM wait to be read, and only [`crate::rights::TREE_INIT`] is kept.
+/// What is special about a tree's namespaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// On its mounts nobody becomes another user.
+    pub guest: bool,
+    /// It has a `/tmp` and a `/dev/shm` of its own, this owner's.
+    pub private_tmp: Option<Owner>,
+    /// The highest number that a process or thread of the tree has in its own PID namespace.
+    pub highest: i32,
+}
+
+/// Makes the namespaces ready and says so by one byte on descriptor 3. From then on SIGCHLD and SIGTERM wait to be read, and
+/// only [`crate::rights::TREE_INIT`] is kept.
 ///
 /// # Errors
 /// What failed while the namespace was set up.
-pub fn set_up(guest: bool) -> io::Result<SignalFd> {
+pub fn set_up(terms: Terms) -> io::Result<SignalFd> {
     let mut waited = SigSet::empty();
     waited.add(Signal::SIGCHLD);
     waited.add(Signal::SIGTERM);
@@ -84,10 +98,11 @@ pub fn set_up(guest: bool) -> io::Result<SignalFd> {
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     let hardened = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "/proc", Some("proc"), hardened, none)?;
-    if guest {
+    terms.private_tmp.map_or(Ok(()), crate::private_tmp::mount_all)?;
+    if terms.guest {
         without_set_id()?;
     }
-    keep_low_numbers_free()?;
+    keep_numbers_free(terms.highest)?;
     let ready = fs::OpenOptions::new().write(true).open("/proc/self/fd/3")?;
     (&ready).write_all(b"r")?;
     drop(ready);
@@ -127,9 +142,21 @@ fn without_set_id() -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-fn keep_low_numbers_free() -> io::Result<()> {
+/// A restored process gets the number that it had, so nothing else in the namespace may have it.
+fn keep_numbers_free(highest: i32) -> io::Result<()> {
     let max: i32 = fs::read_to_string("/proc/sys/kernel/pid_max")?.trim().parse().map_err(io::Error::other)?;
-    fs::write("/proc/sys/kernel/ns_last_pid", FIRST_HELPER_PID.min(max / 4 * 3).to_string())
+    fs::write("/proc/sys/kernel/ns_last_pid", first_helper(highest, max).to_string())
+}
+
+/// Where numbers begin that the tree does not have, on a machine whose numbers end at `max`. A tree whose numbers go up to
+/// that end has been through all of them: then those in the first half are the least likely to be its own.
+fn first_helper(highest: i32, max: i32) -> i32 {
+    let (usual, room) = (FIRST_HELPER.min(max / 4 * 3), ROOM.min(max / 16));
+    match highest.saturating_add(room) {
+        beyond if beyond <= usual => usual,
+        beyond if beyond <= max - room => beyond,
+        _ => max / 4,
+    }
 }
 
 /// Ends everything that is left in this namespace. Does nothing outside of one's own.
@@ -152,6 +179,21 @@ pub fn record(dir: &TreeDir, status: ExitStatus) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn helpers_get_numbers_that_the_tree_does_not_have() {
+        for (highest, max, first) in [
+            (4711, 4_194_304, 1_000_000),
+            (995_000, 4_194_304, 1_005_000),
+            (1_000_017, 4_194_304, 1_010_017),
+            (4_190_000, 4_194_304, 1_048_576),
+            (300, 32_768, 24_576),
+            (24_580, 32_768, 26_628),
+            (i32::MAX, 32_768, 8192),
+        ] {
+            assert_eq!(first_helper(highest, max), first, "{highest} of {max}");
+        }
+    }
 
     #[test]
     fn an_end_is_written_and_read_back() {

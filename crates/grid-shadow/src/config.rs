@@ -106,6 +106,13 @@ pub struct HomeConfig {
     pub streams: Vec<HomeStream>,
 }
 
+/// The shadow that a process is, by its environment as `/proc/PID/environ` has it.
+pub fn shadow_among(environ: &[u8]) -> Option<String> {
+    let value = |var: &[u8]| var.strip_prefix(SHADOW_ENV.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec);
+    let config: HomeConfig = serde_json::from_slice(&environ.split(|byte| *byte == 0).find_map(value)?).ok()?;
+    Some(config.shadow)
+}
+
 /// A stream beside the tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FarStream {

@@ -9,7 +9,7 @@ use crate::relay::Name;
 use grid_os::descriptors::inherited;
 use grid_os::poll::PollSet;
 use grid_os::signals::{Change, next_change};
-use grid_os::tree_init::{LIFELINE, PUMP_FILE, TreeDir, end_all, record, set_up};
+use grid_os::tree_init::{LIFELINE, PUMP_FILE, Terms, TreeDir, end_all, record, set_up};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::PollFlags;
@@ -40,14 +40,14 @@ struct Init<'a> {
 
 /// The body of pid 1. Says that it is ready by one byte on descriptor 3, then serves until nothing is left of the tree. An
 /// agent that dies before it named a root lets go of the lifeline (descriptor 4): then there is nothing to wait for, and
-/// everything in the namespace ends. On the mounts of a `guest` nobody becomes another user.
+/// everything in the namespace ends.
 ///
 /// # Errors
 /// What failed while the namespace was set up, or streams that cannot be; afterwards it does not fail.
-pub fn run(dir: &TreeDir, guest: bool) -> io::Result<()> {
+pub fn run(dir: &TreeDir, terms: Terms) -> io::Result<()> {
     // Before rights are given up, and before the agent is told that all is well.
     let (lifeline, far) = (Some(inherited(LIFELINE)?), Far::inherit(dir)?);
-    let signals = set_up(guest)?;
+    let signals = set_up(terms)?;
     let root = Root::new(dir.clone());
     Init { dir, root, signals, lifeline, far, pump: None, root_ended: false, changed: false }.serve()
 }

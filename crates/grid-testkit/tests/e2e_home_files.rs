@@ -321,3 +321,19 @@ fn a_job_in_a_terminal_keeps_it_and_one_that_ends_there_leaves_nothing() {
     });
     cluster.wait("its server to end", || server_of(&cluster).map_or(Ok(()), Err));
 }
+
+/// A `/tmp` of its own lies over the head's.
+#[test]
+fn a_private_tmp_goes_along() {
+    let lab = Lab::start();
+    let Some(cluster) = apart(&lab) else { return };
+    let guest = Guest::private(&cluster, "", "/usr/bin/python3 job.py");
+    guest.counts_on();
+    for _ in 0..2 {
+        let away = cluster.move_out(guest.meant());
+        guest.counts_on();
+        cluster.bring_home(away.record.id.as_str());
+        guest.counts_on();
+    }
+    guest.private_ends();
+}

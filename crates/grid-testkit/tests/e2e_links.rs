@@ -253,6 +253,7 @@ fn a_head_gets_nothing_of_a_lender_but_what_it_lends() {
         home_files: false,
         park: false,
         parked: None,
+        private_tmp: false,
     };
     assert_eq!(refused(head.ask(Request::StartMove { order: Box::new(order) })), ReasonCode::Owner);
     let held = head.ask(Request::Holdings).unwrap();

@@ -294,6 +294,9 @@ pub struct UnparkAsk {
     /// To this node; absent = home.
     #[serde(default)]
     pub to: Option<String>,
+    /// From now on it has a `/tmp` and a `/dev/shm` of its own, empty ones.
+    #[serde(default)]
+    pub private_tmp: bool,
     /// Only say what would happen.
     #[serde(default)]
     pub dry_run: bool,

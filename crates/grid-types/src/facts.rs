@@ -345,6 +345,18 @@ pub struct TreeFacts {
     /// What a lender's gate would refuse, as far as it can be known here; none where nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreseen: Option<String>,
+    /// It has a `/tmp` and a `/dev/shm` of its own (`grid run --private`), which travel with it: what they occupy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private_tmp: Option<Bytes>,
+}
+
+/// Folders that a tree of `grid run --private` has for itself.
+pub const PRIVATE_TMP: [&str; 2] = ["/tmp", "/dev/shm"];
+
+/// The path is one of those folders, or below one.
+pub fn in_private_tmp(path: &str) -> bool {
+    let below = |dir: &str| path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    PRIVATE_TMP.into_iter().any(below)
 }
 
 /// Something that a tree shares with a process outside it.
@@ -363,9 +375,11 @@ impl TreeFacts {
     pub fn all(&self) -> impl Iterator<Item = &ProcFacts> {
         std::iter::once(&self.root).chain(self.descendants.iter())
     }
-    /// What the tree uses, measured: CPU between samples, PSS where known and else RSS.
+    /// What the tree uses, measured: CPU between samples, PSS where known and else RSS, and what its own `/tmp` holds, which
+    /// is memory.
     pub fn used(&self) -> Resources {
-        self.all().fold(Resources::default(), |sum, p| {
+        let held = Resources { memory: self.private_tmp.unwrap_or_default(), ..Resources::default() };
+        self.all().fold(held, |sum, p| {
             let memory = p.deep.as_ref().and_then(|d| d.pss).unwrap_or(p.stat.rss);
             sum.saturating_add(&Resources { cpu: p.stat.cpu.unwrap_or_default(), memory, gpu: 0 })
         })

@@ -11,6 +11,7 @@ use grid_cli::remote;
 use grid_cli::run;
 use grid_cli::service::{self, Unit};
 use grid_cli::up::{self, LocalSize, Plan, UpError};
+use grid_os::tree_init;
 use grid_types::api::Status;
 use grid_types::exit::FaultClass;
 use grid_types::facts::Gpus;
@@ -23,6 +24,9 @@ use std::time::Duration;
 fn main() -> ExitCode {
     // A shadow is this program under another's number: nothing else of it runs.
     grid_shadow::run_if_asked();
+    if let Some(code) = run::launch_if_asked() {
+        return code;
+    }
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(code) => return code,
@@ -33,18 +37,20 @@ fn main() -> ExitCode {
     }
     let state = std::path::absolute(&cli.global.state).unwrap_or_else(|_| cli.global.state.clone());
     let outcome = match &cli.command {
-        Command::TreeInit { dir, guest } => {
-            grid_shadow::pid1::run(&grid_os::tree_init::TreeDir(dir.clone()), *guest).map_err(|e| internal(&e))
+        Command::TreeInit(args) => {
+            let private_tmp = args.private_tmp.map(|user| grid_os::spawn::Owner { uid: user.uid, gid: user.gid });
+            let terms = tree_init::Terms { guest: args.guest, private_tmp, highest: args.highest };
+            grid_shadow::pid1::run(&tree_init::TreeDir(args.dir.clone()), terms).map_err(|e| internal(&e))
         }
         Command::HomePump(args) => {
-            let HomePumpArgs { dir, attempt, uid, gid } = args.clone();
-            grid_home::pump::Pump { dir, attempt, uid, gid }.run().map_err(|e| internal(&e))
+            let HomePumpArgs { dir, attempt, uid, gid, private_tmp } = args.clone();
+            grid_home::pump::Pump { dir, attempt, uid, gid, private_tmp }.run().map_err(|e| internal(&e))
         }
         Command::HomeServe(args) => {
             let HomeServeArgs { dir, attempt, uid, gid, groups } = args.clone();
             grid_home::serve::Home { dir, attempt, uid, gid, groups }.run().map_err(|e| internal(&e))
         }
-        Command::TreeSession => grid_os::tree_init::keep_session().map_err(|e| internal(&e)),
+        Command::TreeSession => tree_init::keep_session().map_err(|e| internal(&e)),
         Command::NodeInit(args) => node_init(&args.args),
         Command::Channel(args) => channel(&args.config, args.run_as),
         Command::Reach(args) => reach(args),

@@ -136,6 +136,8 @@ fn nothing(from: NodeName, boot_id: &str) -> Record {
         files: Vec::new(),
         home_files: false,
         park: false,
+        private_tmp: false,
+        highest_pid: 0,
     };
     let boot_id = boot_id.to_owned();
     Record { stage, from, boot_id, init: None, root: None, exit: None, streams: Vec::new(), left: false, parked: None }

@@ -11,6 +11,7 @@ use crate::streams::{Ends, keep_snapshot};
 use crate::tree::{InitProcess, TREE_NAMESPACES, TreePlace, executable, start_ticks, wait_gone};
 use grid_os::cgroup::{Controller, Group};
 use grid_os::criu::{Arena, Criu, CriuError, ReceivedPages, RestoreJob, Where, receive_images, receive_pages};
+use grid_os::private_tmp::Carrier;
 use grid_os::socket::Socket;
 use grid_os::spawn::{Keeper, Owner};
 use grid_types::fault::FaultPoint;
@@ -57,7 +58,7 @@ impl Staging {
             .transpose();
         let mut ends = ends.map_err(|e| format!("the ends of its streams: {e}"))?;
         let make = || {
-            let made = place.make(&self.program, self.stage.lease.is_some(), ends.as_ref());
+            let made = place.make(&self.program, &self.stage, ends.as_ref());
             made.map_err(|e| format!("the tree's namespaces: {e}"))
         };
         // The lifeline is held until the root's file is written.
@@ -86,11 +87,13 @@ impl Staging {
         steps: &mut Steps,
     ) -> Result<Root, String> {
         let gate = Gate::before(&self.place, &self.stage, &self.own, viewer, ends.and_then(Ends::terminal_device))?;
-        let (pages, manifest) = self.receive(steps)?;
+        let mut data = DataStream::new(&self.stream);
+        let (pages, manifest) = self.receive(&mut data, steps)?;
         // Of what was parked, on this node's view of its files.
         let root = if shown(&self.stage) { format!("/proc/{}/root", viewer.pid) } else { String::new() };
         crate::park::changed(&root, &manifest.files).map_or(Ok(()), Err)?;
         steps.run(FaultPoint::InspectImages, || gate.inspect_images(&manifest))?;
+        self.receive_private_tmp(viewer, &mut data, &manifest)?;
         if let Some(snapshot) = &manifest.streams {
             keep_snapshot(&self.place, snapshot)?;
         }
@@ -107,25 +110,45 @@ impl Staging {
         Ok(root)
     }
 
-    /// Everything that crosses: memory, what was frozen, the small images.
-    fn receive(&self, steps: &mut Steps) -> Result<(ReceivedPages, Manifest), String> {
+    /// What crosses before it is inspected: memory, what was frozen, the small images.
+    fn receive(&self, data: &mut DataStream<'_>, steps: &mut Steps) -> Result<(ReceivedPages, Manifest), String> {
         let text = |e: CriuError| e.to_string();
         let broke = |e: std::io::Error| format!("the page stream: {e}");
         let (images, stage) = (&self.place.images, &self.stage);
         let arena = steps.run(FaultPoint::MakeRoom, || Arena::with_room(stage.expected.0).map_err(text))?;
-        let mut data = DataStream::new(&self.stream);
         steps.run(FaultPoint::SayReady, || data.say_ready().map_err(broke))?;
-        let pages = steps.run(FaultPoint::ReceivePages, || {
-            receive_pages(&mut data, images, arena, stage.admitted.0).map_err(text)
-        })?;
-        let manifest = steps.run(FaultPoint::ReceiveManifest, || receive_manifest(&mut data).map_err(broke))?;
-        steps.run(FaultPoint::ReceiveImages, || receive_images(images, &mut data).map_err(text))?;
+        let pages = steps
+            .run(FaultPoint::ReceivePages, || receive_pages(data, images, arena, stage.admitted.0).map_err(text))?;
+        let manifest = steps.run(FaultPoint::ReceiveManifest, || receive_manifest(data).map_err(broke))?;
+        steps.run(FaultPoint::ReceiveImages, || receive_images(images, data).map_err(text))?;
         Ok((pages, manifest))
+    }
+
+    /// What its own `/tmp` holds, charged to the lease: it must be there before CRIU opens files in it.
+    fn receive_private_tmp(
+        &self,
+        viewer: InitProcess,
+        data: &mut DataStream<'_>,
+        manifest: &Manifest,
+    ) -> Result<(), String> {
+        match (manifest.private_tmp, self.stage.private_tmp) {
+            (false, _) => return Ok(()),
+            (true, false) => return Err("files for a /tmp of its own came, which was not announced".into()),
+            (true, true) => {}
+        }
+        let within = viewer.open().ok_or("the tree's pid 1 ended")?;
+        let carrier = Carrier {
+            within: within.as_fd(),
+            owner: Owner { uid: self.stage.uid, gid: self.stage.gid },
+            cgroup_procs: self.place.init_group.procs_files(),
+        };
+        let taken = carrier.receive(data, self.stage.admitted);
+        taken.map(drop).map_err(|e| format!("the content of its own /tmp: {e}"))
     }
 
     fn restore(&self, viewer: InitProcess, ends: Option<&Ends>, pages: &ReceivedPages) -> Result<i32, String> {
         let viewer = viewer.open().ok_or("the tree's pid 1 ended")?;
-        let carried = shown(&self.stage);
+        let carried = shown(&self.stage) || self.stage.private_tmp;
         ends.map_or(Ok(()), |ends| ends.set_sockets(&self.place.images))?;
         let job = RestoreJob {
             images: &self.place.images,

@@ -74,7 +74,9 @@ impl View {
         let (rx, tx) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let (uid, gid) = (stage.uid.to_string(), stage.gid.to_string());
-        let argv = [text(program), "home-pump".to_owned(), text(&place.dir.0), self.attempt.to_string(), uid, gid];
+        let mut argv =
+            vec![text(program), "home-pump".to_owned(), text(&place.dir.0), self.attempt.to_string(), uid, gid];
+        argv.extend(stage.private_tmp.then(|| "--private-tmp".to_owned()));
         let how = Place {
             cgroup_procs: place.init_group.procs_files(),
             join: Some((init.as_fd(), TREE_NAMESPACES)),

@@ -6,6 +6,7 @@ use crate::destination::Staged;
 use crate::faults::{Faults, Steps};
 use crate::link::tracing_line;
 use grid_os::criu::{CriuError, Recorder};
+use grid_os::private_tmp::skip;
 use grid_os::socket::Socket;
 use grid_types::Bytes;
 use grid_types::fault::FaultPoint;
@@ -51,6 +52,9 @@ impl Keeping {
         let manifest: Manifest =
             steps.run(FaultPoint::ReceiveManifest, || receive_manifest(&mut record).map_err(broke))?;
         steps.run(FaultPoint::ReceiveImages, || record.images().map_err(text))?;
+        if manifest.private_tmp {
+            skip(&mut record, self.stage.admitted).map_err(broke)?;
+        }
         let seal = steps.run(FaultPoint::SealParked, || {
             let seal = record.seal().map_err(disk)?;
             self.name_it().map_err(disk)?;

@@ -137,5 +137,6 @@ fn send(place: &super::ParkedPlace, mut stream: &Socket) -> io::Result<()> {
 /// As the tree was parked, on its way to where the order says. Its streams are known under the names that its images have.
 fn stage_of(order: &MoveOrder, parked: &Stage) -> Stage {
     let shadow = parked.shadow.clone().map(|terms| ShadowTerms { generation: terms.generation + 1, ..terms });
-    Stage { lease: order.lease.clone(), admitted: order.admitted, shadow, park: false, ..parked.clone() }
+    let private_tmp = parked.private_tmp || order.private_tmp;
+    Stage { lease: order.lease.clone(), admitted: order.admitted, shadow, park: false, private_tmp, ..parked.clone() }
 }

@@ -107,7 +107,7 @@ impl Agent {
         };
         self.ledger.put_shadow(&terms.shadow, &record).map_err(|e| e.to_string())?;
         self.shadows.entry(terms.shadow.clone()).or_insert_with(|| Shadow::new(record));
-        if !is_shadow(leaving.root, &program) {
+        if !is_shadow(leaving.root, &program, &terms.shadow) {
             end_others(leaving.root, leaving.hold.pids()).map_err(|e| e.to_string())?;
             self.replace(leaving, terms, &program)?;
         }
@@ -176,9 +176,12 @@ fn terminal_of(pid: i32, streams: &[Stream]) -> Result<Option<Terminal>, Reason>
     look().map(Some).map_err(unread)
 }
 
-/// The process runs the shadow's program already.
-fn is_shadow(pid: i32, program: &Path) -> bool {
-    std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program)
+/// The process is that shadow already. Its program alone is no proof: what waits in a command's place for `grid run --private`
+/// runs the same one.
+fn is_shadow(pid: i32, program: &Path, id: &AttemptId) -> bool {
+    let runs = std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program);
+    let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    runs && grid_shadow::config::shadow_among(&environ).is_some_and(|shadow| shadow == id.as_str())
 }
 
 /// Everybody may run it, and come to it.

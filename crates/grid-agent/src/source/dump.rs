@@ -11,6 +11,7 @@ use crate::tree::{TREE_NAMESPACES, TreePlace};
 use grid_os::cgroup::Group;
 use grid_os::criu::{Criu, CriuError, DumpJob, Where, send_images};
 use grid_os::pidfd::PidFd;
+use grid_os::private_tmp::Carrier;
 use grid_os::socket::Socket;
 use grid_os::spawn::Owner;
 use grid_types::fault::FaultPoint;
@@ -47,6 +48,8 @@ pub(super) struct Dump {
     pub(super) far: Option<PathBuf>,
     /// It sees the head's files, on a lender.
     pub(super) carried: bool,
+    /// It has a `/tmp` of its own already, whose content goes along.
+    pub(super) private_tmp: bool,
     /// Its lender froze it: CRIU can seize only what runs.
     pub(super) thaw: bool,
 }
@@ -67,14 +70,24 @@ impl Dump {
     fn dump(&mut self, steps: &mut Steps) -> Result<(), String> {
         steps.run(FaultPoint::StartDump, || self.freeze_and_read())?;
         let streams = self.far.as_deref().map(crate::streams::pause).transpose()?;
-        let manifest = manifest(&self.hold, streams, self.stage.park);
+        let manifest = manifest(&self.hold, streams, self.stage.park, self.private_tmp);
         let sent = || data::send_manifest(&mut self.stream, &manifest).map_err(|e| format!("the page stream: {e}"));
         steps.run(FaultPoint::SendManifest, sent)?;
         steps.run(FaultPoint::SendImages, || {
             send_images(&self.place.images, self.stage.filtered, &mut self.stream)
                 .map(|_| ())
                 .map_err(|e| e.to_string())
-        })
+        })?;
+        if self.private_tmp { self.send_private_tmp() } else { Ok(()) }
+    }
+
+    /// The tree stands still, so that what its own `/tmp` holds does too.
+    fn send_private_tmp(&mut self) -> Result<(), String> {
+        let root = PidFd::open(self.root).map_err(|e| format!("process {}: {e}", self.root))?;
+        let owner = Owner { uid: self.stage.uid, gid: self.stage.gid };
+        let carrier = Carrier { within: root.as_fd(), owner, cgroup_procs: Vec::new() };
+        let sent = carrier.send(&mut self.stream);
+        sent.map(drop).map_err(|e| format!("the content of its own /tmp: {e}"))
     }
 
     fn freeze_and_read(&mut self) -> Result<(), String> {

@@ -5,7 +5,7 @@ use crate::tree::start_ticks;
 use grid_core::handover::HomeCopy;
 use grid_os::cgroup::{Controller, Group};
 use grid_types::Bytes;
-use grid_types::facts::TreeFacts;
+use grid_types::facts::{ProcFacts, TreeFacts, in_private_tmp};
 use grid_types::policy::TcpPolicy;
 use grid_types::streams::ShadowTerms;
 use grid_types::wire::{FileSeen, Manifest, MoveOrder, Stage};
@@ -36,7 +36,15 @@ pub(super) fn stage_of(
         files,
         home_files: order.home_files,
         park: order.park,
+        private_tmp: order.private_tmp,
+        highest_pid: tree.all().map(highest).max().unwrap_or(0),
     }
+}
+
+/// In its innermost PID namespace; threads, whose numbers are not looked up, got theirs after their process, mostly.
+fn highest(p: &ProcFacts) -> i32 {
+    let own = p.deep.as_ref().and_then(|deep| deep.ns_pids.last().copied()).unwrap_or(p.stat.id.pid);
+    own.saturating_add(p.stat.threads.cast_signed())
 }
 
 pub(super) fn group_id(pid: i32) -> Option<u32> {
@@ -52,15 +60,17 @@ fn groups(pid: i32) -> Vec<u32> {
 
 /// What the held tree consists of now that it is frozen. Its executables are read from the kernel, as the other side
 /// will read them. Where it is to be parked, its files are noted.
-pub(super) fn manifest(hold: &Group, streams: Option<String>, park: bool) -> Manifest {
+pub(super) fn manifest(hold: &Group, streams: Option<String>, park: bool, private_tmp: bool) -> Manifest {
     let alive: Vec<i32> = hold.pids().into_iter().filter(|pid| !crate::tree::has_ended(*pid)).collect();
     let threads = alive.iter().map(|pid| crate::tree::threads(*pid)).sum();
-    let files = if park { crate::park::marks(&alive) } else { Vec::new() };
+    let mut files = if park { crate::park::marks(&alive) } else { Vec::new() };
+    // Its own come along.
+    files.retain(|file| !(private_tmp && in_private_tmp(&file.path)));
     let exes: Vec<Option<String>> = alive.into_iter().map(crate::tree::executable).collect();
     let mut executables: Vec<String> = exes.iter().flatten().cloned().collect();
     executables.sort_unstable();
     executables.dedup();
-    Manifest { processes: exes.len() as u32, threads, executables, streams, files }
+    Manifest { processes: exes.len() as u32, threads, executables, streams, files, private_tmp }
 }
 
 /// Signals that wait in a frozen process, for itself or for its leader thread.

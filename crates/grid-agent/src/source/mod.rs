@@ -161,6 +161,7 @@ impl Agent {
         // Where it is a guest it goes on to see what it sees.
         let guest = came_by.as_ref().and_then(|a| self.incoming.get(a)).filter(|i| i.record.stage.lease.is_some());
         let home_files = guest.map_or(order.home_files, |i| i.record.stage.home_files);
+        let private_tmp = order.private_tmp || came_by.as_ref().is_some_and(|a| self.has_private_tmp(a));
         let files = if order.apart && !home_files { crate::files::used(&tree)? } else { Vec::new() };
         let shadow = self.shadow_terms(&attempt, &tree, came_by.as_ref())?;
         let hold = self.hold_group(&attempt, root, came_by.as_ref());
@@ -171,7 +172,7 @@ impl Agent {
             members: self.members(&tree),
             came_by,
             hold: hold.path().to_owned(),
-            stage: Stage { home_files, ..stage_of(&order, &tree, shadow, files) },
+            stage: Stage { home_files, private_tmp, ..stage_of(&order, &tree, shadow, files) },
             signals: Vec::new(),
             figures: MoveFigures { closed_connections: connections(&tree), ..MoveFigures::default() },
             report: None,
@@ -212,6 +213,11 @@ impl Agent {
                 .group(&format!("{own}/{}{attempt}", hold_prefix(&self.cfg.cgroup)), &[Controller::Freezer]),
             None => self.group(&format!("hold/{attempt}"), &[Controller::Freezer]),
         }
+    }
+
+    /// The tree that this attempt brought has a `/tmp` of its own.
+    pub(crate) fn has_private_tmp(&self, came_by: &AttemptId) -> bool {
+        self.incoming.get(came_by).is_some_and(|i| i.record.stage.private_tmp)
     }
 
     fn members(&self, tree: &TreeFacts) -> Vec<Member> {
@@ -270,9 +276,24 @@ impl Agent {
         let inside = came_by.as_ref().and_then(|a| self.incoming.get(a)).and_then(|i| i.tree().1).map(|r| r.inside);
         let (criu, faults) = (self.criu.clone(), self.faults.clone());
         let stop = self.cfg.stop.clone();
-        let carried = self.sees_home(came_by.as_ref());
-        let work =
-            Dump { carried, criu, faults, stop, place, hold, stage, root, inside, stream, as_owner: true, far, thaw };
+        let private_tmp = came_by.as_ref().is_some_and(|a| self.has_private_tmp(a));
+        let carried = self.sees_home(came_by.as_ref()) || private_tmp;
+        let work = Dump {
+            carried,
+            private_tmp,
+            criu,
+            faults,
+            stop,
+            place,
+            hold,
+            stage,
+            root,
+            inside,
+            stream,
+            as_owner: true,
+            far,
+            thaw,
+        };
         let (inputs, id) = (self.inputs.clone(), attempt.clone());
         std::thread::spawn(move || {
             let outcome = work.run();

@@ -1,7 +1,9 @@
 //! Can it move: every obstacle in the tree's real state. None of them is a matter of policy.
 
 use super::{DetectContext, filter, streams};
-use grid_types::facts::{FdFacts, FdKind, Namespaces, ProcDeep, ProcFacts, TreeFacts, UNNAMED_FILE_LIMIT};
+use grid_types::facts::{
+    FdFacts, FdKind, Namespaces, ProcDeep, ProcFacts, TreeFacts, UNNAMED_FILE_LIMIT, in_private_tmp,
+};
 use grid_types::policy::TcpPolicy;
 use grid_types::reason::{Reason, ReasonCode};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -223,9 +225,9 @@ impl Obstacles<'_> {
         }
     }
 
-    /// A file whose name is gone is no matter of place: its content moves along.
+    /// A file whose name is gone is no matter of place: its content moves along. Nor is one in a `/tmp` of the tree's own.
     fn place(&mut self, p: &ProcFacts, path: &str, what: &str) {
-        if path.ends_with(" (deleted)") {
+        if path.ends_with(" (deleted)") || self.tree.private_tmp.is_some() && in_private_tmp(path) {
             return;
         }
         let under = |d: &&String| {

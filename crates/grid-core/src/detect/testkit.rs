@@ -68,6 +68,7 @@ pub(super) fn tree(root: ProcFacts) -> TreeFacts {
         shared_with: Vec::new(),
         session_outsiders: Vec::new(),
         foreseen: None,
+        private_tmp: None,
     }
 }
 

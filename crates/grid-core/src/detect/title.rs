@@ -4,7 +4,7 @@
 //! form of the same name (`python3` for `python3.11`).
 
 use super::names;
-use grid_types::facts::ProcFacts;
+use grid_types::facts::{ProcDeep, ProcFacts};
 
 /// Longest title, in characters.
 const LENGTH: usize = 60;
@@ -61,14 +61,19 @@ pub(super) fn name(p: &ProcFacts) -> &str {
     let Some(exe) = deep.exe.as_deref().map(base) else { return &p.stat.comm };
     let called = deep.argv.first().map_or("", |a| base(a.split(' ').next().unwrap_or("")).trim_start_matches('-'));
     // Programs that are several in one: the name that they were called by says which.
-    let several_in_one = exe == "busybox" || exe.starts_with("redis-check-");
+    let several_in_one = exe == "busybox" || exe.starts_with("redis-check-") || waits(deep);
     if !called.is_empty() && (exe.starts_with(called) || several_in_one) { called } else { exe }
+}
+
+/// It is what waits in a command's place for `grid run --private`, called as the command will be.
+fn waits(deep: &ProcDeep) -> bool {
+    deep.claims_run && deep.exe.as_deref().map(base) == Some("grid")
 }
 
 /// What an interpreter runs; none for other programs, and for an interpreter that waits for input.
 pub(super) fn program(p: &ProcFacts) -> Option<Program<'_>> {
     let deep = p.deep.as_ref()?;
-    let exe = base(deep.exe.as_deref()?);
+    let exe = if waits(deep) { base(deep.argv.first()?) } else { base(deep.exe.as_deref()?) };
     let shell = names::is_shell(exe);
     if !shell
         && !INTERPRETERS
@@ -184,6 +189,15 @@ mod tests {
         assert_eq!(titled("/usr/bin/java", &["java", "-cp", "x", "-jar", "/opt/app.jar"]), "java app.jar");
         assert_eq!(titled("/usr/bin/xz", &["xz", "-T2", "/data/dump.tar"]), "xz -T2 dump.tar");
         assert_eq!(titled("/opt/solver", &["solver", "hunter2"]), "solver");
+    }
+
+    #[test]
+    fn what_waits_in_a_commands_place_is_called_as_the_command() {
+        let mut waits = with_exe(process(1, 1), "/usr/bin/grid", &["/usr/bin/python3", "/home/a/prep.py", "x"]);
+        assert_eq!(title(&waits, false), "grid");
+        waits.deep.as_mut().unwrap().claims_run = true;
+        assert_eq!(title(&waits, false), "python3 prep.py");
+        assert_eq!(title(&waits, true), "python3");
     }
 
     #[test]

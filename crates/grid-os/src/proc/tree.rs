@@ -55,6 +55,7 @@ impl ProcRoot {
             descendants: members,
             shared_with: Vec::new(),
             foreseen: None,
+            private_tmp: None,
         };
         if !wanted.is_empty() {
             let silent = self.find_holders(sample, &inside, &wanted, &mut tree.shared_with);

@@ -42,7 +42,7 @@ fn main() -> io::Result<()> {
     let root = tree.spawn()?.id();
     drop(tree);
     write_durably(&dir.root_file(), &root.to_string())?;
-    grid_shadow::pid1::run(&dir, false)
+    grid_shadow::pid1::run(&dir, grid_os::tree_init::Terms::default())
 }
 
 fn on_terminal(path: &str, command: &str, rest: &[String]) -> io::Error {

@@ -6,11 +6,13 @@
 mod api;
 mod fault;
 mod guest;
+mod private;
 mod teardown;
 
 pub use fault::Armed;
 use fault::SmallDisk;
 pub use guest::Guest;
+pub use private::{PRIVATE_JOB, private_folder};
 
 use crate::leaks::{Marks, Snapshot};
 use crate::procs::{NOBODY, program, start_ticks};

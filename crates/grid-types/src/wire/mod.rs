@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
 /// Raised when a frame changes its meaning; both ends must speak the same.
-pub const PROTOCOL: u32 = 6;
+pub const PROTOCOL: u32 = 7;
 /// No frame is longer.
 pub const MAX_FRAME: usize = 64 << 20;
 

@@ -110,6 +110,9 @@ pub struct MoveOrder {
     /// The tree is parked at the source, by this attempt: `process` is who it was, and nothing of it runs.
     #[serde(default)]
     pub parked: Option<AttemptId>,
+    /// From now on it has a `/tmp` and a `/dev/shm` of its own.
+    #[serde(default)]
+    pub private_tmp: bool,
 }
 
 /// A file or folder that a tree uses, as one machine sees it.
@@ -183,6 +186,12 @@ pub struct Stage {
     /// Kept on the destination's disk, and not restored.
     #[serde(default)]
     pub park: bool,
+    /// It has a `/tmp` and a `/dev/shm` of its own.
+    #[serde(default)]
+    pub private_tmp: bool,
+    /// The highest number that a process or thread of it has in its own PID namespace: each gets its number again.
+    #[serde(default)]
+    pub highest_pid: i32,
 }
 
 /// What the frozen tree consists of, sent behind its memory: the gate holds what was restored against it.
@@ -200,6 +209,9 @@ pub struct Manifest {
     /// The files on which it depends, as they were when it was frozen, where it is parked: days may pass.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileMark>,
+    /// The content of its own `/tmp` and `/dev/shm` follows behind the images.
+    #[serde(default)]
+    pub private_tmp: bool,
 }
 
 /// A file as it was at one moment. Another content with the same size and time of change is not told apart.

@@ -361,6 +361,10 @@ pub struct RunArgs {
     /// Move it into this boost as soon as it runs; where that fails it runs at home, and standard error says why
     #[arg(long, value_name = "ID", value_parser = super::ask::boost_id)]
     pub boost: Option<String>,
+    /// Give it PID, mount and IPC namespaces of its own from the start, with an init that reaps, and an empty /tmp and
+    /// /dev/shm that nobody else sees and that move with it; needs the cluster, and is refused where that is impossible
+    #[arg(long)]
+    pub private: bool,
     /// Let it use io_uring: while it does, it cannot be moved
     #[arg(long)]
     pub allow_io_uring: bool,

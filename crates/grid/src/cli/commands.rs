@@ -58,7 +58,7 @@ async fn dispatch(cli: &Cli, client: &Client) -> Result<Printed, Failure> {
         Command::Keep(args) => trust::keep(client, args).await,
         Command::Stop(args) => trust::stop(&cli.global.state, client, args).await,
         Command::Rescue(args) => rescue::rescue(&cli.global.state, args, format),
-        Command::RunHelper(args) => offload::of_run(client, args).await,
+        Command::RunHelper(args) => super::run_helper::of_run(client, args).await,
         Command::Up(_) | Command::Down(_) | Command::Run(_) | Command::Service(_) | Command::Uninstall { .. } => {
             Err(elsewhere())
         }

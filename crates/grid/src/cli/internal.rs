@@ -1,5 +1,6 @@
 //! Arguments of the commands that start and stop daemons; `main.rs` executes them.
 
+use crate::up::Account;
 use clap::{Args, Subcommand};
 use grid_types::units::{Bytes, MilliCpu};
 use std::ffi::OsString;
@@ -83,7 +84,7 @@ pub struct DaemonRunArgs {
     pub config: Option<PathBuf>,
     /// Become this user and group first, without any right of root's
     #[arg(long, value_name = "UID:GID")]
-    pub run_as: Option<crate::up::Account>,
+    pub run_as: Option<Account>,
 }
 
 /// `grid channel`.
@@ -94,7 +95,7 @@ pub struct ChannelArgs {
     pub config: PathBuf,
     /// Become this user and group first, without any right of root's
     #[arg(long, value_name = "UID:GID")]
-    pub run_as: Option<crate::up::Account>,
+    pub run_as: Option<Account>,
 }
 
 /// `grid reach`.
@@ -105,7 +106,7 @@ pub struct ReachArgs {
     pub config: PathBuf,
     /// Become this user and group first, without any right of root's
     #[arg(long, value_name = "UID:GID")]
-    pub run_as: Option<crate::up::Account>,
+    pub run_as: Option<Account>,
     /// Only end the worker's daemons
     #[arg(long)]
     pub leave: bool,
@@ -125,10 +126,30 @@ pub struct NodeInitArgs {
 /// `grid run-helper`.
 #[derive(Clone, Debug, Args)]
 pub struct RunHelperArgs {
-    /// Boost to move into.
-    pub boost: String,
     /// What is moved, once standard input has come to its end without a word.
     pub pid: i32,
+    /// Boost to move into.
+    #[arg(long)]
+    pub boost: Option<String>,
+    /// Give it namespaces and a /tmp of its own first, and tell it then.
+    #[arg(long)]
+    pub private: bool,
+}
+
+/// `grid tree-init`.
+#[derive(Clone, Debug, Args)]
+pub struct TreeInitArgs {
+    /// Directory of the tree's control socket
+    pub dir: PathBuf,
+    /// It is a guest on a lender
+    #[arg(long)]
+    pub guest: bool,
+    /// It has a /tmp and a /dev/shm of its own, this user's and group's
+    #[arg(long, value_name = "UID:GID")]
+    pub private_tmp: Option<Account>,
+    /// The highest number of a process or thread of the tree
+    #[arg(long, default_value_t = 0)]
+    pub highest: i32,
 }
 
 /// `grid home-pump`.
@@ -142,6 +163,9 @@ pub struct HomePumpArgs {
     pub uid: u32,
     /// Its owner's group
     pub gid: u32,
+    /// It has a /tmp of its own.
+    #[arg(long)]
+    pub private_tmp: bool,
 }
 
 /// `grid home-serve`.

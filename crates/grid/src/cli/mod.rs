@@ -27,6 +27,7 @@ mod output;
 mod reclaim;
 pub mod render;
 mod rescue;
+mod run_helper;
 mod trust;
 mod words;
 
@@ -40,7 +41,7 @@ pub use config::trusted;
 pub use failure::Failure;
 pub use internal::{
     AgentArgs, ChannelArgs, DaemonArgs, DaemonCommand, DaemonRunArgs, DownArgs, HomePumpArgs, HomeServeArgs,
-    NodeInitArgs, ReachArgs, RunHelperArgs, UpArgs,
+    NodeInitArgs, ReachArgs, RunHelperArgs, TreeInitArgs, UpArgs,
 };
 pub use output::{Format, Printed, Progress, data, message, text};
 
@@ -131,9 +132,9 @@ pub enum Command {
     },
     /// Start a command so that it can be moved later: no io_uring, no stray descriptors
     #[command(
-        override_usage = "grid run [--boost ID] [--allow-io-uring] [--dry-run] [--] COMMAND...",
+        override_usage = "grid run [--boost ID] [--private] [--allow-io-uring] [--dry-run] [--] COMMAND...",
         after_help = "Examples:\n  grid run -- python3 prep.py\n  grid run node server.js | tee log\n  \
-grid run --boost b-7k2 -- make -j8\n\n\
+grid run --boost b-7k2 -- make -j8\n  grid run --private -- ./train.sh\n\n\
 It becomes the command: same PID, parent, terminal and pipes, and its exit status is the command's.\n\
 Descriptors beyond 0, 1 and 2 are closed. io_uring answers ENOSYS, by a seccomp filter; for that everybody\n\
 but root gives up new privileges (sudo in it gets none). Where nothing was started: 127 no such command,\n\
@@ -264,13 +265,7 @@ sudo grid rescue --accept-repeat o-19.1")]
     HomeServe(HomeServeArgs),
     /// First process of a moved tree
     #[command(hide = true)]
-    TreeInit {
-        /// Directory of the tree's control socket
-        dir: PathBuf,
-        /// It is a guest on a lender.
-        #[arg(long)]
-        guest: bool,
-    },
+    TreeInit(TreeInitArgs),
 }
 
 /// `grid node …`.

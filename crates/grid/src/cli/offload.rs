@@ -5,7 +5,6 @@ use super::ask;
 use super::client::{Answer, Client};
 use super::commands::{explain_pid, lines, printed, reason_code};
 use super::failure::Failure;
-use super::internal::RunHelperArgs;
 use super::output::{Format, Printed};
 use super::render::{self, Clock};
 use grid_types::api::{
@@ -13,7 +12,6 @@ use grid_types::api::{
     ScanReply, UnparkAsk,
 };
 use grid_types::event::{Direction, OffloadPhase, Resolution};
-use grid_types::exit::FaultClass;
 
 pub(super) async fn run(client: &Client, command: &OffloadCommand, format: Format) -> Result<Printed, Failure> {
     match command {
@@ -38,7 +36,7 @@ pub(super) async fn run(client: &Client, command: &OffloadCommand, format: Forma
             park(client, ParkAsk { what: id.clone(), on: on.clone(), dry_run: *dry_run }, format).await
         }
         OffloadCommand::Unpark { id, to, dry_run } => {
-            unpark(client, id, UnparkAsk { to: to.clone(), dry_run: *dry_run }, format).await
+            unpark(client, id, UnparkAsk { to: to.clone(), dry_run: *dry_run, ..UnparkAsk::default() }, format).await
         }
         OffloadCommand::Resolve { id, accept_repeat, dry_run, .. } => {
             resolve(client, id, *accept_repeat, *dry_run).await
@@ -64,7 +62,7 @@ async fn scan(client: &Client, all: bool, code: Option<&str>) -> Result<Printed,
     Ok(printed(answer, human, |s| lines(&s.plan.steps, |s| s.process.pid.to_string())))
 }
 
-async fn execute(client: &Client, ask: OffloadAsk, format: Format) -> Result<Printed, Failure> {
+pub(super) async fn execute(client: &Client, ask: OffloadAsk, format: Format) -> Result<Printed, Failure> {
     let begun: Answer<OffloadReply> = client.post("/v1/offloads", &ask).await?;
     let Some(view) = begun.ok.offload.clone() else {
         let quiet = |r: &OffloadReply| r.plan.id.to_string();
@@ -73,25 +71,6 @@ async fn execute(client: &Client, ask: OffloadAsk, format: Format) -> Result<Pri
     let what = render::moving(&view);
     let settled = ask::settle(client, view.record.id.as_str(), &what).await?;
     done(settled, &[OffloadPhase::Away, OffloadPhase::Ended], format)
-}
-
-/// Moves what `grid run` has become, into the boost that was named. Its starter says by closing our standard input that it is
-/// that program by now, and by a word before that it is none.
-pub(super) async fn of_run(client: &Client, args: &RunHelperArgs) -> Result<Printed, Failure> {
-    let word = std::io::Read::bytes(std::io::stdin()).next();
-    if word.is_some() {
-        return Err(Failure::shown(FaultClass::Refused));
-    }
-    let ask = OffloadAsk { pid: args.pid, to: None, boost: Some(args.boost.clone()), ..OffloadAsk::default() };
-    execute(client, ask, Format::Quiet).await.map_err(|e| {
-        let RunHelperArgs { boost, pid } = args;
-        let code = e.error.code.map_or_else(String::new, |code| format!(" [{code}]"));
-        super::output::message(&format!(
-            "grid run: process {pid} goes on at home: {}{code}\n  do: grid offload execute {pid} --boost {boost}",
-            e.error.message
-        ));
-        Failure::shown(e.error.class)
-    })
 }
 
 /// Prints how a move ended and sets the exit code.

@@ -7,6 +7,12 @@
 //!  grid run ──fork──► helper (nobody's child) ── waits for the exec ──► daemon: move PID into the boost
 //!     └── filter, descriptors ── exec ──► COMMAND
 //! ```
+//!
+//! With `--private` it becomes something that waits in the command's place until it lives in namespaces of its own.
+
+mod private;
+
+pub use private::launch_if_asked;
 
 use crate::cli::{self, Global, RunArgs};
 use grid_os::launch::{self, Launch};
@@ -30,13 +36,14 @@ pub fn run(args: &RunArgs, global: &Global) -> ExitCode {
     let mut command = Command::new(program);
     command.args(words);
     let launch = prepare(&mut command, args);
-    let watcher = match args.boost.as_deref().map(|boost| start_helper(boost, global)).transpose() {
-        Ok(watcher) => watcher,
-        Err(e) => {
-            cli::message(&format!("grid run: it stays at home: nobody could be started to ask for its move: {e}"));
-            None
-        }
-    };
+    if args.private {
+        return private::run(args, &command, launch, global);
+    }
+    let asked = args.boost.is_some().then(|| start_helper(args, global)).transpose();
+    let watcher = asked.unwrap_or_else(|e| {
+        cli::message(&format!("grid run: it stays at home: nobody could be started to ask for its move: {e}"));
+        None
+    });
     let error = launch::become_program(&mut command, launch);
     watcher.iter().for_each(launch::call_off);
     failed(program, &error)
@@ -52,21 +59,23 @@ fn prepare(command: &mut Command, args: &RunArgs) -> Launch {
         // Of somebody else's making: nothing here is under the filter.
         command.env_remove(CLAIM.0);
     }
-    Launch { without_io_uring }
+    Launch { without_io_uring, keep: None }
 }
 
-fn start_helper(boost: &str, global: &Global) -> io::Result<OwnedFd> {
+fn start_helper(args: &RunArgs, global: &Global) -> io::Result<OwnedFd> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("--state").arg(&global.state).args(["--output", "human", "run-helper", boost]);
+    command.arg("--state").arg(&global.state).args(["--output", "human", "run-helper"]);
     command.arg(std::process::id().to_string()).env("GRID_SOCKET", global.socket());
+    command.args(args.boost.iter().flat_map(|boost| ["--boost", boost])).args(args.private.then_some("--private"));
     launch::start_watcher(command.stdout(Stdio::null()))
 }
 
 fn would_run(args: &RunArgs, program: &OsStr) -> String {
     let rings = if args.allow_io_uring { "io_uring allowed" } else { "no io_uring" };
+    let place = if args.private { ", in namespaces of its own with an empty /tmp and /dev/shm" } else { "" };
     let then = args.boost.as_ref().map_or_else(String::new, |boost| format!(", then moved into {boost}"));
     format!(
-        "{} would be started: its descriptors 0, 1, 2 only, {rings}{then}.\nNothing was started.",
+        "{} would be started: its descriptors 0, 1, 2 only, {rings}{place}{then}.\nNothing was started.",
         program.display()
     )
 }
