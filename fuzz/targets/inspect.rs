@@ -15,6 +15,7 @@ fuzz_target!(|data: &[u8]| {
     let _ = receive_images(dir.path(), &mut Sent(data));
     let root = hold("/").expect("there is a root");
     let announced = Announced {
+        private_tmp: true,
         owner: Owner { uid: 65534, gid: 65534 },
         groups: &[],
         processes: 1,

@@ -475,7 +475,13 @@ impl Agent {
             grid_os::gpu::attribute(&mut tree, &users);
         }
         tree.foreseen = foresee(&tree).err();
-        if self.came_by(pid).is_some_and(|came_by| self.has_private_tmp(&came_by)) {
+        let Some(stage) = self.came_by(pid).and_then(|came_by| self.incoming.get(&came_by)).map(|i| &i.record.stage)
+        else {
+            return Ok(tree);
+        };
+        // The images that brought it showed its filter: what it made of its environment since does not matter.
+        tree.root.deep.iter_mut().for_each(|deep| deep.claims_run |= stage.filtered);
+        if stage.private_tmp {
             tree.private_tmp =
                 Some(grid_os::private_tmp::used(pid).map_err(|e| unknown(format!("its own /tmp: {e}")))?);
         }

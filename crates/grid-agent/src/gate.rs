@@ -43,6 +43,7 @@ pub(crate) struct Gate<'a> {
     owner: Owner,
     terms: Terms,
     close_tcp: bool,
+    private_tmp: bool,
     init: i32,
     root: OwnedFd,
 }
@@ -77,12 +78,14 @@ impl<'a> Gate<'a> {
         };
         let root = hold(&format!("/proc/{}/root", init.pid)).map_err(|e| unread(&e))?;
         let owner = Owner { uid: stage.uid, gid: stage.gid };
-        Ok(Self { place, proc, owner, terms, close_tcp: stage.close_tcp, init: init.pid, root })
+        let (close_tcp, private_tmp) = (stage.close_tcp, stage.private_tmp);
+        Ok(Self { place, proc, owner, terms, close_tcp, private_tmp, init: init.pid, root })
     }
 
     /// Before CRIU: what the images would make.
     pub(crate) fn inspect_images(&self, manifest: &Manifest) -> Result<(), String> {
         let announced = Announced {
+            private_tmp: self.private_tmp,
             owner: self.owner,
             groups: &self.terms.groups,
             processes: manifest.processes,

@@ -159,6 +159,8 @@ impl Obstacles<'_> {
                 self.add(p, ReasonCode::Fd, format!("fd {n} is a packet-mode pipe; CRIU cannot save it"));
             }
             FdKind::Udp { local } => self.add(p, ReasonCode::Udp, format!("fd {n} is a UDP socket at {local}")),
+            // Nobody else can come to one in a /tmp of its own.
+            FdKind::Unix { bound: Some(name), .. } if self.tree.private_tmp.is_some() && in_private_tmp(name) => {}
             FdKind::Unix { bound: Some(name), .. } => {
                 self.add(p, ReasonCode::Unix, format!("fd {n} is a Unix socket bound to {name}"));
             }

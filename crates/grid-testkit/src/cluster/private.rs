@@ -11,7 +11,7 @@ use std::path::Path;
 /// Python, the file `job.py`: looks around, leaves what lives on in its `/tmp` and `/dev/shm`, and then counts in the file `says` for as long as all of it is
 /// as it was left, until the file `go` is there.
 pub const PRIVATE_JOB: &str = r#"
-import mmap, os, subprocess, sys, time
+import mmap, os, socket, subprocess, sys, time
 def write(name, text):
     with open(name + '.new', 'w') as f: f.write(text)
     os.rename(name + '.new', name)
@@ -26,6 +26,8 @@ log = open('/tmp/log', 'w', buffering=1)
 shared = open('/dev/shm/shared', 'w+b'); shared.truncate(1 << 20)
 memory = mmap.mmap(shared.fileno(), 1 << 20)
 nameless = open('/tmp/nameless', 'w+'); nameless.write('no name'); nameless.flush(); os.unlink('/tmp/nameless')
+# Nobody else can come to it, so it is no obstacle.
+server = socket.socket(socket.AF_UNIX); server.bind('/tmp/deep/socket'); server.listen()
 # An orphan that ends: its init reaps it.
 orphan = int(subprocess.check_output(['sh', '-c', 'sleep 0.05 >&- & echo $!']))
 def is_orphan():
@@ -42,6 +44,8 @@ def look(n):
     assert os.stat('/tmp/fifo').st_mode & 0o010000
     assert len(open('/tmp/log').read().split()) == n
     assert memory[:8] == open('/dev/shm/shared', 'rb').read(8) == n.to_bytes(8, 'little')
+    client = socket.socket(socket.AF_UNIX); client.connect('/tmp/deep/socket')
+    taken = server.accept()[0]; client.send(b'x'); assert taken.recv(1) == b'x'; taken.close(); client.close()
     nameless.seek(0); assert nameless.read() == 'no name'
 n = 0
 while not os.path.exists('go'):

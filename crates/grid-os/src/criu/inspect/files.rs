@@ -3,6 +3,7 @@
 use super::messages::{File, Fs, Ghost, InetSocket, RegFile, Remap};
 use super::{Announced, Images};
 use crate::access::{EXECUTE, WRITE, allowed, as_owner, find, wanted_by};
+use grid_types::facts::in_private_tmp;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::stat::fstat;
@@ -27,6 +28,12 @@ const ALONE: [u32; 2] = [10, 7];
 /// `null`, `zero`, `full`, `random`, `urandom`.
 const HARMLESS: [(u32, u32); 5] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9)];
 
+/// A socket in a `/tmp` of the tree's own, where nobody else can come to it. CRIU keeps the zero at the end of a path.
+fn is_its_own(name: &[u8], announced: &Announced<'_>) -> bool {
+    let path = std::str::from_utf8(name.strip_suffix(b"\0").unwrap_or(name)).unwrap_or_default();
+    announced.private_tmp && in_private_tmp(path) && path.split('/').all(|part| part != "..")
+}
+
 pub(super) struct Files {
     regular: BTreeMap<u32, RegFile>,
     /// Files whose names are gone: they come along, or under another name.
@@ -42,7 +49,9 @@ impl Files {
             if !KINDS.contains(&file.kind) || file.kind == TERMINAL && !announced.terminal {
                 return Err(format!("file {} is of kind {}, which no guest holds", file.id, file.kind));
             }
-            if let Some(name) = file.unix.filter(|s| !s.name.is_empty()).map(|s| s.name) {
+            if let Some(name) =
+                file.unix.map(|s| s.name).filter(|name| !name.is_empty() && !is_its_own(name, announced))
+            {
                 return Err(format!("a Unix socket bound to {:?}", String::from_utf8_lossy(&name)));
             }
             if file.inet.as_ref().is_some_and(is_connected) && !announced.close_tcp {

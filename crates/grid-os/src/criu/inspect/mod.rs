@@ -40,6 +40,8 @@ pub struct Announced<'a> {
     pub terminal: bool,
     /// Its TCP connections come along closed.
     pub close_tcp: bool,
+    /// It has a `/tmp` and a `/dev/shm` of its own.
+    pub private_tmp: bool,
     /// Hard limits of this agent's own, in the kernel's order: nobody's are higher.
     pub limits: &'a [u64],
     /// Paths that no guest opens, with what is below them.

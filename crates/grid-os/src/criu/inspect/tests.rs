@@ -13,6 +13,7 @@ struct Made {
     core: Core,
     files: Vec<File>,
     close_tcp: bool,
+    private_tmp: bool,
 }
 
 fn regular(id: u32, name: &str, flags: u32) -> File {
@@ -45,6 +46,7 @@ impl Made {
             },
             files: vec![regular(1, "/bin/sh", 0), regular(2, "/", 0)],
             close_tcp: false,
+            private_tmp: false,
         }
     }
 
@@ -75,6 +77,7 @@ impl Made {
         self.put("fs-7.img", &[COMMON, 0x5140_3912], &[Fs { cwd_id: 2, root_id: 2 }]);
         self.put("files.img", &[COMMON, 0x5630_3138], &self.files);
         let announced = Announced {
+            private_tmp: self.private_tmp,
             owner: OWNER,
             groups: &[9],
             processes: 1,
@@ -231,4 +234,24 @@ fn garbage_is_refused_and_harms_nobody() {
     let made = Made::new();
     made.put("remap-fpath.img", &[COMMON, 0x5913_3954, 1 << 30], &[] as &[Remap]);
     assert!(made.inspect().unwrap_err().contains("not what CRIU writes"));
+}
+
+#[test]
+fn a_bound_socket_comes_only_in_a_tmp_of_its_own() {
+    let bound = |name: &[u8], private_tmp| {
+        let mut made = Made::new();
+        made.private_tmp = private_tmp;
+        let unix = Some(UnixSocket { name: name.to_vec(), ..UnixSocket::default() });
+        made.files.push(File { kind: 5, id: 3, reg: None, inet: None, unix });
+        made.inspect()
+    };
+    if is_root() {
+        assert_eq!(bound(b"/tmp/a/s\0", true), Ok(()));
+        assert_eq!(bound(b"/dev/shm/s", true), Ok(()));
+    }
+    for name in [&b"/tmp/../etc/s"[..], b"/tmpx/s", b"/run/s", b"s", b"\0abstract", b"/tmp/\xff"] {
+        let why = bound(name, true).unwrap_err();
+        assert!(why.contains("bound to"), "{why}");
+    }
+    assert!(bound(b"/tmp/s", false).unwrap_err().contains("bound to"));
 }
