@@ -14,7 +14,7 @@ use grid_types::exit::FaultClass;
 use grid_types::fault::{Effect, FaultPoint};
 use grid_types::reason::ReasonCode;
 use nix::sys::signal::Signal;
-use shadow::{Job, send};
+use shadow::{Job, is_stopped, send};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -147,6 +147,21 @@ fn signals_wait_and_an_end_is_told_after_days_as_before() {
     job.cluster.wait("the signal", || if job.says().1 == 1 { Ok(()) } else { Err(job.says()) });
     job.go(7);
     assert_eq!(job.status(), "7");
+}
+
+#[test]
+fn what_was_stopped_while_it_was_parked_is_stopped_when_it_is_back() {
+    let Some(job) = Job::start(CHILD) else { return };
+    let (pid, _) = park(&job, "gpu1");
+    send(pid, Signal::SIGSTOP);
+    job.cluster.wait("its shadow to stop", || is_stopped(pid));
+    unpark(&job, &pid.to_string(), &[]);
+    let tree = job.cluster.wait("its return", || job.copies("prog.py").first().copied().ok_or("not there"));
+    job.cluster.wait("it to stop there", || is_stopped(tree));
+    send(pid, Signal::SIGCONT);
+    job.goes_on();
+    job.go(5);
+    assert_eq!(job.status(), "5");
 }
 
 #[test]

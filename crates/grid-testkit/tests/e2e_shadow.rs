@@ -9,7 +9,7 @@ use grid_types::event::{ExitStatus, OffloadPhase};
 use grid_types::fault::{Effect, FaultPoint};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use shadow::{Job, field, send, title};
+use shadow::{Job, field, is_stopped, send, title};
 use std::fs;
 
 /// `prog.py` as a child that its shell waits for.
@@ -26,11 +26,6 @@ print("signaled" if os.WIFSIGNALED(status) else "exited", abs(os.waitstatus_to_e
 E
 told $(/usr/bin/python3 parent.py)
 "#;
-
-fn is_stopped(pid: i32) -> Result<(), String> {
-    let state = field(pid, "State");
-    if state.starts_with('T') { Ok(()) } else { Err(state) }
-}
 
 /// All that people and programs at home know it by.
 fn identity(pid: i32) -> Vec<String> {

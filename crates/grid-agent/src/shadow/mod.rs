@@ -178,6 +178,8 @@ impl Agent {
             if let Err(e) = self.ledger.put_shadow(&id, &shadow.record) {
                 return tracing_line(&e.to_string());
             }
+            // Stopped while it was parked, say: where it lives now that is not known.
+            shadow.stopped = false;
         }
         self.join(&id, generation, end);
         self.say_where(&id);

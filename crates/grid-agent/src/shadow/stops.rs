@@ -11,7 +11,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 impl Agent {
-    /// Who was stopped since the last look stops its tree, too. Said once: what is said late would stop what goes on.
+    /// Who was stopped since the last look, or whose tree came to where it lives since, stops its tree, too. Said once: what is
+    /// said late would stop what goes on.
     pub(super) fn look_for_stops(&mut self) {
         let mut new: Vec<(NodeName, AttemptId)> = Vec::new();
         for shadow in self.shadows.values_mut() {

@@ -182,6 +182,12 @@ pub(crate) fn title(pid: i32) -> String {
     String::from_utf8_lossy(&words).replace('\0', " ").trim().to_owned()
 }
 
+/// The process is stopped, as by SIGSTOP.
+pub(crate) fn is_stopped(pid: i32) -> Result<(), String> {
+    let state = field(pid, "State");
+    if state.starts_with('T') { Ok(()) } else { Err(state) }
+}
+
 /// A line of its `status`.
 pub(crate) fn field(pid: i32, name: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
