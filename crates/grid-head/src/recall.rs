@@ -70,7 +70,10 @@ impl Head {
     pub(crate) async fn way(&self, id: &OffloadId, to: &To) -> Result<(OffloadRecord, ProcId), ApiError> {
         let (record, process) = self.away_as(id).await?;
         match to {
-            To::Home => self.fits_at_home(&record, "it stays where it is")?,
+            To::Home => {
+                self.fits_at_home(&record, "it stays where it is")?;
+                ports_are_free(&record)?;
+            }
             To::Lease(lease) => self.can_reach(&lease.node)?,
         }
         Ok((record, process))
@@ -158,6 +161,15 @@ impl Head {
         }
         Ok(())
     }
+}
+
+/// It could not listen at home where somebody else does.
+fn ports_are_free(record: &OffloadRecord) -> Result<(), ApiError> {
+    let taken = record.listens.iter().find_map(|l| l.refused.as_ref().map(|why| (l.at, why)));
+    let Some((at, why)) = taken else { return Ok(()) };
+    let reason = Reason::new(ReasonCode::Sock, format!("it listens at {at}, which {} refuses: {why}", record.source));
+    let hint = format!("end what listens at {at} on {}; who does: ss -ltnp", record.source);
+    Err(ApiError { hint: Some(hint), ..refused(&reason, RUNS_ON) })
 }
 
 fn no_room(record: &OffloadRecord, node: &NodeName, leases: &[LeaseView], so: &str) -> ApiError {

@@ -8,6 +8,7 @@ mod shadow;
 
 use grid_types::api::OffloadView;
 use grid_types::event::{Event, Listens};
+use grid_types::reason::ReasonCode;
 use shadow::Job;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
@@ -86,6 +87,13 @@ fn shown(job: &Job, id: &str) -> Vec<Listens> {
     job.cluster.ask::<OffloadView>(&["offload", "show", id]).record.listens
 }
 
+fn is_shown(job: &Job, id: &str, at: SocketAddr) {
+    job.cluster.wait("it to be shown", || {
+        let now = shown(job, id);
+        if now == [Listens { at, refused: None }] { Ok(()) } else { Err(now) }
+    });
+}
+
 #[test]
 fn it_is_reached_at_home_while_it_listens_and_after_it_came_home() {
     let Some(job) = Job::start(SERVER) else { return };
@@ -148,10 +156,30 @@ fn a_port_that_is_taken_at_home_is_said_and_taken_up_when_it_is_free() {
     job.cluster.wait_ready();
     drop(taken);
     is_served(&job, at, 1);
-    job.cluster.wait("it to be shown", || {
-        let now = shown(&job, &id);
-        if now == [Listens { at, refused: None }] { Ok(()) } else { Err(now) }
-    });
+    is_shown(&job, &id, at);
+    job.go(0);
+    assert_eq!(job.status(), "0");
+}
+
+/// It cannot come home to a port that is another's there: that is said before anything is frozen, and it comes once the port is
+/// free.
+#[test]
+fn a_recall_to_a_port_that_is_taken_is_refused() {
+    let Some(job) = Job::start(SERVER) else { return };
+    let (_, out) = job.move_meant();
+    let id = out.record.id.to_string();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = other.local_addr().unwrap();
+    listen(&job, Some(at.port()));
+    job.cluster.wait("the refusal", || shown(&job, &id).pop().and_then(|l| l.refused).ok_or("none"));
+    let (_, error) = job.cluster.refused(&["offload", "recall", &id]);
+    assert!(error.code == Some(ReasonCode::Sock) && error.message.contains(&at.to_string()), "{error:?}");
+    assert!(!job.cluster.events().iter().any(|e| matches!(e.event, Event::RecallStarted { .. })));
+    drop(other);
+    is_served(&job, at, 1);
+    is_shown(&job, &id, at);
+    job.cluster.bring_home(&id);
+    is_served(&job, at, 2);
     job.go(0);
     assert_eq!(job.status(), "0");
 }
