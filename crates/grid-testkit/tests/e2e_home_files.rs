@@ -337,3 +337,43 @@ fn a_private_tmp_goes_along() {
     }
     guest.private_ends();
 }
+
+/// Keeps its state in a shared mapping of a file: counts in all of its pages.
+const MAPPED: &str = r#"
+import ctypes, mmap, os
+pages, size = 256, 4096
+with open('mapped', 'wb') as f: f.truncate(pages * size)
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+# No descriptor of it is left, whose closing would write back what is in the mapping.
+with open('mapped', 'r+b') as f:
+    start = libc.mmap(None, ctypes.c_size_t(pages * size), 3, mmap.MAP_SHARED, f.fileno(), ctypes.c_long(0))
+m = memoryview((ctypes.c_uint64 * (pages * size // 8)).from_address(start)).cast('B').cast('Q')
+log, n = open('log', 'a', buffering=1), 0
+while not os.path.exists('go'):
+    for page in range(0, len(m), size // 8):
+        assert m[page] == n, (n, page, m[page])
+        m[page] = n + 1
+    print(n, file=log)
+    n += 1
+print('done', n)
+"#;
+
+/// What was written to a mapping there is in the head's file before it goes on at home.
+#[test]
+fn a_shared_mapping_of_a_file_is_the_same_on_both_sides() {
+    let lab = Lab::start();
+    let Some(cluster) = apart(&lab) else { return };
+    let guest = Guest::script(&cluster, &format!("cat >map.py <<'E'\n{MAPPED}\nE\nexec /usr/bin/python3 map.py"));
+    more(&guest);
+    for _ in 0..2 {
+        let out = cluster.move_out(guest.pid());
+        more(&guest);
+        cluster.bring_home(out.record.id.as_str());
+        more(&guest);
+    }
+    std::fs::write(guest.dir.join("go"), "").unwrap();
+    guest.process.wait_gone(std::time::Duration::from_secs(20)).unwrap();
+    assert_eq!(guest.process.stderr().unwrap(), "");
+    assert!(guest.read("stdout").starts_with("done "), "{}", guest.read("stdout"));
+}
