@@ -27,8 +27,9 @@ pub async fn node_run(config: &Path) -> Result<(), UpError> {
     let on = |kind| signal(kind).map_err(failed("waiting for signals"));
     let (mut hangup, mut terminate) = (on(SignalKind::hangup())?, on(SignalKind::terminate())?);
     Criu::find(&node.agent.criu).map_err(environment)?;
-    let group = groups(&node)?;
     loop {
+        // Each time: the head may have said other limits, and a group that somebody removed is made again.
+        let group = groups(&node)?;
         let daemons = group.child("agent");
         // Of a supervisor that was killed; guests are in other groups.
         daemons.kill(GONE_WITHIN).map_err(environment)?;
@@ -44,11 +45,10 @@ pub async fn node_run(config: &Path) -> Result<(), UpError> {
         agent.stop().await;
         channel.stop().await;
         if !again {
-            break;
+            return tidy(&node, &group);
         }
         node = read(config)?;
     }
-    tidy(&node, &group)
 }
 
 /// What the head wrote.
