@@ -43,14 +43,11 @@ pub(super) async fn remove(state: &Path, client: &Client, args: &NodeRemoveArgs)
         dry_run: args.dry_run,
     };
     if args.drain {
-        drained = drain(client, args).await?;
+        let (text, reply) = drain(client, args).await?;
+        drained = text;
         if args.dry_run {
-            let human = format!("{drained}Then it would be removed: grid node remove {} --drain\n", args.node);
-            return Printed::local(
-                &serde_json::json!({ "node": args.node, "dry_run": true }),
-                human,
-                args.node.clone(),
-            );
+            let human = format!("{drained}Then it would be removed.  Nothing was changed.\n");
+            return Printed::local(&reply, human, args.node.clone());
         }
     }
     match up::ask(state, &ask, output::message).await? {
@@ -63,7 +60,7 @@ pub(super) async fn remove(state: &Path, client: &Client, args: &NodeRemoveArgs)
 }
 
 /// Drains it first; what that says. An error where something stays.
-async fn drain(client: &Client, args: &NodeRemoveArgs) -> Result<String, Failure> {
+async fn drain(client: &Client, args: &NodeRemoveArgs) -> Result<(String, DrainReply), Failure> {
     let ask = DrainAsk { within: args.by, dry_run: args.dry_run };
     let answer: Answer<DrainReply> = client.post(&super::node::path(&args.node, "drain")?, &ask).await?;
     let reply = answer.ok;
@@ -81,7 +78,8 @@ async fn drain(client: &Client, args: &NodeRemoveArgs) -> Result<String, Failure
         // What it says of using the node again is not meant here.
         let text = render::drained(&reply, &ask);
         let own = |line: &&str| !line.starts_with("Nothing was changed.") && !line.starts_with("Nobody's processes");
-        return Ok(text.lines().filter(own).map(|line| format!("{line}\n")).collect());
+        let text = text.lines().filter(own).map(|line| format!("{line}\n")).collect();
+        return Ok((text, reply));
     }
     let parked = reply.parked.iter().map(|o| format!("{} {} is parked on its disk", o.record.id, o.record.title));
     let what = format!("{} is drained as far as it goes, and was not removed: something stays there.", args.node);

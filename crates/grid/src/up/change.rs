@@ -15,6 +15,7 @@ use grid_os::cgroup::Group;
 use grid_types::api::{ApiError, LeaveReply, NodeGone, NodeJoin, NodeLeave, NodeView};
 use grid_types::event::Actor;
 use grid_types::exit::FaultClass;
+use grid_types::policy::{NodeConfig, Role};
 use grid_types::{Millis, NodeName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -82,13 +83,21 @@ impl Change {
         };
         self.commit(next).map_err(told)?;
         self.step(Step::Keep(Box::new(kept)));
-        self.write_head().map_err(told)?;
-        let by = self.by.clone();
-        let _: NodeView = self.tell("nodes", &NodeJoin { node, by }).await?;
-        self.write_tokens(|all| drop(all.insert(worker.name.clone(), token))).map_err(told)?;
-        added.view = Some(self.heard(&worker.name).await?);
+        let name = &worker.name;
+        self.introduce(node, token)
+            .await
+            .map_err(|e| behind(&format!("{name} was added, and not all know it yet"), e))?;
+        added.view = Some(self.heard(name).await?);
         added.took = since(begun);
         Ok(added)
+    }
+
+    /// The daemon knows the worker from now on, and the head's agent lets it in.
+    async fn introduce(&self, node: NodeConfig, token: String) -> Result<(), ApiError> {
+        let name = node.name.clone();
+        self.write_head().map_err(told)?;
+        let _: NodeView = self.tell("nodes", &NodeJoin { node, by: self.by.clone() }).await?;
+        self.write_tokens(|all| drop(all.insert(name, token))).map_err(told)
     }
 
     /// The worker runs, and its certificate is known; what keeps ssh to it.
@@ -141,22 +150,29 @@ impl Change {
             return Ok(removed);
         }
         self.commit(next).map_err(told)?;
-        others::unpin(&self.plan, &worker);
-        self.write_tokens(|all| drop(all.remove(&worker.name))).map_err(told)?;
-        self.write_head().map_err(told)?;
-        removed.left = self.end(&worker, purge).await;
-        let gone = NodeGone { left: removed.left.clone(), by: self.by.clone() };
-        let _: bool = self.tell(&format!("nodes/{name}/gone"), &gone).await?;
+        let left = self.send_away(&worker, purge).await;
+        removed.left = left.map_err(|e| behind(&format!("{name} was removed, and not all know it yet"), e))?;
         removed.took = since(begun);
         Ok(removed)
+    }
+
+    /// The worker is let in no more, its daemons end, and the daemon forgets it. What could not be ended is returned.
+    async fn send_away(&self, worker: &RemotePlan, purge: bool) -> Result<Option<String>, ApiError> {
+        others::unpin(&self.plan, worker);
+        self.write_tokens(|all| drop(all.remove(&worker.name))).map_err(told)?;
+        self.write_head().map_err(told)?;
+        let left = self.end(worker, purge).await;
+        let gone = NodeGone { left: left.clone(), by: self.by.clone() };
+        let _: bool = self.tell(&format!("nodes/{}/gone", worker.name), &gone).await?;
+        Ok(left)
     }
 
     fn no_such(&self, name: &str) -> ApiError {
         let nodes = &self.plan.config.nodes;
         let is = |role| nodes.iter().any(|n| n.name.as_str() == name && n.role == role);
-        let what = match is(grid_types::policy::Role::Worker) {
+        let what = match is(Role::Worker) {
             true => format!("{name} is made of this machine, with the cluster. Nothing was changed."),
-            false if is(grid_types::policy::Role::Head) => {
+            false if is(Role::Head) => {
                 format!("{name} is the head: without it there is no cluster. Nothing was changed.")
             }
             false => {
@@ -267,6 +283,12 @@ impl Change {
 
 fn told(e: UpError) -> ApiError {
     ApiError { class: e.class, code: None, message: e.message, details: Vec::new(), hint: e.hint }
+}
+
+/// An error that came when the change counted already.
+fn behind(what: &str, e: ApiError) -> ApiError {
+    let hint = "whoever does not know it yet reads it when it is started again; grid node list".to_owned();
+    ApiError { message: format!("{what}: {}", e.message), hint: Some(hint), ..e }
 }
 
 fn since(begun: Instant) -> Millis {
