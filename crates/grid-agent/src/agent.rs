@@ -23,7 +23,7 @@ use grid_types::reason::{Reason, ReasonCode};
 use grid_types::streams::ShadowId;
 use grid_types::wire::{Answer, Body, Frame, Notice, Party, Passage, Refusal, Request};
 use grid_types::{AttemptId, LeaseId, NodeName};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -133,6 +133,8 @@ pub(crate) struct Agent {
     pub(crate) incoming: BTreeMap<AttemptId, Incoming>,
     pub(crate) leases: BTreeMap<LeaseId, Lease>,
     pub(crate) shadows: BTreeMap<ShadowId, Shadow>,
+    /// Nodes that somebody gave up, with what lived there.
+    pub(crate) lost_nodes: BTreeSet<NodeName>,
     /// What this machine's owner says of lending it.
     pub(crate) word: OwnersWord,
     /// The order to stop that stands, and what became of it here.
@@ -257,6 +259,7 @@ impl Agent {
             incoming: BTreeMap::new(),
             leases: BTreeMap::new(),
             shadows: BTreeMap::new(),
+            lost_nodes: BTreeSet::new(),
             word: OwnersWord::of(&cfg.state_dir),
             heeded: None,
             stop_of_head: None,
@@ -324,6 +327,7 @@ impl Agent {
             }
             return;
         };
+        self.lost_nodes.remove(&node);
         let before = boot_id.clone().and_then(|b| self.peer_boots.insert(node.clone(), b));
         let rebooted = before.is_some() && before != boot_id;
         self.notice(Notice::Link { node: node.clone(), up: true });
@@ -446,6 +450,7 @@ impl Agent {
             }),
             Request::StartMove { order } => self.start_move(*order),
             Request::PassOn { attempt, passage } => self.pass_on(attempt, passage),
+            Request::LoseNode { node } => self.lose_node(node),
             Request::CancelMove { attempt } => self.cancel_move(&attempt),
             Request::ResolveMove { attempt, decision } => self.resolve_move(&attempt, decision),
         }

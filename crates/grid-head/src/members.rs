@@ -3,12 +3,14 @@
 //! was killed had done it.
 
 use crate::head::{Head, fault, refused};
+use grid_engine::Agents;
 use grid_types::api::{ApiError, LeaveReply, NodeGone, NodeJoin, NodeLeave, NodeView};
 use grid_types::boost::{Boost, BoostState, EndReason};
-use grid_types::event::{Event, OffloadPhase, OffloadRecord};
+use grid_types::event::{Actor, Event, OffloadPhase, OffloadRecord};
 use grid_types::exit::FaultClass;
 use grid_types::policy::Role;
 use grid_types::reason::{Reason, ReasonCode};
+use grid_types::wire::Request;
 use grid_types::{BoostId, NodeName};
 
 impl Head {
@@ -33,13 +35,14 @@ impl Head {
 
     /// Whether a node may be removed: nothing lives there, is lent or is parked there. If so it takes nothing new, so that
     /// this stays true.
-    pub(crate) fn leave_node(&self, name: &str, ask: &NodeLeave) -> Result<LeaveReply, ApiError> {
+    pub(crate) async fn leave_node(&self, name: &str, ask: &NodeLeave) -> Result<LeaveReply, ApiError> {
         let node = self.lender_named(name)?;
         let view = self.node_views().into_iter().find(|view| view.node == node);
         let view = view.ok_or_else(|| fault(FaultClass::Internal, format!("{node} has no view")))?;
         // A link that is cut is there for a while.
         let answers = view.state == "ready";
-        self.nobody_there(&node)?;
+        let there: Vec<OffloadRecord> = self.inner.borrow().state.is_on(&node).into_iter().cloned().collect();
+        nobody_there(&node, &there, !answers && ask.unreachable && ask.give_up)?;
         let lent = self.boosts_on(&node);
         may_be_lost(&node, &lent, answers || !ask.unreachable)?;
         if !answers && !ask.unreachable {
@@ -51,17 +54,40 @@ impl Head {
             return Err(ApiError { hint: Some(hint), ..refused(&reason, UNCHANGED) });
         }
         let lost: Vec<BoostId> = lent.iter().map(|b| b.id.clone()).collect();
+        let given_up = there.iter().map(|o| format!("{} {} {}", o.id, o.process.pid, o.title)).collect();
         if !ask.dry_run {
             self.cordon(node.as_str(), true, false, &ask.by)?;
-            for boost in &lent {
-                let why = EndReason::LenderLost;
-                if !matches!(boost.state, BoostState::Ending { .. }) {
-                    self.record(&ask.by, Event::BoostEnding { boost: boost.id.clone(), why })?;
-                }
-                self.record(&ask.by, Event::BoostEnded { boost: boost.id.clone(), why })?;
+            self.give_up(&node, &there, &ask.by).await?;
+            self.lose(&lent, &ask.by)?;
+        }
+        Ok(LeaveReply { node: view, answers, lost, given_up })
+    }
+
+    /// What lived there counts as lost, and its shadows at home leave.
+    async fn give_up(&self, node: &NodeName, there: &[OffloadRecord], by: &Actor) -> Result<(), ApiError> {
+        if there.is_empty() {
+            return Ok(());
+        }
+        let told = self.hub().ask(&self.head_name(), Request::LoseNode { node: node.clone() }).await;
+        told.map_err(|reason| refused(&reason, UNCHANGED))?;
+        for o in there {
+            // A shadow that has left meanwhile has been reported.
+            if self.offload_record(&o.id).is_ok_and(|now| now.phase.is_guest()) {
+                self.record(by, Event::ProcessEnded { offload: o.id.clone(), status: None })?;
             }
         }
-        Ok(LeaveReply { node: view, answers, lost })
+        Ok(())
+    }
+
+    fn lose(&self, lent: &[Boost], by: &Actor) -> Result<(), ApiError> {
+        let why = EndReason::LenderLost;
+        for boost in lent {
+            if !matches!(boost.state, BoostState::Ending { .. }) {
+                self.record(by, Event::BoostEnding { boost: boost.id.clone(), why })?;
+            }
+            self.record(by, Event::BoostEnded { boost: boost.id.clone(), why })?;
+        }
+        Ok(())
     }
 
     /// A node is none of the cluster's any more; false where it was none.
@@ -85,29 +111,28 @@ impl Head {
         inner.links.remove(&node);
         Ok(known)
     }
+}
 
-    fn nobody_there(&self, node: &NodeName) -> Result<(), ApiError> {
-        let there: Vec<OffloadRecord> = self.inner.borrow().state.is_on(node).into_iter().cloned().collect();
-        let Some(first) = there.first() else { return Ok(()) };
-        let parked = |o: &OffloadRecord| o.phase == OffloadPhase::Parked;
-        let hint = match there.iter().find(|o| parked(o)) {
-            Some(o) if there.iter().all(parked) => format!("grid offload unpark {}", o.id),
-            _ if first.phase == OffloadPhase::InDoubt => format!("grid offload resolve {}", first.id),
-            _ => format!("grid node drain {node}, or grid node remove {node} --drain"),
-        };
-        let lines = there.iter().map(|o| {
-            let what = if parked(o) { "is parked on its disk".to_owned() } else { format!("is {}", o.phase) };
-            format!("{} {} {} {what}", o.id, o.process.pid, o.title)
-        });
-        Err(ApiError {
-            details: lines.collect(),
-            hint: Some(hint),
-            ..fault(
-                FaultClass::Conflict,
-                format!("{node} cannot be removed yet: it holds processes. Nothing was changed."),
-            )
-        })
-    }
+/// Where somebody gives up what is there, only what is under way stands in the way: nobody knows yet where it runs.
+fn nobody_there(node: &NodeName, there: &[OffloadRecord], give_up: bool) -> Result<(), ApiError> {
+    let lives = |o: &OffloadRecord| matches!(o.phase, OffloadPhase::Away | OffloadPhase::Parked);
+    let stand: Vec<&OffloadRecord> = there.iter().filter(|o| !(give_up && lives(o))).collect();
+    let Some(first) = stand.first() else { return Ok(()) };
+    let parked = |o: &OffloadRecord| o.phase == OffloadPhase::Parked;
+    let hint = match first {
+        o if o.phase == OffloadPhase::InDoubt => format!("grid offload resolve {}", o.id),
+        o if stand.iter().all(|o| parked(o)) => format!("grid offload unpark {}", o.id),
+        _ => format!("grid node drain {node}, or grid node remove {node} --drain"),
+    };
+    let lines = stand.iter().map(|o| {
+        let what = if parked(o) { "is parked on its disk".to_owned() } else { format!("is {}", o.phase) };
+        format!("{} {} {} {what}", o.id, o.process.pid, o.title)
+    });
+    Err(ApiError {
+        details: lines.collect(),
+        hint: Some(hint),
+        ..fault(FaultClass::Conflict, format!("{node} cannot be removed yet: it holds processes. Nothing was changed."))
+    })
 }
 
 const UNCHANGED: &str = "it was not removed, and nothing was changed";

@@ -210,7 +210,10 @@ impl Call {
                 Ok(ask) => h.drain(node, ask, self.actor()).await,
                 Err(e) => Err(e),
             }),
-            "leave" => respond(&root.and_then(|()| self.parsed()).and_then(|ask| h.leave_node(node, &ask))),
+            "leave" => respond(&match root.and_then(|()| self.parsed()) {
+                Ok(ask) => h.leave_node(node, &ask).await,
+                Err(e) => Err(e),
+            }),
             "gone" => respond(&root.and_then(|()| self.parsed()).and_then(|ask| h.drop_node(node, ask))),
             _ => respond(&Err::<(), _>(fault(FaultClass::NotFound, "no such call"))),
         }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
 
-use grid_testkit::cluster::{Cluster, Guest};
+use grid_testkit::cluster::{Cluster, Guest, LIMIT};
 use grid_testkit::lab::Lab;
 use grid_testkit::procs;
 use grid_types::api::NodeView;
@@ -216,8 +216,10 @@ fn a_cluster_without_workers_takes_one_in_while_its_daemons_are_killed_and_one_t
     guest.goes_on();
     cluster.wait_heard();
     cluster.bring_home(out.record.id.as_str());
+    let out = cluster.move_out(guest.pid());
+    guest.goes_on();
 
-    // Its network breaks while it lends: it is let go only by the word that says so.
+    // Its network breaks while it lends: it is let go only by the words that say so.
     lab.set_link(false).unwrap();
     lab.drop_connections();
     cluster.wait("it to be silent", || {
@@ -225,11 +227,16 @@ fn a_cluster_without_workers_takes_one_in_while_its_daemons_are_killed_and_one_t
         if view.state == "silent" { Ok(()) } else { Err(view.state) }
     });
     let (code, error) = cluster.refused(&["node", "remove", "gpu1"]);
-    assert!(code == 12 && error.message.contains("it lends"), "{error:?}");
-    let dry = cluster.grid(&["node", "remove", "gpu1", "--unreachable", "--dry-run"]);
+    assert!(code == 12 && error.message.contains("it holds processes"), "{error:?}");
+    assert_eq!(cluster.refused(&["node", "remove", "gpu1", "--unreachable"]).0, 12);
+    let remove = ["node", "remove", "gpu1", "--unreachable", "--give-up"];
+    let dry = cluster.grid(&[&remove[..], &["--dry-run"]].concat());
     assert!(dry.code == 0 && dry.out.contains("could not come back") && dry.out.contains("as lost"), "{dry:?}");
-    let said = cluster.grid(&["node", "remove", "gpu1", "--unreachable"]);
+    let said = cluster.grid(&remove);
     println!("{}", said.out);
+    assert!(said.out.contains("as LOST"), "{said:?}");
+    cluster.wait_phase(out.record.id.as_str(), OffloadPhase::Lost);
+    guest.process.wait_gone(LIMIT).unwrap();
     let there = folder(&cluster, &lab, "gpu1");
     assert!(said.code == 0 && said.out.contains(&*there.to_string_lossy()), "{said:?}");
     assert_eq!((nodes(&cluster), knows_token(&cluster, "gpu1")), (vec!["head".to_owned()], false));

@@ -120,6 +120,9 @@ pub struct NodeLeave {
     /// Also where it does not answer.
     #[serde(default)]
     pub unreachable: bool,
+    /// And with what lives there, which counts as lost.
+    #[serde(default)]
+    pub give_up: bool,
     /// Only say what would happen.
     #[serde(default)]
     pub dry_run: bool,
@@ -134,8 +137,11 @@ pub struct LeaveReply {
     pub node: NodeView,
     /// It answers: what is there can be ended.
     pub answers: bool,
-    /// Boosts that count as lost, with nobody in them: only of a node that does not answer.
+    /// Boosts that count as lost: only of a node that does not answer.
     pub lost: Vec<BoostId>,
+    /// What lived there and counts as lost, for people: only where somebody gave it up.
+    #[serde(default)]
+    pub given_up: Vec<String>,
 }
 
 /// A node that was removed. Repeated, it changes nothing.

@@ -39,6 +39,7 @@ pub(super) async fn remove(state: &Path, client: &Client, args: &NodeRemoveArgs)
     let ask = Ask::Remove {
         node: args.node.clone(),
         unreachable: args.unreachable,
+        give_up: args.give_up,
         purge: args.purge,
         dry_run: args.dry_run,
     };

@@ -59,6 +59,9 @@ pub struct NodeRemoveArgs {
     /// Also where it does not answer: what grid has there stays, and cannot come back
     #[arg(long)]
     pub unreachable: bool,
+    /// What lives on it, or is parked there, counts as lost: its shadows end with 113
+    #[arg(long, requires = "unreachable")]
+    pub give_up: bool,
     /// Only say what would happen
     #[arg(long)]
     pub dry_run: bool,

@@ -47,8 +47,9 @@ impl Change {
             Ask::Add { node, dry_run } => {
                 self.add(node, *dry_run, says).await.map(|added| Changed::Added(Box::new(added)))
             }
-            Ask::Remove { node, unreachable, purge, dry_run } => {
-                let leave = NodeLeave { unreachable: *unreachable, dry_run: *dry_run, by: self.by.clone() };
+            Ask::Remove { node, unreachable, give_up, purge, dry_run } => {
+                let (unreachable, give_up, dry_run) = (*unreachable, *give_up, *dry_run);
+                let leave = NodeLeave { unreachable, give_up, dry_run, by: self.by.clone() };
                 self.remove(node, leave, *purge).await.map(Changed::Removed)
             }
         }
@@ -74,6 +75,10 @@ impl Change {
             return Ok(added);
         }
         let token = token().map_err(told)?;
+        // Of one of this name that did not answer when it was removed.
+        if let Err(e) = others::end_stray(&self.plan, &others::reach_file(&self.plan, &worker)).await {
+            let _ = says.send(format!("what an earlier {} left could not be ended: {e}", worker.name));
+        }
         let kept = match self.arrive(&next, &worker, &token, says).await {
             Ok(kept) => kept,
             Err(e) => {
@@ -142,6 +147,7 @@ impl Change {
             purge,
             of_file: next.members.left_out.iter().any(|n| n.name == worker.name),
             lost: left.lost,
+            given_up: left.given_up,
             left: None,
             took: Millis(0),
             dry_run: ask.dry_run,

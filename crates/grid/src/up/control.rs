@@ -49,6 +49,8 @@ pub enum Ask {
         node: String,
         /// Also where it does not answer.
         unreachable: bool,
+        /// And with what lives there.
+        give_up: bool,
         /// Remove what grid has there, too.
         purge: bool,
         /// Only say what would happen.
@@ -92,6 +94,8 @@ pub struct NodeRemoved {
     pub of_file: bool,
     /// Boosts that count as lost.
     pub lost: Vec<BoostId>,
+    /// What lived there and counts as lost.
+    pub given_up: Vec<String>,
     /// What could not be ended or removed there.
     pub left: Option<String>,
     /// In all.

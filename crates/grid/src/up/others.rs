@@ -227,12 +227,22 @@ pub(super) async fn end_strays(plan: Plan) {
     };
     let conf = std::fs::read_dir(plan.state.join("conf")).into_iter().flatten().flatten().map(|entry| entry.path());
     for file in conf.filter(is_stray) {
-        let mut leave = tokio::process::Command::from(leaving(&plan, &file, false));
-        match leave.kill_on_drop(true).output().await {
-            Ok(out) if out.status.success() => drop(std::fs::remove_file(&file)),
-            Ok(out) => super::tell(String::from_utf8_lossy(&out.stderr).trim()),
-            Err(e) => super::tell(&format!("{}: {e}", file.display())),
+        if let Err(e) = end_stray(&plan, &file).await {
+            super::tell(&format!("grid: {e}"));
         }
+    }
+}
+
+/// Ends what may still run where this file leads to, where there is such a file; it is gone then.
+pub(super) async fn end_stray(plan: &Plan, file: &Path) -> Result<(), String> {
+    if !file.exists() {
+        return Ok(());
+    }
+    let mut leave = tokio::process::Command::from(leaving(plan, file, false));
+    match leave.kill_on_drop(true).output().await {
+        Ok(out) if out.status.success() => std::fs::remove_file(file).map_err(|e| format!("{}: {e}", file.display())),
+        Ok(out) => Err(String::from_utf8_lossy(&out.stderr).trim().trim_start_matches("error: ").to_owned()),
+        Err(e) => Err(format!("{}: {e}", file.display())),
     }
 }
 

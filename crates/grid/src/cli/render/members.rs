@@ -33,14 +33,16 @@ pub fn added(a: &NodeAdded) -> String {
 pub fn removed(r: &NodeRemoved) -> String {
     let (node, folder) = (&r.node, r.folder.display());
     let mut out = String::new();
-    if !r.lost.is_empty() {
-        let lost: Vec<&str> = r.lost.iter().map(|id| id.as_str()).collect();
+    for one in &r.given_up {
         let _ = writeln!(
             out,
-            "  {} {} as lost; nobody is in it",
-            lost.join(", "),
+            "  {one} {} as LOST; its shadow ends with 113",
             if r.dry_run { "would count" } else { "counts" }
         );
+    }
+    if !r.lost.is_empty() {
+        let lost: Vec<&str> = r.lost.iter().map(|id| id.as_str()).collect();
+        let _ = writeln!(out, "  {} {} as lost", lost.join(", "), if r.dry_run { "would count" } else { "counts" });
     }
     let fate = match (r.purge, r.dry_run) {
         (true, true) => "would go too",
@@ -135,11 +137,17 @@ mod tests {
             purge: false,
             of_file: false,
             lost: Vec::new(),
+            given_up: Vec::new(),
             left: None,
             took: Millis(900),
             dry_run: false,
         };
-        let silent = NodeRemoved { answers: false, lost: vec!["b-7k2".into()], ..done.clone() };
+        let silent = NodeRemoved {
+            answers: false,
+            lost: vec!["b-7k2".into()],
+            given_up: vec!["o-19 4711 python3 prep.py".into()],
+            ..done.clone()
+        };
         let text = [
             removed(&NodeRemoved { dry_run: true, ..done.clone() }),
             removed(&NodeRemoved { purge: true, of_file: true, ..done }),
