@@ -218,7 +218,12 @@ async fn explain(client: &Client, what: &str) -> Result<Printed, Failure> {
                     "give a process's number, or an id such as b-7k2, o-19, p-52, or a node, or a reason code such as E-TTY",
                 )
             };
-            members::explain(client, what).await?.ok_or_else(unknown)
+            match members::explain(client, what).await {
+                Ok(known) => known.ok_or_else(unknown),
+                // Without a daemon nobody can say whether it is a node: most words are none.
+                Err(e) if e.error.class == FaultClass::Unreachable => Err(unknown()),
+                Err(e) => Err(e),
+            }
         }
     }
 }
