@@ -5,7 +5,7 @@ use crate::faults::Faults;
 use crate::lease::Lease;
 use crate::ledger::Ledger;
 use crate::lend::OwnersWord;
-use crate::link::{Greeter, Outbox, bind_unix, keep_dialling, serve_unix, serve_workers, tracing_line};
+use crate::link::{Greeter, Outbox, Tokens, bind_unix, keep_dialling, serve_unix, serve_workers, tracing_line};
 use crate::lock::AgentLock;
 use crate::preflight::foresee;
 use crate::shadow::{Shadow, StreamLink};
@@ -23,12 +23,13 @@ use grid_types::reason::{Reason, ReasonCode};
 use grid_types::streams::ShadowId;
 use grid_types::wire::{Answer, Body, Frame, Notice, Party, Passage, Refusal, Request};
 use grid_types::{AttemptId, LeaseId, NodeName};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::signal::unix::{Signal, SignalKind};
+use tokio::sync::{mpsc, watch};
 
 /// What lives here is joined with its shadow within this, before the agent ends.
 const JOINED_WITHIN: Duration = Duration::from_secs(2);
@@ -132,6 +133,8 @@ pub(crate) struct Agent {
     pub(crate) incoming: BTreeMap<AttemptId, Incoming>,
     pub(crate) leases: BTreeMap<LeaseId, Lease>,
     pub(crate) shadows: BTreeMap<ShadowId, Shadow>,
+    /// Nodes that somebody gave up, with what lived there.
+    pub(crate) lost_nodes: BTreeSet<NodeName>,
     /// What this machine's owner says of lending it.
     pub(crate) word: OwnersWord,
     /// The order to stop that stands, and what became of it here.
@@ -145,18 +148,19 @@ pub(crate) struct Agent {
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
 }
 
-/// Runs an agent until its process is ended.
-pub async fn run(cfg: AgentConfig) -> Result<(), AgentError> {
+/// Runs an agent until its process is ended. Told SIGHUP, a hub reads anew from `file`, where its configuration is, who its
+/// workers are.
+pub async fn run(cfg: AgentConfig, file: PathBuf) -> Result<(), AgentError> {
+    let hangup = signal(SignalKind::hangup(), "SIGHUP")?;
     let (inputs, rx) = mpsc::unbounded_channel();
     let mut agent = Agent::new(cfg, inputs.clone())?;
     agent.recover()?;
     agent.watch_stop();
     agent.watch_lend();
+    let (tokens, workers) = watch::channel(agent.cfg.tokens());
+    tokio::spawn(read_anew(hangup, file, tokens));
     let greeter = Greeter {
-        tokens: match &agent.cfg.role {
-            AgentRole::Hub { tokens, .. } => tokens.clone(),
-            AgentRole::Spoke { hub: _, token } => [(agent.cfg.node.clone(), token.clone())].into(),
-        },
+        tokens: workers,
         node: agent.cfg.node.clone(),
         boot_id: agent.boot_id.clone(),
         inputs: inputs.clone(),
@@ -189,16 +193,33 @@ pub async fn run(cfg: AgentConfig) -> Result<(), AgentError> {
             }
         }
     });
-    let signals = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
-    agent
-        .serve(rx, signals.map_err(|source| AgentError::Io { action: "wait for", path: "SIGTERM".into(), source })?)
-        .await;
+    agent.serve(rx, signal(SignalKind::terminate(), "SIGTERM")?).await;
     Ok(())
+}
+
+fn signal(kind: SignalKind, name: &'static str) -> Result<Signal, AgentError> {
+    let waits = tokio::signal::unix::signal(kind);
+    waits.map_err(|source| AgentError::Io { action: "wait for", path: name.into(), source })
+}
+
+/// Who the workers are, each time somebody says that it may have changed.
+async fn read_anew(mut hangup: Signal, file: PathBuf, tokens: watch::Sender<Tokens>) {
+    loop {
+        // The first time too: what was said before somebody listened may have gone unheard.
+        let text = std::fs::read_to_string(&file).map_err(|e| e.to_string());
+        match text.and_then(|text| serde_json::from_str::<AgentConfig>(&text).map_err(|e| e.to_string())) {
+            Ok(config) => drop(tokens.send_replace(config.tokens())),
+            Err(e) => tracing_line(&format!("{}: {e}; its workers are those from before", file.display())),
+        }
+        if hangup.recv().await.is_none() {
+            return;
+        }
+    }
 }
 
 impl Agent {
     /// Until it is told to end, and every tree that lives here is joined with its shadow: then the two need no agent.
-    async fn serve(&mut self, mut inputs: mpsc::UnboundedReceiver<Input>, mut told: tokio::signal::unix::Signal) {
+    async fn serve(&mut self, mut inputs: mpsc::UnboundedReceiver<Input>, mut told: Signal) {
         let mut ends_by = None;
         while ends_by.is_none_or(|by| Instant::now() < by && !(inputs.is_empty() && self.all_joined())) {
             tokio::select! {
@@ -238,6 +259,7 @@ impl Agent {
             incoming: BTreeMap::new(),
             leases: BTreeMap::new(),
             shadows: BTreeMap::new(),
+            lost_nodes: BTreeSet::new(),
             word: OwnersWord::of(&cfg.state_dir),
             heeded: None,
             stop_of_head: None,
@@ -305,6 +327,7 @@ impl Agent {
             }
             return;
         };
+        self.lost_nodes.remove(&node);
         let before = boot_id.clone().and_then(|b| self.peer_boots.insert(node.clone(), b));
         let rebooted = before.is_some() && before != boot_id;
         self.notice(Notice::Link { node: node.clone(), up: true });
@@ -427,6 +450,7 @@ impl Agent {
             }),
             Request::StartMove { order } => self.start_move(*order),
             Request::PassOn { attempt, passage } => self.pass_on(attempt, passage),
+            Request::LoseNode { node } => self.lose_node(node),
             Request::CancelMove { attempt } => self.cancel_move(&attempt),
             Request::ResolveMove { attempt, decision } => self.resolve_move(&attempt, decision),
         }

@@ -73,6 +73,16 @@ pub struct AgentConfig {
     pub program: PathBuf,
 }
 
+impl AgentConfig {
+    /// The secrets by which links are known: of each worker, or its own.
+    pub fn tokens(&self) -> BTreeMap<NodeName, String> {
+        match &self.role {
+            AgentRole::Hub { tokens, .. } => tokens.clone(),
+            AgentRole::Spoke { token, .. } => [(self.node.clone(), token.clone())].into(),
+        }
+    }
+}
+
 /// Hub or spoke.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum AgentRole {

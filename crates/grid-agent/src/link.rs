@@ -10,11 +10,12 @@ use grid_os::socket::{Address, Socket};
 use grid_types::NodeName;
 use grid_types::wire::{Body, Frame, Hello, PROTOCOL, Party, Welcome};
 use std::collections::BTreeMap;
+use std::future::{Future, pending};
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// The outgoing half of a link that is up.
 pub(crate) type Outbox = mpsc::UnboundedSender<Frame>;
@@ -28,13 +29,14 @@ enum Speaks {
     ForOthers,
 }
 
-/// Runs a greeted link until it breaks: frames in become inputs, frames out are written. A frame in another's name, or a
+/// Runs a greeted link until it breaks, or `until` is there: frames in become inputs, frames out are written. A frame in another's name, or a
 /// wish of a worker's, breaks it.
 async fn pump<S: AsyncRead + AsyncWrite>(
     stream: S,
     party: Party,
     boot_id: Option<String>,
     speaks: Speaks,
+    until: impl Future<Output = ()>,
     inputs: &mpsc::UnboundedSender<Input>,
 ) {
     let (mut rx, mut tx) = tokio::io::split(stream);
@@ -61,7 +63,7 @@ async fn pump<S: AsyncRead + AsyncWrite>(
             }
         }
     };
-    tokio::select! { () = writer => {}, () = reader => {} }
+    tokio::select! { () = writer => {}, () = reader => {}, () = until => {} }
     let _ = inputs.send(Input::LinkDown { party, outbox: link });
 }
 
@@ -78,11 +80,14 @@ fn may_say(party: &Party, speaks: Speaks, frame: &Frame) -> Result<(), &'static 
     }
 }
 
+/// The secret of each worker, by its name.
+pub(crate) type Tokens = BTreeMap<NodeName, String>;
+
 /// What an accepted connection needs to know.
 #[derive(Clone)]
 pub(crate) struct Greeter {
     /// The secret of each worker; a worker's own, where this is one.
-    pub(crate) tokens: BTreeMap<NodeName, String>,
+    pub(crate) tokens: watch::Receiver<Tokens>,
     pub(crate) node: NodeName,
     pub(crate) boot_id: String,
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
@@ -102,7 +107,8 @@ impl Greeter {
         let same = |own: &str| {
             token.len() == own.len() && token.bytes().zip(own.bytes()).fold(0, |d, (a, b)| d | (a ^ b)) == 0
         };
-        let found = self.tokens.iter().fold(None, |found, (node, own)| if same(own) { Some(node) } else { found });
+        let tokens = self.tokens.borrow();
+        let found = tokens.iter().fold(None, |found, (node, own)| if same(own) { Some(node) } else { found });
         found.cloned().ok_or_else(|| "its token is not this cluster's".to_owned())
     }
 
@@ -127,8 +133,9 @@ impl Greeter {
         };
         write_frame(&mut stream, &self.welcome(), &peer).await?;
         match hello {
-            Hello::Agent { boot_id, .. } => {
-                pump(stream, Party::Agent(from), Some(boot_id), Speaks::ForItself, &self.inputs).await;
+            Hello::Agent { boot_id, token, .. } => {
+                let until = taken_off(self.tokens, from.clone(), token);
+                pump(stream, Party::Agent(from), Some(boot_id), Speaks::ForItself, until, &self.inputs).await;
             }
             Hello::Data { attempt, .. } => {
                 let stream = stream.into_socket().map_err(io(&peer))?;
@@ -147,6 +154,13 @@ impl Greeter {
             Hello::Daemon { .. } => {}
         }
         Ok(())
+    }
+}
+
+/// Waits until this worker has another secret, or none: it is no worker of this cluster any more, whatever it shows.
+async fn taken_off(mut tokens: watch::Receiver<Tokens>, node: NodeName, token: String) {
+    if tokens.wait_for(|all| all.get(&node) != Some(&token)).await.is_err() {
+        pending().await
     }
 }
 
@@ -229,7 +243,7 @@ pub(crate) async fn serve_unix(listener: UnixListener, greeter: Greeter, daemon_
             };
             let refused = matches!(welcome, Welcome::Refused { .. });
             if write_frame(&mut stream, &welcome, "daemon").await.is_ok() && !refused {
-                pump(stream, Party::Daemon, None, Speaks::ForItself, &greeter.inputs).await;
+                pump(stream, Party::Daemon, None, Speaks::ForItself, pending(), &greeter.inputs).await;
             }
         });
     }
@@ -242,7 +256,7 @@ pub(crate) async fn keep_dialling(hub: Address, greeter: Greeter) {
         match dial(&hub, &greeter).await {
             Ok((stream, node, boot_id)) => {
                 pause = Duration::from_millis(20);
-                pump(stream, Party::Agent(node), Some(boot_id), Speaks::ForOthers, &greeter.inputs).await;
+                pump(stream, Party::Agent(node), Some(boot_id), Speaks::ForOthers, pending(), &greeter.inputs).await;
             }
             Err(e) => tracing_line(&e.to_string()),
         }
@@ -267,7 +281,7 @@ async fn dial(hub: &Address, greeter: &Greeter) -> Result<(Box<dyn Duplex>, Node
     };
     let hello = Hello::Agent {
         protocol: PROTOCOL,
-        token: greeter.tokens.get(&greeter.node).cloned().unwrap_or_default(),
+        token: greeter.tokens.borrow().get(&greeter.node).cloned().unwrap_or_default(),
         node: greeter.node.clone(),
         boot_id: greeter.boot_id.clone(),
     };

@@ -30,7 +30,7 @@ impl Head {
         view.ok_or_else(|| fault(FaultClass::Internal, format!("{node} has no view")))
     }
 
-    fn lender_named(&self, name: &str) -> Result<NodeName, ApiError> {
+    pub(crate) fn lender_named(&self, name: &str) -> Result<NodeName, ApiError> {
         let node = self.node_named(name)?;
         let inner = self.inner.borrow();
         let lends = inner.cfg.config.nodes.iter().any(|n| n.name == node && n.role == Role::Worker);
@@ -65,7 +65,7 @@ impl Head {
         Ok(self.drained(&node, &boosts, Vec::new(), Millis(begun.elapsed().as_millis() as u64)))
     }
 
-    fn boosts_on(&self, node: &NodeName) -> Vec<Boost> {
+    pub(crate) fn boosts_on(&self, node: &NodeName) -> Vec<Boost> {
         self.inner.borrow().state.live_boosts().filter(|b| b.lender == *node).cloned().collect()
     }
 

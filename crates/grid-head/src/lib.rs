@@ -19,6 +19,7 @@ mod hooks;
 mod hub;
 mod journal;
 mod machines;
+mod members;
 mod offloads;
 mod park;
 mod pressure;

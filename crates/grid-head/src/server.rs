@@ -150,6 +150,9 @@ impl Call {
             ["status"] if get => respond(&Ok(h.status(self.asker.reader()))),
             ["metrics"] if get => text(h.inner.borrow().state.metrics.prometheus()),
             ["nodes"] if get => respond(&Ok(h.node_views())),
+            ["nodes"] => {
+                respond(&self.may_administer("add a node").and_then(|()| self.parsed()).and_then(|ask| h.add_node(ask)))
+            }
             ["between", nodes @ ..] if get => respond(&match crate::machines::pair(nodes) {
                 Ok((here, there)) => h.between(here, there, self.uid).await,
                 Err(e) => Err(e),
@@ -207,6 +210,11 @@ impl Call {
                 Ok(ask) => h.drain(node, ask, self.actor()).await,
                 Err(e) => Err(e),
             }),
+            "leave" => respond(&match root.and_then(|()| self.parsed()) {
+                Ok(ask) => h.leave_node(node, &ask).await,
+                Err(e) => Err(e),
+            }),
+            "gone" => respond(&root.and_then(|()| self.parsed()).and_then(|ask| h.drop_node(node, ask))),
             _ => respond(&Err::<(), _>(fault(FaultClass::NotFound, "no such call"))),
         }
     }

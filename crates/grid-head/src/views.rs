@@ -44,6 +44,7 @@ impl Head {
                 limited: heard.and_then(|h| lend::limited(h.facts.lending.as_ref()?)).filter(|_| why.is_none()),
                 why,
                 cordoned: inner.state.cordoned.get(&n.name).cloned(),
+                added: inner.state.added.get(&n.name).cloned(),
             }
         };
         let mut views: Vec<NodeView> = inner.cfg.config.nodes.iter().map(view).collect();

@@ -6,6 +6,9 @@
 //! | `GET /v1/nodes` | | `[NodeView]` |
 //! | `POST /v1/nodes/NODE/cordon`, `…/uncordon` | [`DryRun`] | [`NodeView`] |
 //! | `POST /v1/nodes/NODE/drain` | [`DrainAsk`] | [`DrainReply`] |
+//! | `POST /v1/nodes` | [`NodeJoin`] | [`NodeView`]: the supervisor tells that a node is one of the cluster's |
+//! | `POST /v1/nodes/NODE/leave` | [`NodeLeave`] | [`LeaveReply`]: it may be removed, and takes nothing new |
+//! | `POST /v1/nodes/NODE/gone` | [`NodeGone`] | `true`: it is removed; `false`: it was none |
 //! | `GET /v1/between/NODE/NODE` | | [`MachineReply`](crate::machine::MachineReply) |
 //! | `GET /v1/boosts`, `GET /v1/boosts/ID` | | `[BoostView]`, [`BoostView`] |
 //! | `POST /v1/boosts` | [`BoostAsk`] | [`BoostReply`] |
@@ -30,12 +33,12 @@
 //! `ID` may be an unambiguous prefix, or `last`.
 
 use crate::boost::{Boost, Priority};
-use crate::event::{Cordon, Keep, OffloadRecord, Resolution};
+use crate::event::{Actor, AddedNode, Cordon, Keep, OffloadRecord, Resolution};
 use crate::exit::FaultClass;
 use crate::facts::NodeFacts;
 use crate::ids::{BoostId, NodeName, OffloadId, ProcId};
 use crate::plan::{Plan, Verdict};
-use crate::policy::{AtEnd, AutoMode};
+use crate::policy::{AtEnd, AutoMode, NodeConfig};
 use crate::reason::ReasonCode;
 use crate::stop::StopView;
 use crate::units::{Bytes, MilliCpu, Millis, Resources, UnixMs};
@@ -97,6 +100,58 @@ pub struct NodeView {
     /// It takes nothing new since then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cordoned: Option<Cordon>,
+    /// It was added while the cluster ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added: Option<AddedNode>,
+}
+
+/// A node that was reached, and is one of the cluster's from now on. Repeated, it changes nothing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeJoin {
+    /// What it is.
+    pub node: NodeConfig,
+    /// Who wants it.
+    pub by: Actor,
+}
+
+/// A node that shall be removed: where nothing is there, it takes nothing new from now on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeLeave {
+    /// Also where it does not answer.
+    #[serde(default)]
+    pub unreachable: bool,
+    /// And with what lives there, which counts as lost.
+    #[serde(default)]
+    pub give_up: bool,
+    /// Only say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Who wants it.
+    pub by: Actor,
+}
+
+/// That a node may be removed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LeaveReply {
+    /// It, as it was.
+    pub node: NodeView,
+    /// It answers: what is there can be ended.
+    pub answers: bool,
+    /// Boosts that count as lost: only of a node that does not answer.
+    pub lost: Vec<BoostId>,
+    /// What lived there and counts as lost, for people: only where somebody gave it up.
+    #[serde(default)]
+    pub given_up: Vec<String>,
+}
+
+/// A node that was removed. Repeated, it changes nothing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeGone {
+    /// What could not be ended or removed there.
+    #[serde(default)]
+    pub left: Option<String>,
+    /// Who wanted it.
+    pub by: Actor,
 }
 
 /// A boost as it is now.

@@ -106,8 +106,8 @@ fn read_config<T: DeserializeOwned>(path: &Path) -> Result<T, UpError> {
 fn agent(config: &Path) -> Result<(), UpError> {
     // Before anything is read, and before there is a second thread.
     grid_os::rights::keep_only(&grid_os::rights::AGENT).map_err(|e| rights_kept(&e))?;
-    let config = read_config(config)?;
-    block_on(grid_agent::run(config))?.map_err(|e| {
+    let read = read_config(config)?;
+    block_on(grid_agent::run(read, config.to_owned()))?.map_err(|e| {
         let class = match e {
             grid_agent::AgentError::Ledger(_) => FaultClass::State,
             _ => FaultClass::Environment,
@@ -177,6 +177,10 @@ fn up_command(args: &UpArgs, state: &Path) -> Result<(), UpError> {
         plan.config.policy.users.daemon.clone_from(&args.daemon_user);
     }
     plan.remote.iter_mut().for_each(|worker| worker.sudo = args.sudo);
+    // The one in the background says it again.
+    for note in up::recall_members(&mut plan)?.iter().filter(|_| !args.detach) {
+        cli::message(&format!("note: {note}"));
+    }
     let elsewhere: Vec<String> = plan.nodes_elsewhere();
     if !elsewhere.is_empty() && !args.detach {
         cli::message(&format!(
@@ -200,6 +204,7 @@ fn up_command(args: &UpArgs, state: &Path) -> Result<(), UpError> {
 fn is_up(plan: &Plan, took: Duration, status: &Status) -> String {
     let names: Vec<&str> = plan.config.nodes.iter().map(|n| n.name.as_str()).collect();
     let workers = match plan.remote.len() {
+        0 if plan.over_ssh() => "no workers yet: grid node add NAME --host HOST".to_owned(),
         0 => format!(
             "{} workers in namespaces of their own, one kernel, this machine's own RAM and disk",
             plan.nodes.len()

@@ -91,6 +91,8 @@ fn a_dry_run_is_refused_as_the_act_is() {
         &["man", "pages"],
         &["man", "there.yaml"],
         &["rescue"],
+        &["node", "add", "gpu9"],
+        &["node", "remove", "gpu9"],
     ];
     let root: &[&[&str]] = &[
         &["up", "--local", "1", "--daemon-user", "root"],

@@ -7,8 +7,9 @@ use crate::streams;
 use grid_shadow::control::{ToFar, ToShadow};
 use grid_types::event::ExitStatus;
 use grid_types::exit::TREE_LOST;
+use grid_types::reason::{Reason, ReasonCode};
 use grid_types::streams::ShadowId;
-use grid_types::wire::{Body, Party, ShadowWord};
+use grid_types::wire::{Answer, Body, Party, ShadowWord};
 use grid_types::{AttemptId, NodeName};
 use std::time::{Duration, Instant};
 
@@ -69,6 +70,9 @@ impl Agent {
         let Some(shadow) = self.shadows.get_mut(id) else { return };
         shadow.told_end = Some(Some(Instant::now()));
         let Record { attempt, node, missing, parked, boot_id, .. } = shadow.record.clone();
+        if self.lost_nodes.contains(&node) {
+            return self.tree_gone(&node, &attempt, None);
+        }
         // A reboot of home took it, and nobody meant the copy that waits on a disk.
         let rebooted = parked && boot_id != self.boot_id;
         self.say_of_shadow(&node, attempt, if missing || rebooted { ShadowWord::Missing } else { ShadowWord::Ended });
@@ -143,6 +147,25 @@ impl Agent {
         }
     }
 
+    /// A node is given up: the shadows of what lived there leave, since nobody will ever say how it ended.
+    pub(crate) fn lose_node(&mut self, node: NodeName) -> Result<Answer, Reason> {
+        if !self.is_hub() || node == self.cfg.node {
+            return Err(Reason::new(ReasonCode::Unknown, format!("{} keeps no shadows of {node}", self.cfg.node)));
+        }
+        self.lost_nodes.insert(node);
+        self.tell_lost();
+        Ok(Answer::Done)
+    }
+
+    fn tell_lost(&mut self) {
+        let lost = |s: &&Shadow| s.told_end.is_none() && self.lost_nodes.contains(&s.record.node);
+        let told: Vec<(NodeName, AttemptId)> =
+            self.shadows.values().filter(lost).map(|s| (s.record.node.clone(), s.record.attempt.clone())).collect();
+        for (node, attempt) in told {
+            self.tree_gone(&node, &attempt, None);
+        }
+    }
+
     /// A node is reached again: whatever of it is thought to live there is asked for.
     pub(crate) fn ask_for_trees(&mut self, node: &NodeName) {
         let there: Vec<AttemptId> =
@@ -154,6 +177,7 @@ impl Agent {
 
     pub(crate) fn tick_shadows(&mut self) {
         self.look_for_stops();
+        self.tell_lost();
         let due = |s: &Shadow| s.told_end.is_some_and(|told| told.is_none_or(|at| at.elapsed() >= AGAIN));
         let all: Vec<ShadowId> = self.shadows.iter().filter(|(_, s)| due(s)).map(|(id, _)| id.clone()).collect();
         for id in all {

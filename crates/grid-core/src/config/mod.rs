@@ -14,6 +14,7 @@ mod error;
 mod explain;
 mod fields;
 mod local;
+mod members;
 mod read;
 mod render;
 mod rules;
@@ -26,6 +27,7 @@ mod yaml;
 pub use error::{ConfigError, ConfigErrors};
 pub use explain::{Explained, Source, explain};
 pub use local::local;
+pub use members::{Added, MemberError, Members, NodeAsk};
 pub use render::show;
 pub use template::{InitFacts, SshHost, init_template};
 

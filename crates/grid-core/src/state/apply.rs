@@ -36,6 +36,7 @@ impl State {
             E::NodeSilent { node } => {
                 self.nodes.insert(node.clone(), NodeState::Silent(rec.at));
             }
+            E::NodeAdded { .. } | E::NodeRemoved { .. } => self.member_event(rec)?,
             E::Stopped { .. }
             | E::StopLifted {}
             | E::KeepSet { .. }

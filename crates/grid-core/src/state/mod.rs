@@ -7,6 +7,7 @@
 
 mod apply;
 mod boosts;
+mod members;
 mod offloads;
 mod parking;
 mod query;
@@ -17,7 +18,7 @@ mod trust;
 use crate::auto_offload::{Cooldowns, Metrics};
 use crate::boost::IllegalTransition;
 use grid_types::boost::Boost;
-use grid_types::event::{Actor, Cordon, Keep, OffloadPhase, OffloadRecord};
+use grid_types::event::{Actor, AddedNode, Cordon, Keep, OffloadPhase, OffloadRecord};
 use grid_types::plan::Plan;
 use grid_types::policy::AutoMode;
 use grid_types::stop::Stop;
@@ -48,6 +49,8 @@ pub struct State {
     pub auto_mode: Option<AutoMode>,
     /// Nodes, as last journalled.
     pub nodes: BTreeMap<NodeName, NodeState>,
+    /// Nodes that were added while the cluster ran.
+    pub added: BTreeMap<NodeName, AddedNode>,
     /// Nodes that take nothing new.
     pub cordoned: BTreeMap<NodeName, Cordon>,
     /// Cool-downs of processes.
@@ -89,6 +92,7 @@ impl State {
             plans: VecDeque::new(),
             auto_mode: None,
             nodes: BTreeMap::new(),
+            added: BTreeMap::new(),
             cordoned: BTreeMap::new(),
             cooldowns: Cooldowns::default(),
             metrics: Metrics::default(),
@@ -199,6 +203,14 @@ pub enum ApplyError {
         free: Resources,
         /// Needed.
         needed: Resources,
+    },
+    /// Somebody is there, or may be.
+    #[error("{node} cannot be removed: {what} is there")]
+    NodeInUse {
+        /// Which.
+        node: NodeName,
+        /// A boost or an offload.
+        what: String,
     },
     /// It is so already.
     #[error("{0}")]

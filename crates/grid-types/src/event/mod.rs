@@ -80,6 +80,21 @@ pub enum Event {
         /// Which.
         node: NodeName,
     },
+    /// A node is one of the cluster's since then.
+    NodeAdded {
+        /// Which.
+        node: NodeName,
+        /// Its host, as ssh knows it.
+        host: String,
+    },
+    /// A node is none of the cluster's any more: it is not spoken with.
+    NodeRemoved {
+        /// Which.
+        node: NodeName,
+        /// What could not be ended or removed there; none where that was done.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        left: Option<String>,
+    },
     /// A node takes nothing new.
     NodeCordoned {
         /// Which.

@@ -106,6 +106,17 @@ pub struct Cordon {
     pub by: Actor,
 }
 
+/// That a node was added to the cluster while it ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddedNode {
+    /// Its host, as ssh knows it.
+    pub host: String,
+    /// Since then, wall clock.
+    pub since: UnixMs,
+    /// Who said so.
+    pub by: Actor,
+}
+
 /// A process that its owner keeps where it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keep {

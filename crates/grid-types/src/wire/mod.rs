@@ -205,6 +205,11 @@ pub enum Request {
         /// On which terms.
         passage: Passage,
     },
+    /// Of the hub: somebody gave this node up, and what lives there with it.
+    LoseNode {
+        /// Which.
+        node: NodeName,
+    },
     /// Cancel before the commit.
     CancelMove {
         /// Which.

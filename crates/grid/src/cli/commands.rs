@@ -6,8 +6,8 @@ use super::failure::Failure;
 use super::output::{self, Format, Printed};
 use super::render::{self, Clock};
 use super::{
-    Cli, Command, ConfigCommand, amount, ask, config, doctor, generate, init, lend, node, offload, reclaim, rescue,
-    trust,
+    Cli, Command, ConfigCommand, amount, ask, config, doctor, generate, init, lend, members, node, offload, reclaim,
+    rescue, trust,
 };
 use grid_types::api::{
     BoostReply, BoostView, DryRun, ExplainReply, ExtendAsk, OffloadView, ReclaimAsk, ReleaseAsk, Status,
@@ -45,7 +45,7 @@ async fn dispatch(cli: &Cli, client: &Client) -> Result<Printed, Failure> {
         Command::Offload(command) => offload::run(client, command, format).await,
         Command::Plan(command) => plan(client, command, format).await,
         Command::Explain { what } => explain(client, what).await,
-        Command::Node(command) => node::run(client, command).await,
+        Command::Node(command) => node::run(&cli.global.state, client, command).await,
         Command::Events { follow, after } => events(client, *follow, *after, format).await,
         Command::Config(ConfigCommand::Check { file }) => config::check(file),
         Command::Config(ConfigCommand::Show { file }) => config::show(file),
@@ -212,8 +212,19 @@ async fn explain(client: &Client, what: &str) -> Result<Printed, Failure> {
             let code = reason_code(what)?;
             Printed::local(&code, render::code(code), code.to_string())
         }
-        _ => Err(Failure::usage(format!("{what:?} is neither a process nor an id"))
-            .hint("give a process's number, or an id such as b-7k2, o-19, p-52, or a reason code such as E-TTY")),
+        _ => {
+            let unknown = || {
+                Failure::usage(format!("{what:?} is neither a process nor an id nor a node")).hint(
+                    "give a process's number, or an id such as b-7k2, o-19, p-52, or a node, or a reason code such as E-TTY",
+                )
+            };
+            match members::explain(client, what).await {
+                Ok(known) => known.ok_or_else(unknown),
+                // Without a daemon nobody can say whether it is a node: most words are none.
+                Err(e) if e.error.class == FaultClass::Unreachable => Err(unknown()),
+                Err(e) => Err(e),
+            }
+        }
     }
 }
 

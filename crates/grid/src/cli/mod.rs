@@ -21,7 +21,9 @@ mod init;
 mod internal;
 mod lend;
 mod may;
+mod members;
 mod node;
+mod node_args;
 mod offload;
 mod output;
 mod reclaim;
@@ -43,6 +45,7 @@ pub use internal::{
     AgentArgs, ChannelArgs, DaemonArgs, DaemonCommand, DaemonRunArgs, DownArgs, HomePumpArgs, HomeServeArgs,
     NodeInitArgs, ReachArgs, RunHelperArgs, TreeInitArgs, UpArgs,
 };
+pub use node_args::{NodeAddArgs, NodeRemoveArgs};
 pub use output::{Format, Printed, Progress, data, message, text};
 
 use clap::{Args, Parser, Subcommand};
@@ -121,13 +124,13 @@ pub enum Command {
     /// Plans: exactly what would be done
     #[command(subcommand)]
     Plan(PlanCommand),
-    /// Why a process can or cannot move, or all about a boost, an offload, a plan or a reason code
+    /// Why a process can or cannot move, or all about a boost, an offload, a plan, a node or a reason code
     #[command(
         after_help = "Examples:\n  grid explain 4711\n  grid explain b-7k2\n  grid explain o-19\n  grid explain E-TTY"
     )]
     Explain {
-        /// A process, or an id, or a reason code
-        #[arg(value_name = "PID|BOOST|OFFLOAD|PLAN|CODE")]
+        /// A process, or an id, or a node, or a reason code
+        #[arg(value_name = "PID|BOOST|OFFLOAD|PLAN|NODE|CODE")]
         what: String,
     },
     /// Start a command so that it can be moved later: no io_uring, no stray descriptors
@@ -274,6 +277,17 @@ pub enum NodeCommand {
     /// Every node, what it has, uses and could lend
     #[command(alias = "status", after_help = "Examples:\n  grid node list")]
     List,
+    /// Take a machine in as a worker of a cluster that runs
+    #[command(after_help = "Examples:\n  sudo grid node add gpu3 --host gpu3.lab --lend-cpu 8 --lend-memory 16GiB\n  \
+sudo grid node add gpu3 --host gpu3.lab --user alice --sudo --dry-run\n\n\
+It stays one of the cluster's: after grid down and grid up it is there again. The configuration file is not changed.")]
+    Add(NodeAddArgs),
+    /// Let a worker go: its daemons end, and it cannot come back; refused while something is there
+    #[command(
+        after_help = "Examples:\n  sudo grid node remove gpu3 --dry-run\n  sudo grid node remove gpu3 --drain --purge\n  \
+sudo grid node remove gpu3 --unreachable"
+    )]
+    Remove(NodeRemoveArgs),
     /// Nothing new comes to it: no boost, no process; what is there stays
     #[command(after_help = "Examples:\n  grid node cordon gpu1\n  grid node cordon gpu1 --dry-run")]
     Cordon(NodeArgs),

@@ -5,13 +5,16 @@ use super::commands::{lines, printed};
 use super::failure::Failure;
 use super::output::{Format, Printed};
 use super::render::{self, Clock};
-use super::{NodeArgs, NodeCommand};
+use super::{NodeArgs, NodeCommand, members};
 use grid_types::api::{DrainAsk, DrainReply, DryRun, NodeView};
 use grid_types::exit::FaultClass;
 use grid_types::machine::{MachineReply, Match};
+use std::path::Path;
 
-pub(super) async fn run(client: &Client, command: &NodeCommand) -> Result<Printed, Failure> {
+pub(super) async fn run(state: &Path, client: &Client, command: &NodeCommand) -> Result<Printed, Failure> {
     match command {
+        NodeCommand::Add(args) => members::add(state, args).await,
+        NodeCommand::Remove(args) => members::remove(state, client, args).await,
         NodeCommand::List => {
             let answer: Answer<Vec<NodeView>> = client.get("/v1/nodes").await?;
             Ok(printed(answer, |n| render::nodes(n), |n| lines(n, |n| n.node.to_string())))
@@ -47,7 +50,7 @@ pub(super) async fn between(client: &Client, nodes: &[String], format: Format) -
     Err(Failure::shown(FaultClass::Refused))
 }
 
-fn path(node: &str, verb: &str) -> Result<String, Failure> {
+pub(super) fn path(node: &str, verb: &str) -> Result<String, Failure> {
     Ok(format!("/v1/nodes/{}/{verb}", sound(node)?))
 }
 

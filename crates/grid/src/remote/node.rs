@@ -19,6 +19,8 @@ const BOUNDED: [Controller; 5] =
     [Controller::Cpu, Controller::CpuAcct, Controller::Memory, Controller::Freezer, Controller::Kill];
 /// Who is killed has gone within this.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
+/// Daemons that could not be started anew are tried again after this.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Runs until it is told to end.
 pub async fn node_run(config: &Path) -> Result<(), UpError> {
@@ -27,13 +29,10 @@ pub async fn node_run(config: &Path) -> Result<(), UpError> {
     let on = |kind| signal(kind).map_err(failed("waiting for signals"));
     let (mut hangup, mut terminate) = (on(SignalKind::hangup())?, on(SignalKind::terminate())?);
     Criu::find(&node.agent.criu).map_err(environment)?;
-    let group = groups(&node)?;
+    let (mut group, mut kept) = begin(&node)?;
     loop {
-        let daemons = group.child("agent");
-        // Of a supervisor that was killed; guests are in other groups.
-        daemons.kill(GONE_WITHIN).map_err(environment)?;
-        let (mut agent, mut channel) = start(&node, &daemons)?;
         let again = loop {
+            let [agent, channel] = &mut kept;
             tokio::select! {
                 () = agent.keep() => {}
                 () = channel.keep() => {}
@@ -41,14 +40,34 @@ pub async fn node_run(config: &Path) -> Result<(), UpError> {
                 _ = terminate.recv() => break false,
             }
         };
-        agent.stop().await;
-        channel.stop().await;
-        if !again {
-            break;
+        for one in &mut kept {
+            one.stop().await;
         }
-        node = read(config)?;
+        if !again {
+            return tidy(&node, &group);
+        }
+        (node, group, kept) = loop {
+            // What lives here outlives a start that failed, and the head takes it for reached.
+            match read(config).and_then(|node| begin(&node).map(|(group, kept)| (node, group, kept))) {
+                Ok(begun) => break begun,
+                Err(e) => tell(&format!("error: {e}; again in a moment")),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(AGAIN_AFTER) => {}
+                _ = terminate.recv() => return tidy(&node, &group),
+            }
+        };
     }
-    tidy(&node, &group)
+}
+
+/// Makes its groups where they are not there, with the limits that count now, and starts its daemons.
+fn begin(node: &RemoteNode) -> Result<(Group, [Kept; 2]), UpError> {
+    let group = groups(node)?;
+    let daemons = group.child("agent");
+    // Of a supervisor that was killed; guests are in other groups.
+    daemons.kill(GONE_WITHIN).map_err(environment)?;
+    let kept = start(node, &daemons)?;
+    Ok((group, kept))
 }
 
 /// What the head wrote.
@@ -89,7 +108,7 @@ fn groups(node: &RemoteNode) -> Result<Group, UpError> {
     Ok(group)
 }
 
-fn start(node: &RemoteNode, daemons: &Group) -> Result<(Kept, Kept), UpError> {
+fn start(node: &RemoteNode, daemons: &Group) -> Result<[Kept; 2], UpError> {
     let dir = |path: &Path, mode| {
         let what = path.display().to_string();
         std::fs::DirBuilder::new()
@@ -116,7 +135,7 @@ fn start(node: &RemoteNode, daemons: &Group) -> Result<(Kept, Kept), UpError> {
     let mut channel = Kept::new(program, &run_channel, &log("channel.log"), daemons);
     channel.start().map_err(failed("the channel"))?;
     agent.start().map_err(failed("the agent"))?;
-    Ok((agent, channel))
+    Ok([agent, channel])
 }
 
 /// The channel's own folder and file, and its fingerprint where the head's ssh reads it.

@@ -167,7 +167,8 @@ impl ReachConfig {
             Some(uid) if uid == 0 || self.sudo => Ok(uid),
             Some(uid) => {
                 let what = format!("{}: ssh comes in as user {uid}; moving processes takes root there", self.node.name);
-                Err(UpError::new(FaultClass::Permission, what).hint("grid up --sudo lets it use sudo there"))
+                Err(UpError::new(FaultClass::Permission, what)
+                    .hint("--sudo, of grid up or grid node add, lets it use sudo there"))
             }
             None => Err(self.failed("asking who it is", "no answer that could be read")),
         }

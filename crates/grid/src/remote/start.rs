@@ -43,6 +43,9 @@ pub fn node_start() -> Result<String, UpError> {
             Ok(pin) if pin.ends_with('\n') => return Ok(pin.trim().to_owned()),
             _ if Instant::now() > deadline => {
                 let said = std::fs::read_to_string(node.directory.join("node.log")).unwrap_or_default();
+                if runs.is_none() {
+                    let _ = node_stop(&node.directory, false);
+                }
                 let last =
                     said.lines().rev().find_map(|line| line.strip_prefix("error: ")).unwrap_or("it said nothing");
                 return Err(UpError::new(FaultClass::Environment, format!("{} did not start: {last}", node.name)));

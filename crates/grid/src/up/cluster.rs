@@ -1,5 +1,6 @@
 //! Making the embedded cluster, keeping it, and taking it away.
 
+use super::control::{Changes, Step};
 use super::node::run;
 use super::plan::Plan;
 use super::supervise::Kept;
@@ -20,7 +21,7 @@ const BOUNDED: [Controller; 5] =
 const READY_WITHIN: Duration = Duration::from_secs(15);
 
 /// The same, where programs may have to be copied to other machines first.
-const REACHED_WITHIN: Duration = Duration::from_secs(180);
+pub(super) const REACHED_WITHIN: Duration = Duration::from_secs(180);
 
 /// Starts the cluster, calls `ready` when it answers, and keeps it until it is told to end. Where one of this state lost
 /// its supervisor, that one is taken over, with all that lives in it.
@@ -161,6 +162,7 @@ async fn keep(plan: &Plan, root: &Group, nodes: &mut [Node], ready: impl FnOnce(
         other.start().map_err(failed("what reaches the workers"))?;
     }
     let mut signals = Signals::new()?;
+    let mut changes = Changes::listen(plan, &group)?;
     let outcome = match await_ready(plan, nodes, &mut agent, &mut daemon, &mut others).await {
         Ok(status) => {
             ready(&status);
@@ -171,6 +173,7 @@ async fn keep(plan: &Plan, root: &Group, nodes: &mut [Node], ready: impl FnOnce(
                     () = agent.keep() => {}
                     () = daemon.keep() => {}
                     () = others::keep(&mut others) => {}
+                    step = changes.next() => carry_out(step, &agent, &mut others),
                     Some(i) = ended.recv() => {
                         // Whatever comes of it, it is looked at again: signals are heard in between.
                         match make_again(plan, &plan.nodes[i], root) {
@@ -197,6 +200,13 @@ async fn keep(plan: &Plan, root: &Group, nodes: &mut [Node], ready: impl FnOnce(
         }
         Err(e) => Err(e),
     };
+    let rest = async {
+        while let Some(step) = changes.rest().await {
+            carry_out(step, &agent, &mut others);
+        }
+    };
+    // Half of a change is told by the next `grid up`, and undone.
+    let _ = tokio::time::timeout(others::LEFT_WITHIN, rest).await;
     // The channel comes first among them, and goes last.
     for other in others.iter_mut().rev() {
         other.stop().await;
@@ -204,6 +214,18 @@ async fn keep(plan: &Plan, root: &Group, nodes: &mut [Node], ready: impl FnOnce(
     daemon.stop().await;
     agent.stop().await;
     outcome
+}
+
+/// What a worker that comes or goes needs of the daemons that are kept.
+fn carry_out(step: Step, agent: &Kept, others: &mut Vec<Kept>) {
+    match step {
+        Step::Keep(kept) => others.push(*kept),
+        Step::Take(file, to) => {
+            let place = others.iter().position(|kept| kept.is_of(&file));
+            let _ = to.send(place.map(|place| others.remove(place)));
+        }
+        Step::Reread => agent.hang_up(),
+    }
 }
 
 /// SIGINT and SIGTERM.
@@ -229,7 +251,7 @@ async fn await_ready(
     daemon: &mut Kept,
     others: &mut [Kept],
 ) -> Result<Status, UpError> {
-    let within = if plan.remote.is_empty() { READY_WITHIN } else { REACHED_WITHIN };
+    let within = if plan.over_ssh() { REACHED_WITHIN } else { READY_WITHIN };
     let deadline = Instant::now() + within;
     loop {
         could_start("the head's agent", agent)?;
@@ -257,20 +279,30 @@ async fn await_ready(
 }
 
 /// It was heard of, and its use is known: it can lend.
-fn measured(node: &NodeView) -> bool {
+pub(super) fn measured(node: &NodeView) -> bool {
     node.state == "ready" && node.facts.as_ref().is_some_and(|f| f.cpu_used.is_some())
 }
 
 /// An error where this program has ended already: with its class, and what it said.
 fn could_start(what: &str, kept: &mut Kept) -> Result<(), UpError> {
     let Some(code) = kept.ended() else { return Ok(()) };
+    Err(ended_with(&format!("{what} could not start"), code, &kept.last_words()))
+}
+
+/// The error where a program of ours ended with this code and these last words.
+pub(super) fn ended_with(what: &str, code: i32, said: &str) -> UpError {
     let class = FaultClass::ALL.into_iter().find(|c| i32::from(c.code()) == code).unwrap_or(FaultClass::Internal);
-    Err(not_started(&what, class, &kept.last_words()))
+    why_ended(what, class, said)
 }
 
 pub(super) fn not_started(what: &dyn std::fmt::Display, class: FaultClass, said: &str) -> UpError {
+    why_ended(&format!("{what} could not start"), class, said)
+}
+
+fn why_ended(what: &str, class: FaultClass, said: &str) -> UpError {
     let last = |mark: &str| said.lines().rev().flat_map(|l| l.rsplit("; ")).find_map(|l| l.trim().strip_prefix(mark));
-    let error = UpError::new(class, format!("{what} could not start: {}", last("error: ").unwrap_or(said.trim())));
+    let why = last("error: ").unwrap_or(said.trim());
+    let error = UpError::new(class, if what.is_empty() { why.to_owned() } else { format!("{what}: {why}") });
     match last("do: ") {
         Some(hint) => error.hint(hint),
         None => error,
@@ -308,7 +340,13 @@ pub(crate) fn remove(plan: &Plan, nodes: &[Node], root: &Group) {
     }
     let _ = std::fs::remove_dir_all(plan.run_dir());
     let _ = std::fs::remove_dir_all(plan.state.join("stopped"));
-    for file in [plan.socket(), plan.agent_socket(), plan.state.join("up.pid"), plan.state.join("down")] {
+    for file in [
+        plan.socket(),
+        plan.agent_socket(),
+        plan.state.join("up.pid"),
+        plan.state.join("down"),
+        plan.state.join("up.sock"),
+    ] {
         let _ = std::fs::remove_file(file);
     }
 }

@@ -22,6 +22,15 @@ pub fn would_start(plan: &Plan) -> Result<String, UpError> {
         let (l, at) = (&node.limits, node.address_node);
         let _ = writeln!(out, "  {}  {l} in all, at {at}, in namespaces of its own", node.name);
     }
+    for worker in &plan.remote {
+        let (l, at) = (worker.lends, &worker.host);
+        let _ = writeln!(
+            out,
+            "  {}  {l} in all, reached by ssh at {at}, in {}",
+            worker.name,
+            plan.folder_of(worker).display()
+        );
+    }
     Ok(out + "Nothing was changed.\n")
 }
 

@@ -9,7 +9,9 @@
 //! Owns what it makes and takes it away again. A daemon that dies is started again; moved processes do not notice.
 
 mod account;
+mod change;
 mod cluster;
+mod control;
 mod detach;
 mod down;
 mod dry_run;
@@ -23,6 +25,7 @@ mod written;
 
 pub use account::Account;
 pub use cluster::up;
+pub use control::{Ask, Changed, NodeAdded, NodeRemoved, ask};
 pub use detach::detached;
 pub use down::{down, living_on, still_held};
 pub use dry_run::{would_start, would_stop};
@@ -30,6 +33,7 @@ pub use node::node_init;
 pub use others::{purge, workers_elsewhere};
 pub use plan::{LocalSize, Plan, cgroup, run_dir};
 pub(crate) use supervise::Kept;
+pub use written::recall_members;
 pub(crate) use written::write_private;
 
 use grid_types::exit::FaultClass;

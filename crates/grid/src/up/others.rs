@@ -21,7 +21,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 /// Ending what lives on a worker takes ssh this long at most.
-const LEFT_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const LEFT_WITHIN: Duration = Duration::from_secs(30);
 
 /// Folder of the head's end of the channel.
 fn folder(plan: &Plan) -> PathBuf {
@@ -39,12 +39,16 @@ fn pins(plan: &Plan) -> PathBuf {
     plan.state.join("workers")
 }
 
+pub(super) fn pin_file(plan: &Plan, worker: &RemotePlan) -> PathBuf {
+    pins(plan).join(worker.name.as_str())
+}
+
 /// In `/run`: the path of a socket must be short.
 fn control(plan: &Plan, worker: &RemotePlan) -> PathBuf {
     plan.run_dir().join(format!("ssh-{}", worker.name))
 }
 
-fn reach_file(plan: &Plan, worker: &RemotePlan) -> PathBuf {
+pub(super) fn reach_file(plan: &Plan, worker: &RemotePlan) -> PathBuf {
     plan.state.join(format!("conf/reach-{}.json", worker.name))
 }
 
@@ -56,7 +60,7 @@ pub(super) fn caller() -> Option<Account> {
 
 /// What the channel, and the program that reaches each worker, need to know. `secret`: a worker's, by its place.
 pub(super) fn write(plan: &Plan, account: Account, secret: impl Fn(&RemotePlan) -> String) -> Result<(), UpError> {
-    if plan.remote.is_empty() {
+    if !plan.over_ssh() {
         return Ok(());
     }
     let pin = identity(&folder(plan), account)?;
@@ -70,19 +74,42 @@ pub(super) fn write(plan: &Plan, account: Account, secret: impl Fn(&RemotePlan) 
     if let Some(user) = caller {
         chown(pins(plan), Some(user.uid), Some(user.gid)).map_err(failed(&what))?;
     }
-    for worker in &plan.remote {
-        let file = reach_file(plan, worker);
-        write_private(&file, &reach(plan, worker, pin, secret(worker)), caller.map(|user| user.gid))?;
-        let control = control(plan, worker);
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o711).create(plan.run_dir());
-        made.and_then(|()| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&control))
-            .map_err(failed(&control.display().to_string()))?;
-        if let Some(user) = caller {
-            chown(&control, Some(user.uid), Some(user.gid)).map_err(failed(&control.display().to_string()))?;
-            chown(&file, Some(user.uid), None).map_err(failed(&file.display().to_string()))?;
-        }
+    plan.remote.iter().try_for_each(|worker| write_reach(plan, worker, pin, secret(worker)))
+}
+
+/// The same for a worker that comes to a cluster that runs. It counts as not reached yet.
+pub(super) fn write_worker(plan: &Plan, worker: &RemotePlan, token: String) -> Result<(), UpError> {
+    let own = Identity::open(&folder(plan)).map_err(|e| UpError::new(FaultClass::Environment, e.to_string()))?;
+    let _ = std::fs::remove_file(pin_file(plan, worker));
+    write_reach(plan, worker, own.pin(), token)
+}
+
+fn write_reach(plan: &Plan, worker: &RemotePlan, pin: Pin, token: String) -> Result<(), UpError> {
+    let caller = caller();
+    let file = reach_file(plan, worker);
+    write_private(&file, &reach(plan, worker, pin, token), caller.map(|user| user.gid))?;
+    let control = control(plan, worker);
+    let what = control.display().to_string();
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o711).create(plan.run_dir());
+    made.and_then(|()| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&control))
+        .map_err(failed(&what))?;
+    if let Some(user) = caller {
+        chown(&control, Some(user.uid), Some(user.gid)).map_err(failed(&what))?;
+        chown(&file, Some(user.uid), None).map_err(failed(&file.display().to_string()))?;
     }
     Ok(())
+}
+
+/// From now on this worker's certificate counts no more.
+pub(super) fn unpin(plan: &Plan, worker: &RemotePlan) {
+    let _ = std::fs::remove_file(pin_file(plan, worker));
+}
+
+/// Nothing is known any more of how this worker was reached.
+pub(super) fn forget(plan: &Plan, worker: &RemotePlan) {
+    unpin(plan, worker);
+    let _ = std::fs::remove_file(reach_file(plan, worker));
+    let _ = std::fs::remove_dir_all(control(plan, worker));
 }
 
 /// The head's key and certificate, the account's own; its folder is the way to the door.
@@ -98,8 +125,7 @@ fn identity(folder: &Path, account: Account) -> Result<Pin, UpError> {
 }
 
 fn reach(plan: &Plan, worker: &RemotePlan, pin: Pin, token: String) -> ReachConfig {
-    let directory =
-        PathBuf::from(&plan.config.policy.engine.directory).join(format!("{}-{}", plan.cgroup, worker.name));
+    let directory = plan.folder_of(worker);
     let socket = directory.join("channel").join(AGENT_SOCKET);
     let role = AgentRole::Spoke { hub: Address::Unix(socket.clone()), token };
     let mut agent = plan.agent_config(&worker.name, role, Some(worker.lends));
@@ -130,14 +156,14 @@ fn reach(plan: &Plan, worker: &RemotePlan, pin: Pin, token: String) -> ReachConf
         program: plan.program.clone(),
         criu: plan.criu.clone(),
         channel: door(plan),
-        pin: pins(plan).join(worker.name.as_str()),
+        pin: pin_file(plan, worker),
         control: control(plan, worker),
     }
 }
 
 /// The head's end of the channel, and what keeps ssh to each worker.
 pub(super) fn daemons(plan: &Plan, group: &Group) -> Vec<Kept> {
-    if plan.remote.is_empty() {
+    if !plan.over_ssh() {
         return Vec::new();
     }
     let log = |name: &str| plan.state.join("log").join(name);
@@ -146,16 +172,20 @@ pub(super) fn daemons(plan: &Plan, group: &Group) -> Vec<Kept> {
     let config = text(&plan.state.join("conf/channel.json"));
     let argv = ["channel", "--config", &config, "--run-as", &account];
     let channel = Kept::new(&plan.program, &argv, &log("channel.log"), group);
-    let caller = caller().map(|user| user.to_string());
-    let reaches = plan.remote.iter().map(|worker| {
-        let config = text(&reach_file(plan, worker));
-        let mut argv = vec!["reach", "--config", &config];
-        if let Some(user) = &caller {
-            argv.extend(["--run-as", user]);
-        }
-        Kept::new(&plan.program, &argv, &log(&format!("reach-{}.log", worker.name)), group).patient(LEFT_WITHIN)
-    });
+    let reaches = plan.remote.iter().map(|worker| reaching(plan, worker, group));
     std::iter::once(channel).chain(reaches).collect()
+}
+
+/// What keeps ssh to a worker.
+pub(super) fn reaching(plan: &Plan, worker: &RemotePlan, group: &Group) -> Kept {
+    let config = reach_file(plan, worker).to_string_lossy().into_owned();
+    let mut argv = vec!["reach", "--config", &config];
+    let caller = caller().map(|user| user.to_string());
+    if let Some(user) = &caller {
+        argv.extend(["--run-as", user]);
+    }
+    let log = plan.state.join(format!("log/reach-{}.log", worker.name));
+    Kept::new(&plan.program, &argv, &log, group).patient(LEFT_WITHIN)
 }
 
 /// Keeps all of them: returns each time one was started again. Never, where there are none.
@@ -175,20 +205,57 @@ pub(super) async fn keep(kept: &mut [Kept]) {
 pub(super) fn leave(plan: &Plan, purge: bool) -> Vec<String> {
     let mut said = Vec::new();
     for worker in &plan.remote {
-        let mut command = std::process::Command::new(&plan.program);
-        command.args(["reach", "--leave", "--config"]).arg(reach_file(plan, worker));
-        command.args(purge.then_some("--purge"));
-        if let Some(user) = caller() {
-            command.args(["--run-as", &user.to_string()]);
-        }
-        let output = command.output();
-        match output {
+        match leaving(plan, &reach_file(plan, worker), purge).output() {
             Ok(output) if output.status.success() => {}
             Ok(output) => said.push(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
             Err(e) => said.push(format!("{}: {e}", worker.name)),
         }
     }
     said
+}
+
+/// Ends what may still run on workers that are none of the cluster's any more: those that did not answer when they were
+/// removed, or whose coming or going was cut off.
+pub(super) async fn end_strays(plan: Plan) {
+    if !plan.over_ssh() {
+        return;
+    }
+    let ours: Vec<PathBuf> = plan.remote.iter().map(|worker| reach_file(&plan, worker)).collect();
+    let is_stray = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("reach-") && name.ends_with(".json") && !ours.contains(path)
+    };
+    let conf = std::fs::read_dir(plan.state.join("conf")).into_iter().flatten().flatten().map(|entry| entry.path());
+    for file in conf.filter(is_stray) {
+        if let Err(e) = end_stray(&plan, &file).await {
+            super::tell(&format!("grid: {e}"));
+        }
+    }
+}
+
+/// Ends what may still run where this file leads to, where there is such a file; it is gone then.
+pub(super) async fn end_stray(plan: &Plan, file: &Path) -> Result<(), String> {
+    if !file.exists() {
+        return Ok(());
+    }
+    let mut leave = tokio::process::Command::from(leaving(plan, file, false));
+    match leave.kill_on_drop(true).output().await {
+        Ok(out) if out.status.success() => std::fs::remove_file(file).map_err(|e| format!("{}: {e}", file.display())),
+        Ok(out) => Err(String::from_utf8_lossy(&out.stderr).trim().trim_start_matches("error: ").to_owned()),
+        Err(e) => Err(format!("{}: {e}", file.display())),
+    }
+}
+
+/// The command that ends a worker's daemons, and removes its folder where that is asked for.
+pub(super) fn leaving(plan: &Plan, reach_file: &Path, purge: bool) -> std::process::Command {
+    let mut command = std::process::Command::new(&plan.program);
+    command.args(["reach", "--leave", "--config"]).arg(reach_file);
+    command.args(purge.then_some("--purge"));
+    if let Some(user) = caller() {
+        command.args(["--run-as", &user.to_string()]);
+    }
+    command.stdin(std::process::Stdio::null());
+    command
 }
 
 /// Workers of the cluster of this state that are other machines; none where that cannot be read.

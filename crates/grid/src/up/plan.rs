@@ -2,6 +2,7 @@
 
 use super::{Account, UpError};
 use grid_agent::{AgentConfig, AgentRole};
+use grid_core::config::Members;
 use grid_head::HeadConfig;
 use grid_os::socket::Address;
 use grid_types::exit::FaultClass;
@@ -102,6 +103,9 @@ pub struct Plan {
     pub criu: PathBuf,
     /// This program.
     pub program: PathBuf,
+    /// What was said of its nodes beside its configuration's file; already in `config` and `remote`.
+    #[serde(default)]
+    pub members: Members,
     /// As whom the head's daemon runs; chosen when the cluster starts.
     #[serde(default)]
     pub daemon: Option<Account>,
@@ -128,6 +132,7 @@ impl Plan {
                 state: state.to_owned(),
                 criu,
                 program,
+                members: Members::default(),
                 daemon: None,
             };
         }
@@ -159,8 +164,56 @@ impl Plan {
             state: state.to_owned(),
             criu,
             program,
+            members: Members::default(),
             daemon: None,
         }
+    }
+
+    /// Its workers are machines of their own.
+    pub fn over_ssh(&self) -> bool {
+        self.config.policy.engine.kind == EngineKind::Ssh
+    }
+
+    /// With what was said of its nodes while a cluster of this state ran; returns what its owner should know.
+    pub fn join(&mut self, members: Members) -> Vec<String> {
+        if !self.over_ssh() {
+            // Of another cluster of this state, which may come back.
+            self.members = members;
+            return Vec::new();
+        }
+        let (config, members, notes) = members.join(self.config.clone());
+        let before = std::mem::take(&mut self.remote);
+        let sudo = |name: &NodeName| before.iter().any(|w| w.name == *name && w.sudo);
+        let added = |name: &NodeName| members.added.iter().any(|a| a.node.name == *name && a.sudo);
+        let workers = config.nodes.iter().filter(|n| n.role == Role::Worker);
+        self.remote = workers.map(|n| RemotePlan { sudo: sudo(&n.name) || added(&n.name), ..remote(n) }).collect();
+        (self.config, self.members) = (config, members);
+        notes
+    }
+
+    /// The same with one worker more.
+    pub fn with(&self, node: NodeConfig, sudo: bool) -> (Self, RemotePlan) {
+        let (mut plan, worker) = (self.clone(), RemotePlan { sudo, ..remote(&node) });
+        plan.config.nodes.push(node.clone());
+        plan.remote.push(worker.clone());
+        plan.members.add(node, sudo);
+        (plan, worker)
+    }
+
+    /// The same without this worker.
+    pub fn without(&self, name: &NodeName) -> Self {
+        let mut plan = self.clone();
+        if let Some(place) = plan.config.nodes.iter().position(|n| n.name == *name) {
+            let node = plan.config.nodes.remove(place);
+            plan.members.remove(&node);
+        }
+        plan.remote.retain(|worker| worker.name != *name);
+        plan
+    }
+
+    /// Where everything is that grid has on this worker.
+    pub fn folder_of(&self, worker: &RemotePlan) -> PathBuf {
+        PathBuf::from(&self.config.policy.engine.directory).join(format!("{}-{}", self.cgroup, worker.name))
     }
 
     /// Takes other addresses where those that its tag gives are another cluster's on this machine. `taken`: the third
@@ -193,7 +246,7 @@ impl Plan {
     /// Workers whose host is another machine by the configuration, and that are made here all the same.
     pub fn nodes_elsewhere(&self) -> Vec<String> {
         let here = |host: &str| matches!(host, "localhost" | "::1") || host.starts_with("127.");
-        let workers = self.config.nodes.iter().filter(|n| n.role == Role::Worker && self.remote.is_empty());
+        let workers = self.config.nodes.iter().filter(|n| n.role == Role::Worker && !self.over_ssh());
         workers
             .filter(|n| n.host != n.name.as_str() && !here(&n.host))
             .map(|n| format!("{} ({})", n.name, n.host))
@@ -227,7 +280,7 @@ impl Plan {
             state_dir: self.head_dir(),
             socket: self.socket(),
             agent: self.agent_socket(),
-            embedded: self.remote.is_empty(),
+            embedded: !self.over_ssh(),
             stop: StopPlace::of(&self.state),
         }
     }
@@ -237,7 +290,7 @@ impl Plan {
         let daemon_uid = self.daemon.map_or(0, |d| d.uid);
         let mut listen: Vec<Address> =
             self.nodes.iter().map(|n| Address::Tcp((n.address_head, HUB_PORT).into())).collect();
-        listen.extend((!self.remote.is_empty()).then(|| Address::Unix(self.workers_socket())));
+        listen.extend(self.over_ssh().then(|| Address::Unix(self.workers_socket())));
         let role = AgentRole::Hub { listen, socket: self.agent_socket(), daemon_uid, tokens: tokens.clone() };
         self.agent_config(head, role, None)
     }

@@ -119,14 +119,36 @@ impl Kept {
         Some(status.code().unwrap_or(-1))
     }
 
-    pub(crate) async fn stop(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
+    /// Where it says what goes on.
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// It is started with this file.
+    pub(crate) fn is_of(&self, file: &Path) -> bool {
+        self.args.iter().any(|arg| Path::new(arg) == file)
+    }
+
+    /// Tells it to look anew at what it was told. One that ends of it is started again, and has read it then.
+    pub(crate) fn hang_up(&self) {
+        if let Some(pid) = self.child.as_ref().and_then(Child::id) {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::SIGHUP);
+        }
+    }
+
+    /// Ends it. True where it did so in time, and had nothing to complain about.
+    pub(crate) async fn stop(&mut self) -> bool {
+        let Some(mut child) = self.child.take() else { return true };
         if let Some(pid) = child.id() {
             let pid = nix::unistd::Pid::from_raw(pid as i32);
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM);
         }
-        if tokio::time::timeout(self.patience, child.wait()).await.is_err() {
-            let _ = child.kill().await;
+        match tokio::time::timeout(self.patience, child.wait()).await {
+            Ok(status) => status.is_ok_and(|status| status.success()),
+            Err(_) => {
+                let _ = child.kill().await;
+                false
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use super::plan::Plan;
 use super::{Account, UpError, account, down, failed};
 use grid_types::NodeName;
+use grid_types::exit::FaultClass;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
@@ -50,7 +51,7 @@ pub(super) fn write_configs(plan: &Plan, account: Account) -> Result<(), UpError
 }
 
 /// 256 bits that nobody can guess.
-fn token() -> Result<String, UpError> {
+pub(super) fn token() -> Result<String, UpError> {
     let mut bytes = [0u8; 32];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut f| std::io::Read::read_exact(&mut f, &mut bytes))
@@ -63,12 +64,50 @@ pub(crate) fn write_private(path: &Path, value: &impl serde::Serialize, readers:
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
     let what = path.display().to_string();
     let json = serde_json::to_vec_pretty(value).unwrap_or_default();
-    let _ = std::fs::remove_file(path);
+    // Whole, or as it was: daemons read it whenever they are started again.
+    let new = path.with_extension("new");
+    let _ = std::fs::remove_file(&new);
     let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed(&what))?;
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(failed(&what))?;
     if readers.is_some() {
         fchown(&file, None, readers).map_err(failed(&what))?;
         file.set_permissions(std::fs::Permissions::from_mode(0o640)).map_err(failed(&what))?;
     }
-    file.write_all(&json).map_err(failed(&what))
+    file.write_all(&json).and_then(|()| file.sync_all()).map_err(failed(&what))?;
+    std::fs::rename(&new, path).map_err(failed(&what))
+}
+
+/// Of a plan, whatever grid wrote the rest of it.
+#[derive(serde::Deserialize)]
+struct Before {
+    #[serde(default)]
+    members: grid_core::config::Members,
+}
+
+/// Takes along what was said of the nodes of the last cluster of this state; returns what its owner should know.
+///
+/// # Errors
+/// It was said, and cannot be read: nobody shall miss a node without knowing why.
+pub fn recall_members(plan: &mut Plan) -> Result<Vec<String>, UpError> {
+    let file = plan.state.join("conf/plan.json");
+    let text = match std::fs::read_to_string(&file) {
+        Ok(text) => text,
+        // None was up yet; who may not look is refused for better reasons.
+        Err(_) => return Ok(Vec::new()),
+    };
+    let members = match serde_json::from_str::<Before>(&text) {
+        Ok(before) => before.members,
+        Err(e) => {
+            let what = format!("{}: {e}; nothing was started", file.display());
+            let hint = "move it aside: nodes that grid node add added have to be added again then";
+            return Err(UpError::new(FaultClass::State, what).hint(hint));
+        }
+    };
+    Ok(plan.join(members))
+}
+
+/// What daemons of this state were started with last; none where that cannot be read.
+pub(super) fn written<T: serde::de::DeserializeOwned>(state: &Path, name: &str) -> Option<T> {
+    let text = std::fs::read_to_string(state.join("conf").join(name)).ok()?;
+    serde_json::from_str(&text).ok()
 }

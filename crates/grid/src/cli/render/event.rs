@@ -32,6 +32,12 @@ fn what(r: &EventRecord, clock: Clock) -> String {
         Event::DaemonStarted { version } => format!("daemon {version} started"),
         Event::NodeSeen { node } => format!("{node} is heard of"),
         Event::NodeSilent { node } => format!("{node} is silent"),
+        Event::NodeAdded { node, host } if node.as_str() == host => format!("{node} is added"),
+        Event::NodeAdded { node, host } => format!("{node} ({host}) is added"),
+        Event::NodeRemoved { node, left: None } => format!("{node} is removed; nothing of grid runs there"),
+        Event::NodeRemoved { node, left: Some(why) } => {
+            format!("{node} is removed; what grid has there could not be ended: {why}")
+        }
         Event::NodeCordoned { node } => format!("{node} is cordoned: it takes nothing new"),
         Event::NodeUncordoned { node } => format!("{node} may take something new"),
         Event::PlanMade { plan } => format!("{} made, {} to move", plan.id, plan.steps.len()),

@@ -9,6 +9,7 @@ mod cordon;
 mod event;
 mod explain;
 mod lend;
+mod members;
 mod nodes;
 mod offload;
 mod park;
@@ -28,6 +29,7 @@ pub use cordon::{cordoned, drained};
 pub use event::event;
 pub use explain::{code, explain, explain_word};
 pub(crate) use lend::{lend_changed, lend_status, lend_word};
+pub use members::{added, explain_node, removed};
 pub use nodes::nodes;
 pub use offload::{
     auto_set, cancelling, moved, moving, offload, offloads, phase, would_cancel, would_recall, would_resolve,

@@ -47,6 +47,7 @@ fn facts(node: &str, cpus: u32, used: u32, gib: f64, available: f64) -> NodeFact
 
 fn node(name: &str, state: &str, seen: u64) -> NodeView {
     NodeView {
+        added: None,
         node: NodeName::new(name),
         head: false,
         state: state.into(),
