@@ -167,6 +167,25 @@ execution: {{engine: ssh, ssh_config: {ssh}, worker_directory: {workers}, files:
         children.split_whitespace().filter_map(kill).count()
     }
 
+    /// It carries so many bytes a second from now on, each way.
+    pub fn set_rate(&self, bytes: u64) -> io::Result<()> {
+        let rate = format!("{}bit", bytes * 8);
+        let limit = |dev| {
+            ["tc", "qdisc", "replace", "dev", dev, "root", "tbf", "rate", &rate, "burst", "64kb", "latency", "50ms"]
+        };
+        run("tc", &limit(self.link.as_str())[1..])?;
+        self.inside(&limit(&format!("{}w", self.link)))
+    }
+
+    /// Bytes that this machine sent to it, and got from it.
+    pub fn carried(&self) -> io::Result<(u64, u64)> {
+        let count = |name: &str| {
+            let text = fs::read_to_string(format!("/sys/class/net/{}/statistics/{name}_bytes", self.link))?;
+            text.trim().parse().map_err(io::Error::other)
+        };
+        Ok((count("tx")?, count("rx")?))
+    }
+
     /// Nothing passes to it and from it any more, or again.
     pub fn set_link(&self, up: bool) -> io::Result<()> {
         run("ip", &["link", "set", &self.link, if up { "up" } else { "down" }])
