@@ -43,54 +43,54 @@ impl<W: AsyncWrite + Unpin> Outward<'_, W> {
     /// Passes everything on, and its end.
     pub(crate) async fn carry(mut self, mut from: impl AsyncRead + Unpin) -> io::Result<()> {
         let mut listener = Listener::of(self.purpose);
-        let (mut buffer, mut packer, mut pace) = (vec![0; PIECE], Packer::default(), Pace::default());
+        let (mut buffer, mut packer, mut pace) = (vec![0; HEAD + PIECE], Packer::default(), Pace::default());
         let start = Instant::now();
         loop {
-            let (len, waited) = read(&mut from, &mut buffer).await?;
+            let (len, waited) = read(&mut from, &mut buffer[HEAD..]).await?;
             if len == 0 {
                 return self.to.shutdown().await;
             }
             if waited {
                 pace.idle();
             }
-            let piece = &buffer[..len];
-            listener.hear(piece);
+            listener.hear(&buffer[HEAD..HEAD + len]);
+            let piece = &buffer[HEAD..HEAD + len];
             let packed = (self.pieces && pace.compress(len)).then(|| {
                 let began = Instant::now();
                 let packed = packer.pack(piece);
                 pace.compressed(began.elapsed(), len, packed.map_or(len, <[u8]>::len));
                 packed
             });
-            let head = Packer::plain(piece);
-            let parts: [&[u8]; 2] = match packed.flatten() {
-                Some(packed) => [&[], packed],
-                None if self.pieces => [&head, piece],
-                None => [&[], piece],
+            // In one go with its head: each write becomes a record, and a packet.
+            let bytes = match packed.flatten() {
+                Some(packed) => packed,
+                None if self.pieces => {
+                    buffer[..HEAD].copy_from_slice(&Packer::plain(len));
+                    &buffer[..HEAD + len]
+                }
+                None => piece,
             };
-            let bytes = parts[0].len() + parts[1].len();
             let limit = self.limit.filter(|_| self.purpose.is_memory());
-            let held = hold_back(limit, bytes, start).await;
-            let full = self.write(parts, start).await?;
-            pace.sent(bytes, held.or(full));
+            let held = hold_back(limit, bytes.len(), start).await;
+            let full = self.write(bytes, start).await?;
+            pace.sent(bytes.len(), held.or(full));
         }
     }
 
     /// Hands all of it over. Says when the output took no more, if it did not take all at once, and how much it had then.
-    async fn write(&mut self, parts: [&[u8]; 2], start: Instant) -> io::Result<Option<(Duration, usize)>> {
+    async fn write(&mut self, bytes: &[u8], start: Instant) -> io::Result<Option<(Duration, usize)>> {
         let (mut done, mut full) = (0, None);
-        let all = parts[0].len() + parts[1].len();
         poll_fn(|cx| {
             loop {
                 let polled = match done {
-                    done if done == all => Pin::new(&mut self.to).poll_flush(cx).map_ok(|()| 0),
-                    done if done < parts[0].len() => Pin::new(&mut self.to).poll_write(cx, &parts[0][done..]),
-                    done => Pin::new(&mut self.to).poll_write(cx, &parts[1][done - parts[0].len()..]),
+                    done if done == bytes.len() => Pin::new(&mut self.to).poll_flush(cx).map_ok(|()| 0),
+                    done => Pin::new(&mut self.to).poll_write(cx, &bytes[done..]),
                 };
                 if polled.is_pending() {
                     full.get_or_insert((start.elapsed(), done));
                 }
                 match ready!(polled)? {
-                    0 if done == all => return Poll::Ready(Ok(())),
+                    0 if done == bytes.len() => return Poll::Ready(Ok(())),
                     0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     n => done += n,
                 }
@@ -114,9 +114,17 @@ async fn read(from: &mut (impl AsyncRead + Unpin), into: &mut [u8]) -> io::Resul
     let mut waited = false;
     let mut into = ReadBuf::new(into);
     poll_fn(|cx| {
-        let polled = Pin::new(&mut *from).poll_read(cx, &mut into);
-        waited |= polled.is_pending();
-        polled
+        loop {
+            let before = into.filled().len();
+            let polled = Pin::new(&mut *from).poll_read(cx, &mut into);
+            waited |= polled.is_pending() && before == 0;
+            match polled {
+                // TLS gives one record a time, and whoever reads what is passed on is woken by each piece of it.
+                Poll::Ready(Ok(())) if into.filled().len() > before && into.remaining() > 0 => {}
+                Poll::Pending if before > 0 => return Poll::Ready(Ok(())),
+                polled => return polled,
+            }
+        }
     })
     .await?;
     Ok((into.filled().len(), waited))
@@ -140,7 +148,7 @@ pub(crate) async fn inward(
                 // As it comes: the rest of a piece may take its time.
                 while left > 0 {
                     let some = left.min(PIECE);
-                    match from.read(&mut buffer[..some]).await? {
+                    match read(&mut from, &mut buffer[..some]).await?.0 {
                         0 if !pieces => return to.shutdown().await,
                         0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                         n => {

@@ -21,6 +21,7 @@ pub struct Lab {
     /// What ssh calls it.
     host: &'static str,
     link: String,
+    address: String,
     sshd: Child,
 }
 
@@ -49,7 +50,7 @@ impl Lab {
         let workers = tempfile::Builder::new().prefix("grid-lab-").tempdir()?;
         fs::set_permissions(workers.path(), fs::Permissions::from_mode(0o711))?;
         let sshd = serve(&dir)?;
-        let mut lab = Self { host, workers, sshd, dir, link };
+        let mut lab = Self { host, workers, sshd, dir, link, address: block(2) };
         lab.await_line("ready")?;
         let peer = format!("{}w", lab.link);
         let pid = lab.sshd.id().to_string();
@@ -75,7 +76,7 @@ impl Lab {
         fs::copy(self.path("user.pub"), self.path("authorized"))?;
         let server = format!(
             "Port 22\nListenAddress {address}\nHostKey {dir}/host\nAuthorizedKeysFile {dir}/authorized\nPidFile none\n\
-             UsePAM no\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n"
+             Subsystem sftp internal-sftp\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n"
         );
         fs::write(self.path("sshd_config"), server)?;
         let host = self.host;
@@ -141,7 +142,28 @@ execution: {{engine: ssh, ssh_config: {ssh}, worker_directory: {workers}, files:
 
     /// Runs a command in the machine's network.
     pub fn inside(&self, words: &[&str]) -> io::Result<()> {
-        run("nsenter", &[&[format!("--net=/proc/{}/ns/net", self.sshd.id()).as_str(), "--"], words].concat())
+        run("nsenter", &[&[self.network().as_str(), "--"], words].concat())
+    }
+
+    /// A command in the machine's network, to be started.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(self.network()).arg("--").args(words);
+        command
+    }
+
+    fn network(&self) -> String {
+        format!("--net=/proc/{}/ns/net", self.sshd.id())
+    }
+
+    /// What ssh calls it.
+    pub fn host(&self) -> &str {
+        self.host
+    }
+
+    /// Its address, on the link to it.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// On that machine `path` is this file from now on.
