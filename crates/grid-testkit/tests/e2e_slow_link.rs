@@ -4,6 +4,7 @@
 
 use grid_testkit::cluster::{Cluster, Guest, undisturbed};
 use grid_testkit::lab::Lab;
+use grid_testkit::{cost, procs};
 use grid_types::event::OffloadPhase;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -61,6 +62,50 @@ fn no_more_memory_leaves_a_machine_than_its_limit_allows_and_what_could_not_keep
     assert!(said.err.contains("execution.link_rate_limit is 24 MiB/s"), "{said:?}");
     large.goes_on();
     assert!(cluster.events().iter().all(|e| !format!("{:?}", e.event).contains(&format!("pid: {}", large.pid()))));
+}
+
+/// It works in the guest's folder, on whichever machine.
+fn runs_in(pid: i32, guest: &Guest) -> bool {
+    std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == *guest.dir)
+}
+
+/// Counts, and is larger once it is told so.
+const GROWER: &str = r#"
+import itertools, os, time
+log, more = open("log", "a", buffering=1), b""
+for n in itertools.count():
+    print(n, file=log)
+    if not more and os.path.exists("grow"):
+        more = os.urandom(200 << 20)
+    time.sleep(0.002)
+"#;
+
+#[test]
+fn what_grew_too_large_for_the_limit_while_it_was_away_is_not_frozen_on_its_way_home() {
+    let lab = Lab::start();
+    let config = lab.config("same").replace("engine: ssh,", "engine: ssh, link_rate_limit: 24MiB,")
+        + "limits: {max_frozen: 5s}\n";
+    let Some(cluster) = Cluster::configured(&config) else { return };
+    cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
+    let guest = Guest::python(&cluster, GROWER);
+    let more = || {
+        let from = guest.numbered("log");
+        guest.wait_text("log", |text| text.lines().count() > from + 100);
+    };
+    more();
+    let out = cluster.move_out(guest.pid());
+    more();
+    std::fs::write(guest.dir.join("grow"), "").unwrap();
+    let large = || {
+        let largest = procs::all().into_iter().filter(|pid| runs_in(*pid, &guest)).map(cost::rss).max();
+        if largest > Some(200 * MIB) { Ok(()) } else { Err(largest) }
+    };
+    cluster.wait("it to grow", large);
+    let said = cluster.grid(&["offload", "recall", out.record.id.as_str()]);
+    assert!(said.code == 4 && said.err.contains("E-MAXFROZEN"), "{said:?}");
+    assert!(said.err.contains("execution.link_rate_limit is 24 MiB/s"), "{said:?}");
+    cluster.wait_phase(out.record.id.as_str(), OffloadPhase::Away);
+    more();
 }
 
 /// Between ssh and the head's end of the channel: once so many bytes have gone to the worker on one connection, changes one.
