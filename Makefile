@@ -96,6 +96,11 @@ lint: cargo ## format, clippy, docs, licences and sources of dependencies
 bench: root cargo deps criu build ## the measurements of bench/README.md
 	@$(with_criu); export GRID_BIN="$(TARGET_DIR)/release"; bench/run
 
+.PHONY: bench-link
+bench-link: root cargo criu build ## moves and files over ssh, beside scp, iperf3 and sshfs: bench/README.md
+	@scripts/install-deps bench
+	@$(with_criu); for one in link files "idle ssh"; do "$(TARGET_DIR)/release/grid-bench" $$one; echo; done
+
 .PHONY: deb
 deb: root cargo criu build ## a Debian package: grid, its CRIU, a unit for the head, man pages and completions
 	@command -v cargo-deb >/dev/null || { echo "building cargo-deb into .grid/tools (minutes, once)"; \

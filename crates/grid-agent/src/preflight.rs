@@ -5,8 +5,10 @@ use crate::gate;
 use crate::source::refuse_when_stopped;
 use grid_core::detect::{DetectContext, judge};
 use grid_core::gate as judge;
+use grid_core::plan::freeze_within;
 use grid_os::access::hold;
 use grid_os::proc::ProcRoot;
+use grid_types::Bytes;
 use grid_types::facts::TreeFacts;
 use grid_types::gate::{Guest, Terms};
 use grid_types::reason::{Reason, ReasonCode};
@@ -50,11 +52,19 @@ impl Agent {
         let came_by = self.came_by(order.process.pid);
         let taken_back = self.reclaimed(came_by.as_ref()).is_some();
         let counts = |reason: &Reason| !(taken_back && reason.code == ReasonCode::Frozen);
-        match verdict.cannot.unwrap_or_default().into_iter().find(counts) {
-            Some(reason) => Err(reason),
-            None => Ok(tree),
+        if let Some(reason) = verdict.cannot.unwrap_or_default().into_iter().find(counts) {
+            return Err(reason);
         }
+        // The plan of a way home, or on, forecasts nothing.
+        let limit = order.link_limit.filter(|_| order.destination != self.cfg.node);
+        freeze_within(resident(&tree), None, limit, order.max_frozen)?;
+        Ok(tree)
     }
+}
+
+/// Memory of a tree, each member's own count: copy-on-write sharing does not survive a move.
+pub(crate) fn resident(tree: &TreeFacts) -> Bytes {
+    Bytes(tree.all().map(|p| p.stat.rss.0).sum())
 }
 
 /// What the gate there would refuse, looked for here, where nothing is frozen yet. It is one of the facts of a tree, so that

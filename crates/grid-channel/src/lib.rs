@@ -8,18 +8,25 @@
 //! streams that cross it live on while an agent is started again. The worker's end always dials. Who the worker is, its
 //! agent proves once more by its token; the channel keeps everybody else from asking.
 //!
+//! Where the link is the slower part, what crosses it is compressed, whatever it is; of streams of memory no more leaves than
+//! a limit allows.
+//!
 //! Invariant: not one byte of a peer whose certificate is not pinned reaches an agent, and none of an agent's reaches it.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic where the reader has gone
 
+mod greeting;
 mod identity;
 mod known;
+mod piece;
 mod pinned;
+mod pump;
 mod run;
 
 pub use identity::{Identity, IdentityError, Pin};
 pub use run::{ChannelError, run};
 
 use grid_os::socket::Address;
+use grid_types::Bytes;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -28,6 +35,9 @@ use std::path::PathBuf;
 pub struct ChannelConfig {
     /// Folder of its key and certificate, made where they are not there yet.
     pub identity: PathBuf,
+    /// Bytes of memory a second that leave this end at most, all streams together.
+    #[serde(default)]
+    pub memory_rate: Option<Bytes>,
     /// Which end it is.
     pub side: Side,
 }

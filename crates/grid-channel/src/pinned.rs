@@ -13,6 +13,14 @@ use rustls::{
 };
 use std::sync::Arc;
 
+/// What an end offers that knows pieces ([`crate::piece`]). With one that does not, neither end sends any.
+const PIECES: &[u8] = b"grid-pieces/1";
+
+/// The two ends agreed on pieces.
+pub(crate) fn pieces(agreed: Option<&[u8]>) -> bool {
+    agreed == Some(PIECES)
+}
+
 #[derive(Debug)]
 struct Pinned {
     known: Known,
@@ -130,6 +138,7 @@ pub(crate) fn server(own: Identity, workers: Known) -> Result<ServerConfig, Erro
         .with_single_cert(vec![own.certificate], own.key)?;
     // A resumed session would skip the certificates, and one that was pinned once could come back when it no longer is.
     config.send_tls13_tickets = 0;
+    config.alpn_protocols = vec![PIECES.to_vec()];
     Ok(config)
 }
 
@@ -142,5 +151,6 @@ pub(crate) fn client(own: Identity, pin: Pin) -> Result<ClientConfig, Error> {
         .with_custom_certificate_verifier(verifier)
         .with_client_auth_cert(vec![own.certificate], own.key)?;
     config.resumption = rustls::client::Resumption::disabled();
+    config.alpn_protocols = vec![PIECES.to_vec()];
     Ok(config)
 }

@@ -1,7 +1,9 @@
 //! Accepting, dialling and passing bytes on, until the process is ended.
 
+use crate::greeting::Purpose;
 use crate::identity::{Identity, IdentityError, NAME, Pin};
 use crate::known::Known;
+use crate::pump::{Limit, Outward, inward};
 use crate::{ChannelConfig, Side, pinned};
 use grid_os::socket::Address;
 use rustls::pki_types::ServerName;
@@ -9,17 +11,16 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// A peer that has not shown who it is within this is sent away.
 const GREETED_WITHIN: Duration = Duration::from_secs(10);
 /// So many peers may be showing who they are at a time; more wait in the kernel's queue.
 const STRANGERS: usize = 64;
-/// What crosses at once; a record of TLS holds 16 KiB.
-const BUFFER: usize = 1 << 18;
 /// An accepting that failed, for want of descriptors most likely, is tried again after this.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
@@ -45,11 +46,12 @@ pub enum ChannelError {
 /// Runs one end for ever.
 pub async fn run(config: ChannelConfig) -> Result<(), ChannelError> {
     let own = Identity::open(&config.identity)?;
+    let limit = config.memory_rate.map(|rate| Limit::of(rate.0));
     match config.side {
         Side::Head { listen, hub, workers } => {
             let workers = Known::Workers(workers);
             let tls = TlsAcceptor::from(Arc::new(pinned::server(own, workers.clone())?));
-            let door = Door { tls, workers, hub: hub.into(), strangers: Arc::new(Semaphore::new(STRANGERS)) };
+            let door = Door { tls, workers, hub: hub.into(), strangers: Arc::new(Semaphore::new(STRANGERS)), limit };
             let mut listeners = Vec::new();
             for at in &listen {
                 // Who comes has to show a certificate anyway, and ssh comes as the user who started the cluster.
@@ -62,7 +64,7 @@ pub async fn run(config: ChannelConfig) -> Result<(), ChannelError> {
             std::future::pending().await
         }
         Side::Worker { listen, head, pin } => {
-            let way = Way { tls: TlsConnector::from(Arc::new(pinned::client(own, pin)?)), head: Arc::new(head) };
+            let way = Way { tls: TlsConnector::from(Arc::new(pinned::client(own, pin)?)), head: Arc::new(head), limit };
             let at = Address::Unix(listen);
             let listener =
                 bind(&at, 0o600).await.map_err(|source| ChannelError::Listen { at: at.to_string(), source })?;
@@ -87,6 +89,7 @@ struct Door {
     workers: Known,
     hub: Arc<Path>,
     strangers: Arc<Semaphore>,
+    limit: Option<Limit>,
 }
 
 impl Door {
@@ -111,7 +114,10 @@ impl Door {
             return say(&format!("{from} was refused: its certificate is no worker's"));
         };
         match UnixStream::connect(&self.hub).await {
-            Ok(hub) => pass(tls, hub).await,
+            Ok(hub) => {
+                let pieces = pinned::pieces(tls.get_ref().1.alpn_protocol());
+                pass(tls, hub, pieces, self.limit.as_ref()).await;
+            }
             Err(e) => say(&format!("{name} waits: the head's agent at {}: {e}", self.hub.display())),
         }
     }
@@ -122,18 +128,22 @@ impl Door {
 struct Way {
     tls: TlsConnector,
     head: Arc<Address>,
+    limit: Option<Limit>,
 }
 
 impl Way {
     async fn carry(self, (agent, _): (Box<dyn Duplex>, String)) {
         match tokio::time::timeout(GREETED_WITHIN, self.dial()).await {
-            Ok(Ok(head)) => pass(head, agent).await,
+            Ok(Ok(head)) => {
+                let pieces = pinned::pieces(head.get_ref().1.alpn_protocol());
+                pass(head, agent, pieces, self.limit.as_ref()).await;
+            }
             Ok(Err(e)) => say(&format!("the head at {}: {e}", self.head)),
             Err(_) => say(&format!("the head at {} did not answer within {GREETED_WITHIN:?}", self.head)),
         }
     }
 
-    async fn dial(&self) -> io::Result<impl AsyncRead + AsyncWrite + Unpin + use<>> {
+    async fn dial(&self) -> io::Result<TlsStream<Box<dyn Duplex>>> {
         let stream: Box<dyn Duplex> = match &*self.head {
             Address::Tcp(address) => {
                 let stream = TcpStream::connect(address).await?;
@@ -150,10 +160,18 @@ impl Way {
 trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
 
-/// Both ways until each has ended. An end that was not said (a cut connection) ends both at once: neither agent takes it for
-/// the other's last word, because all that they say has a length.
-async fn pass(mut tls: impl AsyncRead + AsyncWrite + Unpin, mut plain: impl AsyncRead + AsyncWrite + Unpin) {
-    let _ = copy_bidirectional_with_sizes(&mut tls, &mut plain, BUFFER, BUFFER).await;
+/// Both ways until each has ended. An end that was not said (a cut connection, a record of TLS that was changed on the way)
+/// ends both at once: neither agent takes it for the other's last word, because all that they say has a length.
+async fn pass(
+    tls: impl AsyncRead + AsyncWrite,
+    plain: impl AsyncRead + AsyncWrite,
+    pieces: bool,
+    limit: Option<&Limit>,
+) {
+    let ((from_far, to_far), (from_near, to_near)) = (tokio::io::split(tls), tokio::io::split(plain));
+    let purpose = Purpose::default();
+    let out = Outward { to: to_far, pieces, limit, purpose: &purpose };
+    let _ = tokio::try_join!(out.carry(from_near), inward(from_far, to_near, pieces, &purpose));
 }
 
 enum Listener {
@@ -196,3 +214,7 @@ impl Listener {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

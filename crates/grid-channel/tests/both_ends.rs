@@ -37,10 +37,10 @@ impl Ends {
             hub: dir.path().join("hub.sock"),
             workers: dir.path().join("workers"),
         };
-        tokio::spawn(run(ChannelConfig { identity: dir.path().join("head"), side }));
+        tokio::spawn(run(ChannelConfig { identity: dir.path().join("head"), memory_rate: None, side }));
         let side =
             Side::Worker { listen: dir.path().join("worker.sock"), head: Address::Tcp(head), pin: believed(of_head) };
-        tokio::spawn(run(ChannelConfig { identity: dir.path().join("worker"), side }));
+        tokio::spawn(run(ChannelConfig { identity: dir.path().join("worker"), memory_rate: None, side }));
         let ends = Self { dir, head, hub };
         ends.until_up().await;
         ends
@@ -162,7 +162,7 @@ async fn what_crosses_is_not_readable_on_the_way() {
             head: Address::Tcp(middle.local_addr().unwrap()),
             pin: pin_in(&ends.dir.path().join("head")),
         };
-        tokio::spawn(run(ChannelConfig { identity: ends.dir.path().join("worker"), side }));
+        tokio::spawn(run(ChannelConfig { identity: ends.dir.path().join("worker"), memory_rate: None, side }));
         let head = ends.head;
         let seen = tokio::spawn(async move {
             let (mut from, _) = middle.accept().await.unwrap();

@@ -12,6 +12,7 @@ pub mod gate;
 pub mod handover;
 pub mod lease;
 pub mod lend;
+pub mod link;
 pub mod machines;
 pub mod plan;
 pub mod pressure;

@@ -75,6 +75,14 @@ fn automatic_offloading_in_every_spelling() {
 }
 
 #[test]
+fn the_limit_of_a_link_holds_where_there_is_a_link() {
+    let limit = |text: &str| with(text).policy.engine.link_limit();
+    assert_eq!(limit("execution: {engine: ssh, link_rate_limit: 50MiB}"), Some(grid_types::Bytes(50 << 20)));
+    assert_eq!(limit("execution: {link_rate_limit: 50MiB}"), None);
+    assert_eq!(limit("execution: {engine: ssh}"), None);
+}
+
+#[test]
 fn our_extensions_are_read_with_units() {
     let c = with(
         "execution:\n  resource_sharing:\n    auto_offload: {mode: on, per_boost: 3, per_round: 1, per_critical_round: 4, \

@@ -231,6 +231,7 @@ impl Head {
             // Copy-on-write sharing does not survive a move: what arrives can be more than what was measured.
             admitted: Bytes(memory.0.saturating_mul(2).max(64 << 20)),
             max_frozen: policy.limits.max_frozen,
+            link_limit: policy.engine.link_limit(),
             detector: policy.detector.clone(),
             private_paths: private_paths(),
             apart: !inner.cfg.embedded,

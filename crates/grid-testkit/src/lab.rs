@@ -21,6 +21,7 @@ pub struct Lab {
     /// What ssh calls it.
     host: &'static str,
     link: String,
+    address: String,
     sshd: Child,
 }
 
@@ -49,7 +50,7 @@ impl Lab {
         let workers = tempfile::Builder::new().prefix("grid-lab-").tempdir()?;
         fs::set_permissions(workers.path(), fs::Permissions::from_mode(0o711))?;
         let sshd = serve(&dir)?;
-        let mut lab = Self { host, workers, sshd, dir, link };
+        let mut lab = Self { host, workers, sshd, dir, link, address: block(2) };
         lab.await_line("ready")?;
         let peer = format!("{}w", lab.link);
         let pid = lab.sshd.id().to_string();
@@ -75,7 +76,7 @@ impl Lab {
         fs::copy(self.path("user.pub"), self.path("authorized"))?;
         let server = format!(
             "Port 22\nListenAddress {address}\nHostKey {dir}/host\nAuthorizedKeysFile {dir}/authorized\nPidFile none\n\
-             UsePAM no\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n"
+             Subsystem sftp internal-sftp\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n"
         );
         fs::write(self.path("sshd_config"), server)?;
         let host = self.host;
@@ -141,7 +142,28 @@ execution: {{engine: ssh, ssh_config: {ssh}, worker_directory: {workers}, files:
 
     /// Runs a command in the machine's network.
     pub fn inside(&self, words: &[&str]) -> io::Result<()> {
-        run("nsenter", &[&[format!("--net=/proc/{}/ns/net", self.sshd.id()).as_str(), "--"], words].concat())
+        run("nsenter", &[&[self.network().as_str(), "--"], words].concat())
+    }
+
+    /// A command in the machine's network, to be started.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(self.network()).arg("--").args(words);
+        command
+    }
+
+    fn network(&self) -> String {
+        format!("--net=/proc/{}/ns/net", self.sshd.id())
+    }
+
+    /// What ssh calls it.
+    pub fn host(&self) -> &str {
+        self.host
+    }
+
+    /// Its address, on the link to it.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// On that machine `path` is this file from now on.
@@ -165,6 +187,25 @@ execution: {{engine: ssh, ssh_config: {ssh}, worker_directory: {workers}, files:
             nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL).ok()
         };
         children.split_whitespace().filter_map(kill).count()
+    }
+
+    /// It carries so many bytes a second from now on, each way.
+    pub fn set_rate(&self, bytes: u64) -> io::Result<()> {
+        let rate = format!("{}bit", bytes * 8);
+        let limit = |dev| {
+            ["tc", "qdisc", "replace", "dev", dev, "root", "tbf", "rate", &rate, "burst", "64kb", "latency", "50ms"]
+        };
+        run("tc", &limit(self.link.as_str())[1..])?;
+        self.inside(&limit(&format!("{}w", self.link)))
+    }
+
+    /// Bytes that this machine sent to it, and got from it.
+    pub fn carried(&self) -> io::Result<(u64, u64)> {
+        let count = |name: &str| {
+            let text = fs::read_to_string(format!("/sys/class/net/{}/statistics/{name}_bytes", self.link))?;
+            text.trim().parse().map_err(io::Error::other)
+        };
+        Ok((count("tx")?, count("rx")?))
     }
 
     /// Nothing passes to it and from it any more, or again.

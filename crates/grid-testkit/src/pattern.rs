@@ -2,7 +2,8 @@
 //! filling, checking and rewriting, and the digest that depends on every step. Reads no clock and no file: the same
 //! seed, size and number of steps give the same digest, wherever and however often the process was moved.
 //!
-//! The words do not repeat and do not compress, so moving the memory costs what its size says.
+//! The words do not repeat and do not compress, so moving the memory costs what its size says; of [`Memory::sparse`] only
+//! some bits do so.
 
 use std::fmt;
 
@@ -45,6 +46,8 @@ const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 /// The memory, what it must hold, and the digest so far.
 pub struct Memory {
     seed: u64,
+    /// Bits of a word that are not zero.
+    mask: u64,
     words: Vec<u64>,
     generations: Vec<u32>,
     count: u64,
@@ -54,9 +57,21 @@ pub struct Memory {
 impl Memory {
     /// Fills `bytes` (rounded up to pages, at least one) with generation 0 of `seed`'s pattern.
     pub fn fill(bytes: usize, seed: u64) -> Self {
+        Self::sparse(bytes, seed, u64::BITS)
+    }
+
+    /// As [`Memory::fill`], with only so many bits of each word in use.
+    pub fn sparse(bytes: usize, seed: u64, bits: u32) -> Self {
         let pages = bytes.div_ceil(PAGE).max(1);
-        let mut memory =
-            Self { seed, words: vec![0; pages * WORDS], generations: vec![0; pages], count: 0, digest: mix(seed) };
+        let mask = u64::MAX >> u64::BITS.saturating_sub(bits).min(u64::BITS - 1);
+        let mut memory = Self {
+            seed,
+            mask,
+            words: vec![0; pages * WORDS],
+            generations: vec![0; pages],
+            count: 0,
+            digest: mix(seed),
+        };
         (0..pages).for_each(|page| memory.write(page));
         memory
     }
@@ -95,9 +110,9 @@ impl Memory {
     }
 
     fn write(&mut self, page: usize) {
-        let base = self.base(page);
+        let (base, mask) = (self.base(page), self.mask);
         for (j, word) in self.words[page * WORDS..][..WORDS].iter_mut().enumerate() {
-            *word = mix(base.wrapping_add((j as u64).wrapping_mul(GOLDEN)));
+            *word = mix(base.wrapping_add((j as u64).wrapping_mul(GOLDEN))) & mask;
         }
     }
 
@@ -106,7 +121,7 @@ impl Memory {
         let base = self.base(page);
         let mut hash = 0u64;
         for (word, found) in self.words[page * WORDS..][..WORDS].iter().copied().enumerate() {
-            let expected = mix(base.wrapping_add((word as u64).wrapping_mul(GOLDEN)));
+            let expected = mix(base.wrapping_add((word as u64).wrapping_mul(GOLDEN))) & self.mask;
             if found != expected {
                 return Err(WrongPage { page, word, expected, found });
             }

@@ -247,6 +247,7 @@ fn a_head_gets_nothing_of_a_lender_but_what_it_lends() {
         lease: None,
         admitted: Bytes(1 << 30),
         max_frozen: Millis(5000),
+        link_limit: None,
         detector: Detector::default(),
         private_paths: Vec::new(),
         apart: false,

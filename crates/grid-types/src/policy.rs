@@ -49,6 +49,16 @@ pub struct Engine {
     /// Which files a process sees there.
     #[serde(default)]
     pub files: Files,
+    /// Bytes of memory a second that leave a machine for another at most.
+    #[serde(default)]
+    pub link_rate: Option<Bytes>,
+}
+
+impl Engine {
+    /// Bytes of memory a second that leave a machine at most, where what moves leaves it.
+    pub fn link_limit(&self) -> Option<Bytes> {
+        self.link_rate.filter(|_| self.kind == EngineKind::Ssh)
+    }
 }
 
 impl Default for Engine {
@@ -58,6 +68,7 @@ impl Default for Engine {
             directory: "/var/lib/grid/workers".to_owned(),
             ssh_config: None,
             files: Files::default(),
+            link_rate: None,
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The tree that leaves: what it consists of, how it is held, and how it is let run again.
 
 use super::{Outgoing, Record};
+use crate::preflight::resident;
 use crate::tree::start_ticks;
 use grid_core::handover::HomeCopy;
 use grid_os::cgroup::{Controller, Group};
-use grid_types::Bytes;
 use grid_types::facts::{ProcFacts, TreeFacts, in_private_tmp};
 use grid_types::policy::TcpPolicy;
 use grid_types::streams::ShadowTerms;
@@ -25,8 +25,7 @@ pub(super) fn stage_of(
         gid: group_id(root.stat.id.pid).unwrap_or(root.stat.uid),
         groups: groups(root.stat.id.pid),
         lease: order.lease.clone(),
-        // Copy-on-write sharing between members does not survive the move: each brings its own pages.
-        expected: Bytes(tree.all().map(|p| p.stat.rss.0).sum()),
+        expected: resident(tree),
         admitted: order.admitted,
         processes: tree.all().count() as u32,
         shell_job: !session_inside,

@@ -99,6 +99,7 @@ pub(super) const POLICY: &[Field<Policy>] = fields! { Policy:
     "execution.worker_directory" => engine.directory;
     "execution.ssh_config" => engine.ssh_config;
     "execution.files" => engine.files;
+    "execution.link_rate_limit" => engine.link_rate;
 };
 
 /// Every value of a configuration with its path, indices included.

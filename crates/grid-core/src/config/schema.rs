@@ -115,6 +115,11 @@ const EXECUTION: &[Key] = &[
         "folder on a worker below which grid keeps what it has there",
     ),
     key("files", Shape::Word(FILES), "which files a process sees on a worker that is another machine"),
+    key(
+        "link_rate_limit",
+        Shape::Size(Zero::Refused),
+        "memory a second that leaves a machine for another at most, as it crosses; without it, what the link carries",
+    ),
     key("default_nodes", count(1, 10_000), "kept for the Ray engine; not used by the local engine"),
     key("default_gpus_per_node", count(0, 1024), "kept for the Ray engine; not used by the local engine"),
     key(

@@ -1,6 +1,6 @@
 //! The step for one process, or why there is none.
 
-use super::need::{needed, predicted_freeze};
+use super::need::{freeze_within, needed};
 use super::{PlanInput, stay};
 use crate::sharing::{self, Decision, Keep, LeaseView, Situation, Whole};
 use grid_types::plan::{PlanStep, Trigger, Verdict};
@@ -18,8 +18,8 @@ pub(super) fn step_for(
     if !own.is_empty() {
         return Err(own);
     }
-    let frozen = predicted_freeze(v.used.memory, input.rate);
-    within_max_frozen(frozen, input)?;
+    let (limit, most) = (input.policy.engine.link_limit(), input.policy.limits.max_frozen);
+    let frozen = freeze_within(v.used.memory, input.rate, limit, most).map_err(|why| vec![why])?;
     let need = needed(v);
     let decision = decide(v, &need, input);
     let lease = destination(&need, &decision, input, room)?;
@@ -28,16 +28,6 @@ pub(super) fn step_for(
     }
     let lease = room.iter_mut().find(|l| l.lease == lease).ok_or_else(|| vec![no_lease()])?;
     Ok(take(v, need, frozen, &decision, lease, input))
-}
-
-fn within_max_frozen(frozen: Option<Millis>, input: &PlanInput<'_>) -> Result<(), Vec<Reason>> {
-    let max = input.policy.limits.max_frozen;
-    match frozen {
-        Some(f) if f > max => {
-            Err(vec![Reason::new(ReasonCode::Frozen10, format!("it would be silent ~{f}, at most {max} is allowed"))])
-        }
-        _ => Ok(()),
-    }
 }
 
 fn decide(v: &Verdict, need: &Resources, input: &PlanInput<'_>) -> Decision {

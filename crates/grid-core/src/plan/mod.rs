@@ -11,7 +11,7 @@ mod stay;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use need::{CPU_LEAST, HEADROOM_LEAST, needed, predicted_freeze};
+pub use need::{CPU_LEAST, HEADROOM_LEAST, freeze_within, needed, predicted_freeze};
 pub use rank::ranked;
 
 use crate::sharing::{Boosted, LeaseView};

@@ -1,6 +1,8 @@
 //! What a tree needs at its destination, and how long it would be frozen.
 
+use crate::link::expected_rate;
 use grid_types::plan::Verdict;
+use grid_types::reason::{Reason, ReasonCode};
 use grid_types::{Bytes, MilliCpu, Millis, Resources};
 
 /// Headroom on memory: a tenth of what is used, and at least this. The restore and the next allocations need it.
@@ -16,6 +18,23 @@ pub fn needed(v: &Verdict) -> Resources {
         memory: Bytes(v.used.memory.0.saturating_add(headroom)),
         gpu: v.used.gpu,
     }
+}
+
+/// How long a move of `memory` would freeze, where that is known, or why it would be too long. `rate`: bytes a second that
+/// were measured; `limit`: that may leave a machine at most, as `execution.link_rate_limit` says. What compresses may take
+/// less: nobody knows that before.
+pub fn freeze_within(
+    memory: Bytes,
+    rate: Option<u64>,
+    limit: Option<Bytes>,
+    most: Millis,
+) -> Result<Option<Millis>, Reason> {
+    let frozen = predicted_freeze(memory, expected_rate(rate, limit.map(|l| l.0)));
+    let Some(too_long) = frozen.filter(|f| *f > most) else { return Ok(frozen) };
+    // Faster moves would not help where the limit alone is too low.
+    let limit = limit.filter(|l| predicted_freeze(memory, Some(l.0)).is_some_and(|f| f > most));
+    let so = limit.map_or(String::new(), |l| format!("; execution.link_rate_limit is {l}/s"));
+    Err(Reason::new(ReasonCode::Frozen10, format!("it would be silent ~{too_long}, at most {most} is allowed{so}")))
 }
 
 /// Time to stream `memory` at `rate` bytes a second; none where no rate was measured.

@@ -174,6 +174,30 @@ fn a_freeze_longer_than_allowed_is_refused_where_a_rate_is_known() {
 }
 
 #[test]
+fn a_freeze_longer_than_the_limit_of_the_link_allows_is_refused_before_any_rate_is_known() {
+    let mut c = case(vec![verdict(1, res(100, 700, 0))], vec![lease("b-1", "gpu1", res(8_000, 65_536, 0))]);
+    c.policy.engine.link_rate = Some(Bytes(16 << 20));
+    assert_eq!(c.plan().steps.len(), 1, "no link is crossed on one machine");
+    c.policy.engine.kind = grid_types::policy::EngineKind::Ssh;
+    for rate in [None, Some(1 << 30)] {
+        c.rate = rate;
+        let plan = c.plan();
+        assert_eq!(why(&plan, 1), [ReasonCode::Frozen10]);
+        assert_eq!(
+            plan.stays[0].reasons[0].detail,
+            "it would be silent ~43 s, at most 10 s is allowed; execution.link_rate_limit is 16 MiB/s"
+        );
+    }
+    // What was measured is slower still.
+    c.rate = Some(8 << 20);
+    c.policy.engine.link_rate = Some(Bytes(128 << 20));
+    assert_eq!(c.plan().stays[0].reasons[0].detail, "it would be silent ~1m27s, at most 10 s is allowed");
+    c.policy.engine.link_rate = Some(Bytes(128 << 20));
+    c.rate = None;
+    assert_eq!(c.plan().steps[0].frozen, Some(Millis(5_469)));
+}
+
+#[test]
 fn no_lease_at_all_is_said() {
     let mut c = case(vec![verdict(1, res(1_900, 700, 0))], vec![]);
     c.trigger = Trigger::Scan;

@@ -18,17 +18,19 @@ const SECONDS: &str = "8";
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// One move by grid, in ms.
-struct Move {
-    gap: f64,
+pub(super) struct Move {
+    pub(super) gap: f64,
     frozen: f64,
-    stages: String,
+    pub(super) stages: String,
+    /// Bytes a second while CRIU dumped.
+    pub(super) rate: f64,
     extra: Extra,
 }
 
 /// Measures each amount of memory; 64 MiB and 1 GiB where none is named.
 pub(super) fn run(memory: &[String]) -> Result<(), String> {
     let memory = if memory.is_empty() { vec!["64MiB".to_owned(), "1GiB".to_owned()] } else { memory.to_vec() };
-    let runs: usize = std::env::var("RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(3).max(1);
+    let runs = super::runs();
     crate::say!("== downtime: the longest gap that the moved program saw (median of {runs}, ms)");
     crate::say!(
         "{:<8} {:>9} {:>9} {:>7}   stages of the median move (room is before the freeze)",
@@ -39,11 +41,10 @@ pub(super) fn run(memory: &[String]) -> Result<(), String> {
     );
     let mut rows = Vec::new();
     for memory in &memory {
-        let (hand, hand_stages) = by_hand(memory, runs)?;
+        let (hand, hand_stages) = by_hand(memory, runs, &[])?;
         let cluster = Cluster::up()?;
-        let mut moves = (0..runs).map(|_| by_grid(&cluster, memory)).collect::<Result<Vec<_>, _>>()?;
+        let moves = moves(&cluster, memory, "64", runs)?;
         drop(cluster);
-        moves.sort_by(|a, b| a.gap.total_cmp(&b.gap));
         let grid = quantile(&moves.iter().map(|m| m.gap).collect::<Vec<_>>(), 0.5);
         let median = &moves[(moves.len() - 1) / 2];
         crate::say!(
@@ -64,11 +65,19 @@ pub(super) fn run(memory: &[String]) -> Result<(), String> {
     Ok(())
 }
 
+/// So many moves, the shortest gap first.
+pub(super) fn moves(cluster: &Cluster, memory: &str, bits: &str, runs: usize) -> Result<Vec<Move>, String> {
+    let mut moves = (0..runs).map(|_| by_grid(cluster, memory, bits)).collect::<Result<Vec<_>, _>>()?;
+    moves.sort_by(|a, b| a.gap.total_cmp(&b.gap));
+    Ok(moves)
+}
+
 /// What the script measures: the gap, and its stages in words.
-fn by_hand(memory: &str, runs: usize) -> Result<(f64, String), String> {
+pub(super) fn by_hand(memory: &str, runs: usize, env: &[(&str, &str)]) -> Result<(f64, String), String> {
     let out = Command::new(SCRIPT)
         .arg(memory)
         .env("RUNS", runs.to_string())
+        .envs(env.iter().copied())
         .env("GRID_CRIU", crate::criu::path())
         .env("GRID_BIN", procs::program("stamper").map_err(|e| e.to_string())?.parent().unwrap_or(Path::new(".")))
         .stdin(Stdio::null())
@@ -84,7 +93,7 @@ fn by_hand(memory: &str, runs: usize) -> Result<(f64, String), String> {
     Ok((gap, format!("dump {dump}, copy {copy}, restore {restore}")))
 }
 
-fn by_grid(cluster: &Cluster, memory: &str) -> Result<Move, String> {
+fn by_grid(cluster: &Cluster, memory: &str, bits: &str) -> Result<Move, String> {
     let local = &cluster.local;
     let bytes: Bytes = memory.parse().map_err(|e| format!("{memory}: {e}"))?;
     let room = format!("{}MiB", (bytes.0 >> 20) * 5 / 4 + 128);
@@ -94,7 +103,7 @@ fn by_grid(cluster: &Cluster, memory: &str) -> Result<Move, String> {
     let dir = Scratch::new().map_err(|e| e.to_string())?;
     let program = dir.join("stamper");
     std::fs::copy(procs::program("stamper").map_err(|e| e.to_string())?, &program).map_err(|e| e.to_string())?;
-    let args = ["--memory", memory, "--seconds", SECONDS, "--report", "report"];
+    let args = ["--memory", memory, "--seconds", SECONDS, "--bits", bits, "--report", "report"];
     let process = Detached::start(&program, &args, &dir).map_err(|e| e.to_string())?;
     let report = dir.join("report");
     procs::wait_count(&report, 300, LIMIT).map_err(|e| e.to_string())?;
@@ -105,8 +114,9 @@ fn by_grid(cluster: &Cluster, memory: &str) -> Result<Move, String> {
         local.ask(&["offload", "execute", &process.pid.to_string(), "--boost", boost.id.as_str()])?;
     let extra = sampler.stop();
     let figures = moved.record.figures.ok_or_else(|| format!("it did not move: {:?}", moved.record.reasons))?;
-    let log = local.state.join(format!("log/{}.log", boost.lender));
-    let stages = stages(&std::fs::read_to_string(log).unwrap_or_default(), moved.record.id.as_str());
+    let log = std::fs::read_to_string(cluster.log_of(&boost.lender)).unwrap_or_default();
+    let stages = stages(&log, moved.record.id.as_str());
+    let dump = figures.dump.unwrap_or_default();
     let last = procs::wait_done(&report, LIMIT).map_err(|e| e.to_string())?;
     // A release before that would recall what is ending.
     local.await_event(0, LIMIT, "its end", |e| match &e.event {
@@ -117,7 +127,8 @@ fn by_grid(cluster: &Cluster, memory: &str) -> Result<Move, String> {
     Ok(Move {
         gap: last.gap.ns as f64 / 1e6,
         frozen: figures.downtime.ok_or("its freeze was not measured")?.0 as f64,
-        stages: format!("dump {}, {stages}", figures.dump.unwrap_or_default()),
+        stages: format!("dump {dump}, {stages}"),
+        rate: figures.bytes.unwrap_or_default().0 as f64 * 1e3 / dump.0 as f64,
         extra,
     })
 }

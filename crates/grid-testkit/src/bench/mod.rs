@@ -3,7 +3,9 @@
 
 mod cluster;
 mod downtime;
+mod files;
 mod idle;
+mod link;
 mod request;
 mod stop;
 
@@ -14,11 +16,19 @@ pub fn run(args: &[String]) -> Result<(), String> {
     crate::criu::usable()?;
     match args.split_first().map(|(name, rest)| (name.as_str(), rest)) {
         Some(("downtime", memory)) => downtime::run(memory),
+        Some(("link", memory)) => link::run(memory),
+        Some(("files", [])) => files::run(),
         Some(("request", [])) => request::run(20),
         Some(("stop", [])) => stop::run("1GiB", 5),
         Some(("idle", [])) => idle::run(Duration::from_secs(20)),
-        _ => Err("grid-bench downtime [MEMORY...] | request | stop | idle".to_owned()),
+        Some(("idle", [ssh])) if ssh == "ssh" => idle::over_ssh(Duration::from_secs(20)),
+        _ => Err("grid-bench downtime [MEMORY...] | link [MEMORY...] | files | request | stop | idle [ssh]".to_owned()),
     }
+}
+
+/// How often each move is made.
+fn runs() -> usize {
+    std::env::var("RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(3).max(1)
 }
 
 /// The value of which so much is not greater: 0.5 the median, 0.95 the 95th percentile (nearest rank).

@@ -1,7 +1,7 @@
-//! What `bench/run` runs: see [`grid_testkit::bench`]. As root, in the project's folder.
+//! What `bench/run` and `make bench-link` run: see [`grid_testkit::bench`]. As root, in the project's folder.
 //!
 //! ```text
-//! grid-bench downtime [MEMORY...] | request | idle
+//! grid-bench downtime [MEMORY...] | link [MEMORY...] | files | request | stop | idle [ssh]
 //! ```
 
 use std::process::ExitCode;

@@ -2,10 +2,10 @@
 //! depends on every step and on nothing but the arguments. Moved or not, the digest must be the same.
 //!
 //! ```text
-//! prover --report FILE [--memory 512MiB] [--steps 20000 | --seconds S] [--seed 1] [--pace-us 1000] [--spoil-at COUNT]
+//! prover --report FILE [--memory 512MiB] [--steps 20000 | --seconds S] [--seed 1] [--pace-us 1000] [--bits 64] [--spoil-at COUNT]
 //! ```
 //!
-//! With `--seconds` the number of steps, and so the digest, is up to the machine. `--spoil-at` breaks a word of its own
+//! With less than 64 bits of each word in use its memory compresses. With `--seconds` the number of steps, and so the digest, is up to the machine. `--spoil-at` breaks a word of its own
 //! memory, to show that it notices. It blocks SIGUSR1 and never looks at it. Exit: 0 done, 2 arguments or report, 3 a page was wrong.
 
 use grid_testkit::args::Args;
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode, String> {
-    let args = Args::of_this_process(&["memory", "steps", "seconds", "seed", "report", "pace-us", "spoil-at"])?;
+    let args = Args::of_this_process(&["memory", "steps", "seconds", "seed", "report", "pace-us", "bits", "spoil-at"])?;
     let seconds: Option<f64> = args.get("seconds")?;
     let plan = Plan {
         steps: args.or("steps", if seconds.is_some() { u64::MAX } else { 20_000 })?,
@@ -48,7 +48,7 @@ fn run() -> Result<ExitCode, String> {
     let path = args.path("report")?;
     let said = |e: std::io::Error| format!("{}: {e}", path.display());
     let mut report = Report::open(&path).map_err(said)?;
-    let mut memory = Memory::fill(args.memory(512 << 20)?, args.or("seed", 1)?);
+    let mut memory = Memory::sparse(args.memory(512 << 20)?, args.or("seed", 1)?, args.or("bits", u64::BITS)?);
     let (mut gaps, proven) = prove(&mut memory, &plan, &mut report).map_err(said)?;
     gaps.stamp(memory.count(), clock::realtime_ns());
 

@@ -2,10 +2,10 @@
 //! gaps between looks. Each look also writes to one page of the memory in turn, so that pages that arrive late show.
 //!
 //! ```text
-//! stamper --report FILE [--memory 64MiB] [--seconds 10] [--threads 1] [--busy 1]
+//! stamper --report FILE [--memory 64MiB] [--seconds 10] [--threads 1] [--busy 1] [--bits 64]
 //! ```
 //!
-//! `--busy 1` spins through the millisecond instead of sleeping. Gaps of all threads are ranked together; `count` is
+//! With less than 64 bits of each word in use its memory compresses. `--busy 1` spins through the millisecond instead of sleeping. Gaps of all threads are ranked together; `count` is
 //! that of the first thread. Exit: 0 done, 2 arguments or report.
 
 use grid_testkit::args::Args;
@@ -31,13 +31,13 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), String> {
-    let args = Args::of_this_process(&["memory", "seconds", "report", "threads", "busy"])?;
+    let args = Args::of_this_process(&["memory", "seconds", "report", "threads", "busy", "bits"])?;
     let path = args.path("report")?;
     let said = |e: std::io::Error| format!("{}: {e}", path.display());
     let threads = args.or("threads", 1usize)?.max(1);
     let busy = args.or("busy", 0u8)? != 0;
     let ns = (args.or("seconds", 10f64)? * 1e9) as u64;
-    let mut memory = filled(args.memory(64 << 20)?.max(threads * PAGE));
+    let mut memory = filled(args.memory(64 << 20)?.max(threads * PAGE), args.or("bits", u64::BITS)?);
     let mut report = Report::open(&path).map_err(said)?;
 
     let end = clock::monotonic_ns() + ns;
@@ -73,12 +73,13 @@ fn merge(all: &Mutex<Gaps>, gaps: &Gaps) {
 }
 
 /// Memory of which every page was written, each with another content.
-fn filled(bytes: usize) -> Vec<u8> {
+fn filled(bytes: usize, bits: u32) -> Vec<u8> {
     let mut memory = vec![0u8; bytes];
+    let mask = u64::MAX >> u64::BITS.saturating_sub(bits).min(u64::BITS - 1);
     let mut word = 0x9e37_79b9_7f4a_7c15u64;
     for chunk in memory.chunks_exact_mut(8) {
         word = (word ^ (word >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9).wrapping_add(1);
-        chunk.copy_from_slice(&word.to_le_bytes());
+        chunk.copy_from_slice(&(word & mask).to_le_bytes());
     }
     memory
 }

@@ -94,6 +94,9 @@ pub struct MoveOrder {
     pub admitted: Bytes,
     /// An overrun of the freeze before the commit aborts.
     pub max_frozen: Millis,
+    /// Bytes of memory a second that may leave the source, where there is a limit.
+    #[serde(default)]
+    pub link_limit: Option<Bytes>,
     /// Rules for the last look before the freeze.
     pub detector: Detector,
     /// Path prefixes that are private to the destination.

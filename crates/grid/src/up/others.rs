@@ -68,7 +68,8 @@ pub(super) fn write(plan: &Plan, account: Account, secret: impl Fn(&RemotePlan) 
     let _ = std::fs::remove_dir_all(pins(plan));
     std::fs::DirBuilder::new().mode(0o755).create(pins(plan)).map_err(failed(&what))?;
     let side = Side::Head { listen: vec![Address::Unix(door(plan))], hub: plan.workers_socket(), workers: pins(plan) };
-    let channel = ChannelConfig { identity: folder(plan), side };
+    let memory_rate = plan.config.policy.engine.link_limit();
+    let channel = ChannelConfig { identity: folder(plan), memory_rate, side };
     write_private(&plan.state.join("conf/channel.json"), &channel, Some(account.gid))?;
     let caller = caller();
     if let Some(user) = caller {
@@ -141,6 +142,7 @@ fn reach(plan: &Plan, worker: &RemotePlan, pin: Pin, token: String) -> ReachConf
         agent,
         channel: ChannelConfig {
             identity: directory.join("channel"),
+            memory_rate: plan.config.policy.engine.link_limit(),
             side: Side::Worker { listen: socket, head, pin },
         },
         directory,

@@ -1,0 +1,100 @@
+//! Moves to a machine that ssh reaches, beside the same program moved by hand over the same ssh, and the speed of the link
+//! between by iperf3; over a link as fast as the kernel makes it, and over one of 1 Gbit/s.
+
+use super::cluster::Cluster;
+use super::downtime::{self, Move};
+use super::quantile;
+use crate::lab::Lab;
+use grid_types::Bytes;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Bytes a second of the slower link.
+const SLOW: u64 = 125_000_000;
+/// What is in use of each word of a program whose memory compresses.
+const BITS: &str = "8";
+
+/// Measures each amount of memory; 64 MiB and 1 GiB where none is named.
+pub(super) fn run(memory: &[String]) -> Result<(), String> {
+    let memory = if memory.is_empty() { vec!["64MiB".to_owned(), "1GiB".to_owned()] } else { memory.to_vec() };
+    let runs = super::runs();
+    let cluster = Cluster::over_ssh("same")?;
+    let lab = cluster.lab.as_ref().ok_or("no machine for ssh")?;
+    crate::say!("== moves over ssh: the longest gap that the moved program saw (median of {runs}, ms)");
+    for (name, rate) in [("veth", None), ("1 Gbit/s", Some(SLOW))] {
+        rate.map_or(Ok(()), |rate| lab.set_rate(rate)).map_err(|e| e.to_string())?;
+        let link = measured(lab)?;
+        crate::say!("\n{name}: {} by iperf3 (one stream, there)", per_second(link));
+        crate::say!(
+            "{:<22} {:>8} {:>8} {:>6} {:>12} {:>8} {:>12}",
+            "",
+            "by grid",
+            "by hand",
+            "ratio",
+            "grid's dump",
+            "of link",
+            "on the wire"
+        );
+        for memory in &memory {
+            row(&cluster, lab, memory, "64", link, runs)?;
+            row(&cluster, lab, memory, BITS, link, runs)?;
+        }
+    }
+    Ok(())
+}
+
+fn row(cluster: &Cluster, lab: &Lab, memory: &str, bits: &str, link: f64, runs: usize) -> Result<(), String> {
+    let config = lab.path("ssh_config").to_string_lossy().into_owned();
+    let (hand, hand_stages) = downtime::by_hand(memory, runs, &[("SSH_CONFIG", &config), ("BITS", bits)])?;
+    let sent = || lab.carried().map(|(sent, _)| sent).map_err(|e| e.to_string());
+    let before = sent()?;
+    let moves: Vec<Move> = downtime::moves(cluster, memory, bits, runs)?;
+    let wire = (sent()? - before) / runs as u64;
+    let grid = quantile(&moves.iter().map(|m| m.gap).collect::<Vec<_>>(), 0.5);
+    let median = &moves[(moves.len() - 1) / 2];
+    let what = if bits == BITS { format!("{memory}, compressible") } else { memory.to_owned() };
+    crate::say!(
+        "{what:<22} {grid:>8.0} {hand:>8.0} {:>6.2} {:>12} {:>7.0}% {:>12}   grid: {}",
+        grid / hand,
+        per_second(median.rate),
+        median.rate * 100.0 / link,
+        Bytes(wire),
+        median.stages
+    );
+    crate::say!("{:<83}   hand: {hand_stages}", "");
+    Ok(())
+}
+
+fn per_second(bytes: f64) -> String {
+    format!("{:.0} MB/s", bytes / 1e6)
+}
+
+/// Bytes a second from here to there, by iperf3.
+pub(super) fn measured(lab: &Lab) -> Result<f64, String> {
+    let said = |e: std::io::Error| format!("iperf3: {e} (it is Debian's package of that name)");
+    let mut server = Ended(lab.command(&["iperf3", "-s", "-1"]).stdout(Stdio::null()).spawn().map_err(said)?);
+    let begun = Instant::now();
+    loop {
+        let out = Command::new("iperf3").args(["-c", lab.address(), "-t", "3", "-J"]).output().map_err(said)?;
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        let got: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        if let Some(bits) = got["end"]["sum_received"]["bits_per_second"].as_f64().filter(|b| *b > 0.0) {
+            return Ok(bits / 8.0);
+        }
+        // The server does not listen yet.
+        if begun.elapsed() > Duration::from_secs(5) || server.0.try_wait().is_ok_and(|ended| ended.is_some()) {
+            return Err(format!("iperf3: {text}"));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Ended when dropped.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
