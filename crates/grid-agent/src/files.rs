@@ -66,6 +66,7 @@ impl Agent {
         if stage.park {
             return Ok(());
         }
+        self.shares(stage)?;
         let look = |file: &FileSeen| {
             let meta = std::fs::metadata(&file.path).ok().filter(|meta| may_read(meta, stage));
             meta.and_then(|_| look_at(Path::new("/"), &file.path, file.written).ok())

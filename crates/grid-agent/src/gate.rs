@@ -209,6 +209,8 @@ pub(crate) mod tests {
             home_files: false,
             park: false,
             private_tmp: false,
+            own_paths: Default::default(),
+            probes: Vec::new(),
             highest_pid: 0,
         }
     }

@@ -27,6 +27,7 @@ mod machine;
 mod park;
 mod passage;
 mod preflight;
+mod probe;
 mod reclaim;
 mod redial;
 mod rescue;

@@ -57,7 +57,12 @@ impl Agent {
         }
         // The plan of a way home, or on, forecasts nothing.
         let limit = order.link_limit.filter(|_| order.destination != self.cfg.node);
-        freeze_within(resident(&tree), None, limit, order.max_frozen)?;
+        freeze_within(
+            Bytes(resident(&tree).0 + tree.private_tmp.unwrap_or_default().0),
+            None,
+            limit,
+            order.max_frozen,
+        )?;
         Ok(tree)
     }
 }

@@ -268,3 +268,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn folders_that_are_the_workers_own() {
+    let paths = |text: &str| more(&format!("execution:\n  {text}\n"));
+    insta::assert_snapshot!(paths("shared_paths: [/data]"), @"c.yaml:6:3: execution.shared_paths: without files: home every folder of a worker is its own; add files: home, or leave it out");
+    insta::assert_snapshot!(paths("files: home\n  shared_paths: [/data, data, /a/../b]"), @r#"
+    c.yaml:7:25: execution.shared_paths[1]: "data" is no folder's path; an absolute path of letters, digits and . _ - /, as /var/lib/grid
+    c.yaml:7:31: execution.shared_paths[2]: "/a/../b" is no folder's path; an absolute path of letters, digits and . _ - /, as /var/lib/grid
+    "#);
+    insta::assert_snapshot!(paths("files: home\n  shared_paths: [/data, /]\n  local_paths: [/data]"), @r"
+    c.yaml:7:3: execution.shared_paths: / cannot be a folder of its own; a folder by its plain path, as /data; not /, /proc, /dev or /sys
+    c.yaml:8:3: execution.local_paths: /data is named twice; name it once, as shared or as local
+    ");
+    for odd in ["/x//y", "/scratch/", "/a/./b", "/dev"] {
+        assert!(
+            paths(&format!("files: home\n  local_paths: [{odd}]")).contains("cannot be a folder of its own"),
+            "{odd}"
+        );
+    }
+    parse(&format!("{TWO}execution:\n  files: home\n  shared_paths: [/data]\n  local_paths: [/data/mine]\n")).unwrap();
+}

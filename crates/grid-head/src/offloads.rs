@@ -2,7 +2,7 @@
 
 use crate::head::{Head, fault, refused};
 use crate::privacy::Reader;
-use crate::scan::{Only, private_paths};
+use crate::scan::Only;
 use grid_core::check::{LeaseNow, ProcNow, World, check};
 use grid_core::plan::limit_for;
 use grid_engine::Agents;
@@ -14,7 +14,7 @@ use grid_types::exit::FaultClass;
 use grid_types::plan::{Plan, PlanOutcome, PlanStep, Trigger, Verdict};
 use grid_types::policy::Files;
 use grid_types::reason::{Reason, ReasonCode};
-use grid_types::wire::{Answer, MoveOrder, Request};
+use grid_types::wire::{Answer, MoveOrder, OwnPaths, Request};
 use grid_types::{AttemptId, Bytes, LeaseId, Millis, NodeName, OffloadId, PlanId, ProcId};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -233,9 +233,13 @@ impl Head {
             max_frozen: policy.limits.max_frozen,
             link_limit: policy.engine.link_limit(),
             detector: policy.detector.clone(),
-            private_paths: private_paths(),
+            private_paths: self.private_paths(),
             apart: !inner.cfg.embedded,
             home_files: !inner.cfg.embedded && policy.engine.files == Files::Home,
+            own_paths: OwnPaths {
+                shared: policy.engine.shared_paths.clone(),
+                local: policy.engine.local_paths.clone(),
+            },
             park: false,
             parked: None,
             private_tmp: false,

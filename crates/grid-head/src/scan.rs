@@ -68,7 +68,7 @@ impl Head {
             away: inner.state.away().iter().map(|o| o.process.pid).collect(),
             recent: inner.state.busy(cooldown, boot_ms()).into_keys().collect(),
             kept: inner.state.kept_now(boot_ms()).map(|k| k.process.clone()).collect(),
-            private_paths: private_paths(),
+            private_paths: self.private_paths(),
             ..DetectContext::default()
         };
         Ok((stats, ctx))
@@ -203,9 +203,19 @@ fn unseen(seen: &Seen, stats: &[ProcStat]) -> Vec<i32> {
     rest.into_iter().take(LOOK_AT_MOST).map(|s| s.id.pid).collect()
 }
 
-/// Directories that each node of the embedded cluster has for itself.
-pub(crate) fn private_paths() -> Vec<String> {
-    ["/dev/shm", "/run", "/dev/pts"].map(str::to_owned).to_vec()
+/// Directories that each node has for itself, of the embedded cluster's too.
+const PRIVATE: [&str; 3] = ["/dev/shm", "/run", "/dev/pts"];
+
+impl Head {
+    /// Who uses a file in one of these stays where it is.
+    pub(crate) fn private_paths(&self) -> Vec<String> {
+        let inner = self.inner.borrow();
+        PRIVATE
+            .map(str::to_owned)
+            .into_iter()
+            .chain(inner.cfg.config.policy.engine.local_paths.iter().cloned())
+            .collect()
+    }
 }
 
 fn users_of(stats: &[ProcStat]) -> BTreeMap<u32, String> {

@@ -47,6 +47,8 @@ pub struct Pump {
     pub gid: u32,
     /// The tree has a `/tmp` and a `/dev/shm` of its own, over the head's.
     pub private_tmp: bool,
+    /// Folders in which it sees this machine's files.
+    pub own: Vec<PathBuf>,
 }
 
 struct Shared {
@@ -96,8 +98,9 @@ impl Pump {
         // What follows asks home, so somebody must answer the kernel.
         let asks = shared.clone();
         let private_tmp = self.private_tmp.then_some(Owner { uid: self.uid, gid: self.gid });
+        let own = self.own.clone();
         let placed = std::thread::spawn(move || {
-            mount::become_root(&place)?;
+            mount::become_root(&place, &own)?;
             private_tmp.map_or(Ok(()), mount_all)
         });
         while !placed.is_finished() {

@@ -8,7 +8,7 @@ use nix::sys::stat::Mode;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What of the file system stays this machine's own.
 const ITS_OWN: [&str; 3] = ["proc", "dev", "sys"];
@@ -25,20 +25,24 @@ pub fn fuse(device: &File, at: &Path, uid: u32, gid: u32) -> io::Result<()> {
 }
 
 /// Makes the mount at `at` the root of this mount namespace, with this machine's own `/proc`, `/dev` and `/sys` on it and
-/// nothing else of this machine's. Asks who answers for the mount.
+/// of the rest these folders of this machine's. Asks who answers for the mount.
 ///
 /// # Errors
 /// Which step failed.
-pub fn become_root(at: &Path) -> io::Result<()> {
+pub fn become_root(at: &Path, own: &[PathBuf]) -> io::Result<()> {
     let failed = |what: &str| {
         let what = what.to_owned();
         move |e: nix::errno::Errno| io::Error::new(io::Error::from(e).kind(), format!("{what}: {}", e.desc()))
     };
     let none: Option<&str> = None;
-    for own in ITS_OWN {
-        let (from, to) = (Path::new("/").join(own), at.join(own));
+    let mut own: Vec<&Path> = own.iter().map(PathBuf::as_path).collect();
+    // What lies in another one of them is mounted after that.
+    own.sort_unstable();
+    for own in ITS_OWN.into_iter().map(Path::new).chain(own) {
+        let below = own.strip_prefix("/").unwrap_or(own);
         let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
-        mount(Some(&from), &to, none, flags, none).map_err(failed(&format!("/{own} on the head's files")))?;
+        mount(Some(&Path::new("/").join(below)), &at.join(below), none, flags, none)
+            .map_err(failed(&format!("this machine's /{} on the head's files", below.display())))?;
     }
     nix::unistd::chdir(at).map_err(failed("going there"))?;
     nix::unistd::pivot_root(".", ".").map_err(failed("pivot_root"))?;

@@ -179,6 +179,11 @@ execution: {{engine: ssh, ssh_config: {ssh}, worker_directory: {workers}, files:
         run("nsenter", &[&mounts, "--", "mount", "-t", "tmpfs", "-o", "mode=755", "hidden", &folder.to_string_lossy()])
     }
 
+    /// A path of that machine's, from here.
+    pub fn seen_there(&self, path: &Path) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{}", self.sshd.id(), path.display()))
+    }
+
     /// Ends every connection to its sshd, as where a laptop sleeps or a router forgets. Returns how many there were.
     pub fn drop_connections(&self) -> usize {
         let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.sshd.id())).unwrap_or_default();

@@ -255,6 +255,7 @@ fn a_head_gets_nothing_of_a_lender_but_what_it_lends() {
         park: false,
         parked: None,
         private_tmp: false,
+        own_paths: Default::default(),
     };
     assert_eq!(refused(head.ask(Request::StartMove { order: Box::new(order) })), ReasonCode::Owner);
     let held = head.ask(Request::Holdings).unwrap();

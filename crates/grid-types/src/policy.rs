@@ -49,6 +49,12 @@ pub struct Engine {
     /// Which files a process sees there.
     #[serde(default)]
     pub files: Files,
+    /// Folders that are the same on head and workers, where the head's files are seen otherwise.
+    #[serde(default)]
+    pub shared_paths: Vec<String>,
+    /// Folders that each worker has for itself, where the head's files are seen otherwise.
+    #[serde(default)]
+    pub local_paths: Vec<String>,
     /// Bytes of memory a second that leave a machine for another at most.
     #[serde(default)]
     pub link_rate: Option<Bytes>,
@@ -68,6 +74,8 @@ impl Default for Engine {
             directory: "/var/lib/grid/workers".to_owned(),
             ssh_config: None,
             files: Files::default(),
+            shared_paths: Vec::new(),
+            local_paths: Vec::new(),
             link_rate: None,
         }
     }

@@ -137,6 +137,8 @@ fn nothing(from: NodeName, boot_id: &str) -> Record {
         home_files: false,
         park: false,
         private_tmp: false,
+        own_paths: Default::default(),
+        probes: Vec::new(),
         highest_pid: 0,
     };
     let boot_id = boot_id.to_owned();

@@ -5,6 +5,7 @@ use crate::agent::{Agent, Input};
 use crate::data;
 use crate::faults::Steps;
 use crate::link::tracing_line;
+use crate::probe::lay;
 use crate::source::{Record, refuse_when_stopped};
 use grid_core::handover::{Source, SourceAction, SourceInput};
 use grid_os::cgroup::Controller;
@@ -36,9 +37,10 @@ impl Agent {
         }
         let attempt = order.attempt.clone();
         let incoming = self.parked(parked)?;
-        let (stage, copy) = (stage_of(&order, &incoming.record.stage), incoming.parked().cloned());
+        let (mut stage, copy) = (stage_of(&order, &incoming.record.stage), incoming.parked().cloned());
         let copy = copy.ok_or_else(|| Reason::new(ReasonCode::Parked, "its record is incomplete"))?;
         let apart = stage.home_files && !self.is_hub();
+        let probes = lay(&attempt, &mut stage, !self.is_hub())?;
         let boot = self.peer_boots.get(&order.destination).cloned();
         let record =
             Record::of_parked(order, &self.boot_id, boot, self.hold_name(&attempt), stage, copy.signals.clone());
@@ -46,7 +48,7 @@ impl Agent {
         let machine = Source::new(attempt.clone());
         let mut actions = machine.begin();
         let stage_it = actions.split_off(1);
-        self.add_source(&attempt, machine, record, hold);
+        self.add_source(&attempt, machine, record, hold, probes);
         self.do_source(&attempt, actions);
         self.step_source(&attempt, SourceInput::SignalsPending(copy.signals.clone()));
         self.arm_deadline(&attempt, CHECKED_WITHIN);
@@ -138,5 +140,6 @@ fn send(place: &super::ParkedPlace, mut stream: &Socket) -> io::Result<()> {
 fn stage_of(order: &MoveOrder, parked: &Stage) -> Stage {
     let shadow = parked.shadow.clone().map(|terms| ShadowTerms { generation: terms.generation + 1, ..terms });
     let private_tmp = parked.private_tmp || order.private_tmp;
-    Stage { lease: order.lease.clone(), admitted: order.admitted, shadow, park: false, private_tmp, ..parked.clone() }
+    let (lease, admitted, probes) = (order.lease.clone(), order.admitted, Vec::new());
+    Stage { lease, admitted, shadow, park: false, private_tmp, probes, ..parked.clone() }
 }

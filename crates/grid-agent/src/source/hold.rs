@@ -34,6 +34,8 @@ pub(super) fn stage_of(
         shadow,
         files,
         home_files: order.home_files,
+        own_paths: order.own_paths.clone(),
+        probes: Vec::new(),
         park: order.park,
         private_tmp: order.private_tmp,
         highest_pid: tree.all().map(highest).max().unwrap_or(0),

@@ -20,6 +20,7 @@ use self::hold::{pending_signals, stage_of, take_hold, thaw_home};
 use crate::agent::{Agent, Input};
 use crate::faults;
 use crate::link::tracing_line;
+use crate::probe::{self, Probe};
 use crate::streams;
 use grid_core::detect::connections;
 use grid_core::handover::{GoneProof, Source, SourceAction, SourceInput};
@@ -31,7 +32,7 @@ use grid_types::facts::TreeFacts;
 use grid_types::fault::FaultPoint;
 use grid_types::handover::{SourceState, ToDestination, ToSource};
 use grid_types::reason::{Reason, ReasonCode};
-use grid_types::wire::{Answer, Body, MoveOrder, MoveReport, Party, Stage};
+use grid_types::wire::{Answer, Body, MoveOrder, MoveReport, OwnPaths, Party, Stage};
 use grid_types::{AttemptId, Bytes, Millis, NodeName};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
@@ -80,6 +81,8 @@ pub(crate) struct Outgoing {
     /// Its lender had frozen it before.
     frozen_before: Option<Instant>,
     armed: u64,
+    /// Until the destination has looked at them.
+    probes: Vec<Probe>,
     /// A person, or an order to stop, undid it: the reason that is reported.
     undone_by: Option<Reason>,
     last_word: Instant,
@@ -107,6 +110,7 @@ impl Outgoing {
             frozen_at: None,
             frozen_before: None,
             armed: 0,
+            probes: Vec::new(),
             undone_by: None,
             last_word: now,
         }
@@ -165,6 +169,9 @@ impl Agent {
         let files = if order.apart && !home_files { crate::files::used(&tree)? } else { Vec::new() };
         let shadow = self.shadow_terms(&attempt, &tree, came_by.as_ref())?;
         let hold = self.hold_group(&attempt, root, came_by.as_ref());
+        let own_paths = if home_files { order.own_paths.clone() } else { OwnPaths::default() };
+        let mut stage = Stage { home_files, private_tmp, own_paths, ..stage_of(&order, &tree, shadow, files) };
+        let probes = if stage.park { Vec::new() } else { probe::lay(&attempt, &mut stage, !self.is_hub())? };
         let record = Record {
             boot_id: self.boot_id.clone(),
             // What is kept on a disk outlives a reboot of its machine: that is no proof that it is gone.
@@ -172,7 +179,7 @@ impl Agent {
             members: self.members(&tree),
             came_by,
             hold: hold.path().to_owned(),
-            stage: Stage { home_files, private_tmp, ..stage_of(&order, &tree, shadow, files) },
+            stage,
             signals: Vec::new(),
             figures: MoveFigures { closed_connections: connections(&tree), ..MoveFigures::default() },
             report: None,
@@ -180,7 +187,7 @@ impl Agent {
         };
         let machine = Source::new(attempt.clone());
         let actions = machine.begin();
-        self.sources.insert(attempt.clone(), Outgoing::new(machine, record, hold));
+        self.sources.insert(attempt.clone(), Outgoing { probes, ..Outgoing::new(machine, record, hold) });
         self.do_source(&attempt, actions);
         self.arm_deadline(&attempt, READY_WITHIN);
         match self.data_for(&attempt) {
@@ -308,6 +315,7 @@ impl Agent {
         let (came_by, before) = (outgoing.record.came_by.clone(), outgoing.machine.state);
         outgoing.dumping = false;
         outgoing.stream = None;
+        outgoing.probes.clear();
         outgoing.frozen_at = Some(outgoing.frozen_before.unwrap_or(outcome.frozen_at));
         outgoing.record.figures.bytes = Some(Bytes(outcome.bytes));
         outgoing.record.figures.dumped_as_owner = Some(outcome.as_owner);

@@ -3,6 +3,7 @@
 use super::{Outgoing, READY_WITHIN, Record};
 use crate::agent::Agent;
 use crate::park::ParkedPlace;
+use crate::probe::Probe;
 use grid_core::handover::{HomeCopy, Source, SourceInput, TreeCopy};
 use grid_os::cgroup::Group;
 use grid_os::socket::Socket;
@@ -58,8 +59,15 @@ impl Agent {
         self.group(&format!("hold/{attempt}"), &[grid_os::cgroup::Controller::Freezer]).path().to_owned()
     }
 
-    pub(crate) fn add_source(&mut self, attempt: &AttemptId, machine: Source, record: Record, hold: Group) {
-        self.sources.insert(attempt.clone(), Outgoing::new(machine, record, hold));
+    pub(crate) fn add_source(
+        &mut self,
+        attempt: &AttemptId,
+        machine: Source,
+        record: Record,
+        hold: Group,
+        probes: Vec<Probe>,
+    ) {
+        self.sources.insert(attempt.clone(), Outgoing { probes, ..Outgoing::new(machine, record, hold) });
     }
 
     /// The destination says that it is ready within the usual time.
@@ -78,6 +86,7 @@ impl Agent {
         let memory = self.sources.get(attempt).and_then(Outgoing::parked).and_then(|parked| self.parked_memory(parked));
         let Some(outgoing) = self.sources.get_mut(attempt) else { return };
         outgoing.dumping = false;
+        outgoing.probes.clear();
         outgoing.record.figures.bytes = memory;
         outgoing.record.figures.dump = outgoing.frozen_at.map(|at| Millis(at.elapsed().as_millis() as u64));
         self.step_source(

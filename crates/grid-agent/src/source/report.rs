@@ -7,6 +7,7 @@ use crate::agent::Agent;
 use crate::destination::wait_for_criu;
 use crate::ledger::Row;
 use crate::link::tracing_line;
+use crate::probe::forget;
 use crate::tree::start_ticks;
 use grid_core::handover::{
     DestinationInput, GoneProof, HomeCopy, Source, SourceInput, SourceReport, answer_unknown_at_source,
@@ -20,6 +21,7 @@ use grid_types::streams::ShadowTerms;
 use grid_types::wire::{AttemptHolding, MoveReport, Notice, Stage};
 use grid_types::{AttemptId, NodeName, OffloadId};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 /// So many of the newest attempts are told to a daemon that comes back: those that can still be open there.
@@ -129,6 +131,7 @@ impl Agent {
                 signals.sort_unstable();
                 signals.dedup();
             }
+            row.detail.stage.probes.iter().for_each(|probe| forget(Path::new(&probe.path)));
             let (machine, actions) = Source::recover(row.attempt.clone(), row.state, home, signals);
             self.sources.insert(row.attempt.clone(), Outgoing::new(machine, row.detail, hold));
             self.do_source(&row.attempt, actions);

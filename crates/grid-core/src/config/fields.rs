@@ -99,6 +99,8 @@ pub(super) const POLICY: &[Field<Policy>] = fields! { Policy:
     "execution.worker_directory" => engine.directory;
     "execution.ssh_config" => engine.ssh_config;
     "execution.files" => engine.files;
+    "execution.shared_paths" => engine.shared_paths;
+    "execution.local_paths" => engine.local_paths;
     "execution.link_rate_limit" => engine.link_rate;
 };
 

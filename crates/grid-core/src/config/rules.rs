@@ -3,7 +3,7 @@
 use super::check::Checked;
 use super::fields::sharing;
 use super::read::GIB;
-use grid_types::policy::{AutoMode, Config, NodeConfig, ProcessRule, Role};
+use grid_types::policy::{AutoMode, Config, Files, NodeConfig, ProcessRule, Role};
 use grid_types::units::{Bytes, MilliCpu};
 use std::collections::BTreeMap;
 
@@ -19,6 +19,7 @@ pub(super) fn check(config: &Config, checked: &mut Checked) {
     auto_mode(config, checked);
     auto_limits(config, checked);
     durations(config, checked);
+    own_paths(config, checked);
     for (i, rule) in config.policy.detector.rules.iter().enumerate() {
         process_rule(i, rule, checked);
     }
@@ -195,6 +196,33 @@ fn durations(config: &Config, checked: &mut Checked) {
             message,
             "shorten one or raise the other",
         );
+    }
+}
+
+/// Of the machine's own these are on every machine already, and the root is what the rest is an exception from.
+const NO_OWN_PATHS: [&str; 4] = ["/", "/proc", "/dev", "/sys"];
+
+fn own_paths(config: &Config, checked: &mut Checked) {
+    let engine = &config.policy.engine;
+    let (shared, local) = ("execution.shared_paths", "execution.local_paths");
+    let all: Vec<(&str, &String)> = engine.shared_paths.iter().map(|path| (shared, path)).collect::<Vec<_>>();
+    let all = [all, engine.local_paths.iter().map(|path| (local, path)).collect()].concat();
+    let Some(first) = all.first().map(|(key, _)| *key) else { return };
+    if engine.files != Files::Home {
+        let message = format!("{first}: without files: home every folder of a worker is its own");
+        checked.across(&[first, "execution.files"], message, "add files: home, or leave it out");
+    }
+    for (n, (key, path)) in all.iter().enumerate() {
+        let plain = !path.contains("//")
+            && !path.contains("/./")
+            && !path.ends_with("/.")
+            && (!path.ends_with('/') || path.len() == 1);
+        if !plain || NO_OWN_PATHS.contains(&path.as_str()) {
+            let message = format!("{key}: {path} cannot be a folder of its own");
+            checked.across(&[key], message, "a folder by its plain path, as /data; not /, /proc, /dev or /sys");
+        } else if all[..n].iter().any(|(_, other)| other == path) {
+            checked.across(&[key], format!("{key}: {path} is named twice"), "name it once, as shared or as local");
+        }
     }
 }
 

@@ -120,6 +120,16 @@ const EXECUTION: &[Key] = &[
         Shape::Size(Zero::Refused),
         "memory a second that leaves a machine for another at most, as it crosses; without it, what the link carries",
     ),
+    key(
+        "shared_paths",
+        Shape::Texts(TextRule::Directory),
+        "with files: home, folders that are the same on head and workers (proven before each move): no detour over the head",
+    ),
+    key(
+        "local_paths",
+        Shape::Texts(TextRule::Directory),
+        "with files: home, folders that each worker has for itself: who uses a file there does not move",
+    ),
     key("default_nodes", count(1, 10_000), "kept for the Ray engine; not used by the local engine"),
     key("default_gpus_per_node", count(0, 1024), "kept for the Ray engine; not used by the local engine"),
     key(

@@ -22,7 +22,7 @@ fn main() -> io::Result<()> {
                 nix::mount::MsFlags::empty(),
                 None::<&str>,
             )?;
-            Pump { dir, attempt, uid: number(3), gid: number(4), private_tmp: false }.run()
+            Pump { dir, attempt, uid: number(3), gid: number(4), private_tmp: false, own: Vec::new() }.run()
         }
         _ => Home { dir, attempt, uid: number(3), gid: number(4), groups: Vec::new() }.run(),
     }

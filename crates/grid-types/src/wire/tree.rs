@@ -107,6 +107,9 @@ pub struct MoveOrder {
     /// On a worker it sees the head's files.
     #[serde(default)]
     pub home_files: bool,
+    /// But not there.
+    #[serde(default)]
+    pub own_paths: OwnPaths,
     /// The destination keeps it on its disk and does not restore it.
     #[serde(default)]
     pub park: bool,
@@ -135,6 +138,31 @@ pub struct FileSeen {
     pub written: bool,
     /// A build id or hash; none where it is written to, a folder, or too large to read through.
     pub content: Option<String>,
+}
+
+/// Folders in which a tree that sees the head's files sees those of the machine it is on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnPaths {
+    /// Said to be the same folder on both machines.
+    pub shared: Vec<String>,
+    /// Each machine's own.
+    pub local: Vec<String>,
+}
+
+impl OwnPaths {
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &String> {
+        self.shared.iter().chain(&self.local)
+    }
+}
+
+/// A file that was made to be looked for through another machine's mount of the same folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeFile {
+    /// Where.
+    pub path: String,
+    /// What nobody else would have written into it.
+    pub content: String,
 }
 
 /// The hub's leave for a tree to move from one worker to another.
@@ -186,6 +214,12 @@ pub struct Stage {
     /// On a lender it sees the head's files.
     #[serde(default)]
     pub home_files: bool,
+    /// But not there.
+    #[serde(default)]
+    pub own_paths: OwnPaths,
+    /// A file in each shared one, as proof.
+    #[serde(default)]
+    pub probes: Vec<ProbeFile>,
     /// Kept on the destination's disk, and not restored.
     #[serde(default)]
     pub park: bool,

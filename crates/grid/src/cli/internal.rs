@@ -166,6 +166,9 @@ pub struct HomePumpArgs {
     /// It has a /tmp of its own.
     #[arg(long)]
     pub private_tmp: bool,
+    /// A folder in which it sees this machine's files.
+    #[arg(long)]
+    pub own: Vec<PathBuf>,
 }
 
 /// `grid home-serve`.
