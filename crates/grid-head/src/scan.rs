@@ -136,8 +136,7 @@ impl Head {
     /// A tree that came home runs behind its shadow, which has the number that people know.
     fn behind_shadow(&self, pid: i32) -> i32 {
         let inner = self.inner.borrow();
-        let of_pid = inner.state.offloads.values().filter(|o| o.process.pid == pid);
-        let newest = of_pid.max_by_key(|o| o.started_at).filter(|o| o.phase == OffloadPhase::Home);
+        let newest = inner.state.newest_of(pid).filter(|o| o.phase == OffloadPhase::Home);
         newest.and_then(|o| o.home.as_ref()).map_or(pid, |process| process.pid)
     }
 

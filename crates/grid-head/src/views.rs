@@ -137,8 +137,10 @@ impl Head {
         let mut by_time: Vec<_> = inner.state.offloads.values().collect();
         by_time.sort_by_key(|o| (reader.sees(o.uid), o.started_at));
         if let Ok(pid) = text.parse::<i32>() {
-            let of_pid = by_time.iter().rev().find(|o| o.process.pid == pid || o.home_pid == Some(pid));
-            if let Some(o) = of_pid {
+            let of_pid = || by_time.iter().rev().filter(|o| o.process.pid == pid || o.home_pid == Some(pid));
+            // One that failed left it where it was.
+            let came_about = of_pid().find(|o| o.phase != OffloadPhase::Failed);
+            if let Some(o) = came_about.or_else(|| of_pid().next()) {
                 return Ok(o.id.clone());
             }
         }

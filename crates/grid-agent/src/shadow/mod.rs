@@ -79,11 +79,13 @@ pub(crate) struct Shadow {
     told_end: Option<Option<Instant>>,
     /// It was stopped when it was looked at last.
     stopped: bool,
+    /// Its tree is gone, which it is told until it leaves.
+    gone: Option<ToShadow>,
 }
 
 impl Shadow {
     fn new(record: Record) -> Self {
-        Self { record, control: None, waiting: None, told_end: None, stopped: false }
+        Self { record, control: None, waiting: None, told_end: None, stopped: false, gone: None }
     }
 
     /// The process with its number is the one that was there.
@@ -154,6 +156,9 @@ impl Agent {
             self.join(id, generation, end);
         }
         self.say_where(id);
+        if let Some(word) = self.shadows.get(id).and_then(|s| s.gone.clone()) {
+            self.say_to_shadow(id, &word);
+        }
     }
 
     /// The tree's agent has dialled: the connection goes to the shadow, or waits for it.
@@ -179,7 +184,7 @@ impl Agent {
                 return tracing_line(&e.to_string());
             }
             // Stopped while it was parked, say: where it lives now that is not known.
-            shadow.stopped = false;
+            (shadow.stopped, shadow.gone) = (false, None);
         }
         self.join(&id, generation, end);
         self.say_where(&id);

@@ -138,8 +138,11 @@ impl Agent {
             known || self.passed_to(attempt, &s.record.offload, from)
         };
         let Some(id) = self.shadows.iter().find(|(_, s)| is(s)).map(|(id, _)| id.clone()) else { return };
-        if self.shadows.get(&id).is_some_and(|s| s.told_end.is_none()) {
-            return self.say_to_shadow(&id, &lost(from, status));
+        if let Some(shadow) = self.shadows.get_mut(&id).filter(|s| s.told_end.is_none()) {
+            // One that is not here now is told when it comes.
+            let word = lost(from, status);
+            shadow.gone = Some(word.clone());
+            return self.say_to_shadow(&id, &word);
         }
         self.shadows.remove(&id);
         if let Err(e) = self.ledger.drop_shadow(&id) {

@@ -94,6 +94,13 @@ impl State {
         self.offloads.values().find(|o| o.process == *process && o.phase.is_guest())
     }
 
+    /// The offload that says where the process with this number at home is: the newest that has come about. One that failed
+    /// left it where it was.
+    pub fn newest_of(&self, pid: i32) -> Option<&OffloadRecord> {
+        let of_pid = self.offloads.values().filter(|o| o.process.pid == pid && o.phase != OffloadPhase::Failed);
+        of_pid.max_by_key(|o| o.started_at)
+    }
+
     /// What the planner must not take: in flight, away, cooling down.
     pub fn busy(&self, cooldown: Millis, now: BootMs) -> BTreeMap<ProcId, Busy> {
         let mut busy: BTreeMap<_, _> =

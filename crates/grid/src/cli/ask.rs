@@ -40,11 +40,11 @@ pub(super) async fn offload_id(client: &Client, text: &str) -> Result<String, Fa
     })
 }
 
-/// The offload of a process: one that is not over if there is one, else the newest.
+/// The offload of a process: one that is not over if there is one, else the newest. One that failed left it where it was.
 fn of_pid(all: &[OffloadView], pid: i32) -> Option<&OffloadView> {
     all.iter()
         .filter(|v| v.record.process.pid == pid || v.record.home_pid == Some(pid))
-        .max_by_key(|v| (v.record.phase.is_guest(), v.record.started_at))
+        .max_by_key(|v| (v.record.phase.is_guest(), v.record.phase != OffloadPhase::Failed, v.record.started_at))
 }
 
 /// Waits until a move is over, and shows on a terminal that it goes on.

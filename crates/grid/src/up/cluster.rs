@@ -12,6 +12,8 @@ use grid_os::criu::Criu;
 use grid_types::api::{NodeView, Status};
 use grid_types::exit::FaultClass;
 use nix::sys::signal::{SigSet, Signal};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -191,6 +193,7 @@ async fn keep(plan: &Plan, root: &Group, nodes: &mut [Node], ready: impl FnOnce(
                         };
                         let ends = tokio::select! { ends = down::may_end(plan) => ends, () = told => true };
                         if ends {
+                            down::end_shadows(plan).await;
                             break;
                         }
                     }
@@ -309,6 +312,22 @@ fn why_ended(what: &str, class: FaultClass, said: &str) -> UpError {
     }
 }
 
+/// Removes a folder with what is in it, but not these folders below it: what lives on is spoken to there, and writes there
+/// how it ended.
+fn remove_but(dir: &Path, kept: &BTreeSet<PathBuf>) {
+    if kept.iter().all(|path| !path.starts_with(dir)) {
+        let _ = std::fs::remove_dir_all(dir);
+        return;
+    }
+    for path in std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        match path.is_dir() {
+            _ if kept.contains(&path) => {}
+            true => remove_but(&path, kept),
+            false => _ = std::fs::remove_file(path),
+        }
+    }
+}
+
 /// Takes away what was made. What came home lives on.
 pub(crate) fn remove(plan: &Plan, nodes: &[Node], root: &Group) {
     let kill = |group: &Group| {
@@ -338,7 +357,7 @@ pub(crate) fn remove(plan: &Plan, nodes: &[Node], root: &Group) {
     {
         tell(&format!("grid: {e}"));
     }
-    let _ = std::fs::remove_dir_all(plan.run_dir());
+    remove_but(&plan.run_dir(), &super::down::living_trees(plan));
     let _ = std::fs::remove_dir_all(plan.state.join("stopped"));
     for file in [
         plan.socket(),

@@ -4,12 +4,17 @@ use super::plan::Plan;
 use super::{UpError, cluster};
 use crate::cli::{Answer, Client};
 use grid_os::cgroup::Group;
+use grid_os::pidfd::PidFd;
+use grid_shadow::SHADOW_COMM;
 use grid_types::api::{DryRun, OffloadView, Status};
 use grid_types::event::OffloadPhase;
 use grid_types::exit::FaultClass;
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// A daemon that is there answers within this.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 /// How the supervisor was told to end.
 const RECALL: &str = "recall";
 const FORCE: &str = "force";
@@ -127,17 +132,22 @@ pub fn still_held(state: &Path) -> usize {
     grid_agent::rescue(state, &plan.cgroup, &ask).map_or(0, |found| found.copies.len())
 }
 
-/// Trees that came home and live on though the cluster is down: each has a pid 1 of its own that names the cluster.
+/// Trees that came home and live on though the cluster is down.
 pub fn living_on(state: &Path) -> usize {
     let json = std::fs::read_to_string(state.join("conf/plan.json")).unwrap_or_default();
-    let Ok(plan) = serde_json::from_str::<Plan>(&json) else { return 0 };
-    let ours = plan.run_dir().to_string_lossy().into_owned();
-    let is_init = |entry: std::fs::DirEntry| {
-        let comm = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-        let argv = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-        comm.trim() == grid_os::tree_init::COMM && argv.contains(&ours)
+    serde_json::from_str::<Plan>(&json).map_or(0, |plan| living_trees(&plan).len())
+}
+
+/// Folders of the trees of this cluster that live: each has a pid 1 of its own that names its folder.
+pub(super) fn living_trees(plan: &Plan) -> BTreeSet<PathBuf> {
+    let run_dir = plan.run_dir();
+    let folder = |entry: std::fs::DirEntry| {
+        let comm = std::fs::read_to_string(entry.path().join("comm")).ok()?;
+        let argv = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
+        let folder = argv.split('\0').map(PathBuf::from).find(|word| word.starts_with(&run_dir));
+        folder.filter(|_| comm.trim() == grid_os::tree_init::COMM)
     };
-    std::fs::read_dir("/proc").map_or(0, |dir| dir.flatten().map(is_init).filter(|is| *is).count())
+    std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(folder).collect()
 }
 
 /// A cluster whose supervisor was killed: its plan is in its state.
@@ -191,15 +201,30 @@ pub(crate) fn given_up(plan: &Plan) -> bool {
     std::fs::read_to_string(plan.state.join("down")).is_ok_and(|told| told == FORCE)
 }
 
+/// What is away ends with the cluster; who waits for it at home is to hear of that, by the same SIGKILL. (Where the daemon does
+/// not answer, they hear of it when the cluster is up again.)
+pub(crate) async fn end_shadows(plan: &Plan) {
+    let client = Client::new(plan.socket());
+    let away = tokio::time::timeout(ANSWERS_WITHIN, away(&client)).await.unwrap_or_default();
+    for process in away.iter().map(|o| &o.record.process) {
+        let comm = std::fs::read_to_string(format!("/proc/{}/comm", process.pid)).unwrap_or_default();
+        let is_it =
+            || grid_os::proc::start_ticks(process.pid) == Some(process.start_ticks) && comm.trim() == SHADOW_COMM;
+        if let Some(fd) = PidFd::open(process.pid).ok().filter(|_| is_it()) {
+            let _ = fd.signal(nix::libc::SIGKILL);
+        }
+    }
+}
+
 /// Whether the supervisor may end now. A first Ctrl-C brings everything home; what cannot come keeps the cluster up,
 /// until a second one.
 pub(crate) async fn may_end(plan: &Plan) -> bool {
     let told = std::fs::read_to_string(plan.state.join("down")).unwrap_or_default();
     let _ = std::fs::remove_file(plan.state.join("down"));
+    let client = Client::new(plan.socket());
     if told == FORCE {
         return true;
     }
-    let client = Client::new(plan.socket());
     for line in recall_all(&client).await {
         super::tell(&line);
     }

@@ -1,0 +1,90 @@
+//! A process that moves again: after a try that came to nothing, and after the cluster was down; and what those hear at home who
+//! wait for one that ended with the cluster.
+
+#![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
+
+#[allow(dead_code)] // each file of tests uses a part of it
+mod shadow;
+
+use grid_testkit::procs;
+use grid_types::api::OffloadView;
+use grid_types::event::{ExitStatus, OffloadPhase};
+use grid_types::fault::{Effect, FaultPoint};
+use grid_types::reason::ReasonCode;
+use shadow::Job;
+
+const CHILD: &str = "/usr/bin/python3 prog.py
+told $?";
+
+fn up_again(job: &mut Job) {
+    let file = job.cluster.dir().join("cluster.yaml").to_string_lossy().into_owned();
+    job.cluster.up_again(&["--config", &file]);
+}
+
+#[test]
+fn after_a_move_that_failed_what_came_home_moves_as_before() {
+    let Some(job) = Job::start(CHILD) else { return };
+    let (pid, out) = job.move_meant();
+    job.cluster.bring_home(out.record.id.as_str());
+    let armed = job.cluster.arm("head", FaultPoint::StartDump, Effect::Fail);
+    let said = job.cluster.grid(&["offload", "execute", &pid.to_string()]);
+    assert_eq!(said.code, 4, "{said:?}");
+    drop(armed);
+    job.goes_on();
+    // The one that failed is not where it is.
+    let (_, error) = job.cluster.refused(&["offload", "recall", &pid.to_string()]);
+    assert!(error.message.contains("is at home, not away"), "{error:?}");
+    let again = job.cluster.move_out(pid);
+    job.goes_on();
+    let parked: OffloadView = job.cluster.ask(&["offload", "park", &pid.to_string()]);
+    assert_eq!(parked.record.id, again.record.id);
+    job.cluster.ask::<OffloadView>(&["offload", "unpark", &pid.to_string()]);
+    job.goes_on();
+    job.go(7);
+    assert_eq!(job.status(), "7");
+}
+
+#[test]
+fn what_came_home_moves_on_after_the_cluster_was_down_and_its_end_is_known() {
+    let Some(mut job) = Job::start(CHILD) else { return };
+    let (pid, out) = job.move_meant();
+    job.cluster.bring_home(out.record.id.as_str());
+    assert_eq!(job.cluster.grid(&["down", "--yes"]).code, 0);
+    job.goes_on();
+    up_again(&mut job);
+    let again = job.cluster.move_out(pid);
+    job.goes_on();
+    let id = again.record.id.to_string();
+    job.cluster.bring_home(&id);
+    assert_eq!(job.cluster.grid(&["down", "--yes"]).code, 0);
+    // It ends while nobody looks.
+    job.go(7);
+    assert_eq!(job.status(), "7");
+    up_again(&mut job);
+    let ended = job.cluster.wait_phase(&id, OffloadPhase::Ended);
+    assert_eq!(ended.record.exit, Some(ExitStatus::Code(7)));
+}
+
+#[test]
+fn who_waits_for_what_ends_with_the_cluster_hears_of_it() {
+    let Some(job) = Job::start(CHILD) else { return };
+    let (pid, _) = job.move_meant();
+    let said = job.cluster.grid(&["down", "--yes"]);
+    assert!(said.code == 0 && said.out.contains(&format!("{pid} python3 prog.py ends with gpu1")), "{said:?}");
+    assert_eq!(job.status(), "137", "as by SIGKILL");
+    assert!(job.copies("prog.py").is_empty() && !procs::is_shadow(pid));
+}
+
+#[test]
+fn who_waits_for_what_was_lost_with_the_cluster_hears_of_it_at_the_next_start() {
+    let Some(mut job) = Job::start(CHILD) else { return };
+    let (pid, out) = job.move_meant();
+    job.cluster.kill_everything();
+    up_again(&mut job);
+    assert_eq!(job.status(), "113");
+    job.cluster.wait_phase(out.record.id.as_str(), OffloadPhase::Lost);
+    assert!(!procs::is_shadow(pid));
+    assert!(job.guest.process.stderr().unwrap().contains("does not answer for this process any more"));
+    let (_, error) = job.cluster.refused(&["offload", "execute", &pid.to_string()]);
+    assert_ne!(error.code, Some(ReasonCode::Unix), "{error:?}");
+}
