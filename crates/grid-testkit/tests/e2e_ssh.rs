@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
 
+use grid_os::cgroup::{Controller, Hierarchies};
 use grid_testkit::cluster::{Cluster, Guest, LIMIT, undisturbed};
 use grid_testkit::lab::Lab;
 use grid_testkit::procs::{self, program};
@@ -334,4 +335,22 @@ fn a_machine_that_lacks_what_home_has_is_refused_before_anything_is_frozen_and_t
     std::fs::write(&more, "avx99").unwrap();
     cluster.bring_home(out.record.id.as_str());
     guest.goes_on();
+}
+
+/// Its supervisor there was killed, and nobody has started another one: what it left goes all the same, and nothing of anybody
+/// else's.
+#[test]
+fn down_ends_what_a_killed_supervisor_left_there_and_no_group_of_others() {
+    let lab = Lab::start();
+    let Some(cluster) = Cluster::configured(&lab.config("same")) else { return };
+    let bystander = Hierarchies::detect().unwrap();
+    let bystander = bystander.group(&format!("bystander-{}/below", std::process::id()), &[Controller::Freezer]);
+    bystander.create().unwrap();
+    cluster.kill9(on_worker(&lab, "node-run").unwrap());
+    assert!(on_worker(&lab, "agent").is_some());
+    assert_eq!(cluster.grid(&["down", "--yes"]).code, 0);
+    let left = ["node-run", "agent", "channel"].map(|word| on_worker(&lab, word));
+    let stayed = bystander.exists();
+    bystander.parent().unwrap().remove().unwrap();
+    assert!(left == [None; 3] && stayed, "{left:?}, an empty group of others stayed: {stayed}");
 }

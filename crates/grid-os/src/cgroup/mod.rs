@@ -97,6 +97,11 @@ impl Group {
         self.hierarchies.mount(controller).map(|m| m.join(&self.path))
     }
 
+    /// The group that this one is in; none where that is the root of its hierarchies.
+    pub fn parent(&self) -> Option<Group> {
+        self.path.rsplit_once('/').map(|(above, _)| self.sibling(above))
+    }
+
     /// Another group of the same hierarchies, by its path from their roots.
     pub fn sibling(&self, path: &str) -> Group {
         Group { path: path.trim_matches('/').to_owned(), ..self.clone() }
@@ -204,8 +209,18 @@ impl Group {
         }
     }
 
-    /// Removes the group and the empty groups below it. Fails where a process is left in it.
+    /// Removes the group itself where nothing is in it, no other group either.
+    pub fn remove_where_empty(&self) {
+        self.dirs().iter().filter(|_| !self.path.is_empty()).for_each(|dir| _ = fs::remove_dir(dir));
+    }
+
+    /// Removes the group and the empty groups below it. Fails where a process is left in it. The root of the hierarchies is
+    /// nobody's to remove: the groups below it are everybody's.
     pub fn remove(&self) -> Result<(), CgroupError> {
+        if self.path.is_empty() {
+            let path = self.dirs().into_iter().next().unwrap_or_default();
+            return Err(io_err("remove", &path)(io::Error::other("it is the root of the hierarchy")));
+        }
         for dir in self.dirs() {
             remove_tree(&dir)?;
         }
@@ -248,5 +263,21 @@ fn remove_tree(dir: &Path) -> Result<(), CgroupError> {
             }
             Err(e) => return Err(io_err("remove", dir)(e)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_of_a_hierarchy_is_not_removed() {
+        let Ok(hierarchies) = Hierarchies::detect() else { return println!("SKIPPED: no cgroups here") };
+        let group = hierarchies.group("grid-x/gpu1", &[Controller::Freezer]);
+        let parent = group.parent().unwrap();
+        assert_eq!((parent.path(), parent.parent().is_none()), ("grid-x", true));
+        let root = group.sibling("");
+        assert!(root.remove().unwrap_err().to_string().contains("root of the hierarchy"));
+        root.remove_where_empty();
     }
 }

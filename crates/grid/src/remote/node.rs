@@ -155,6 +155,13 @@ fn channel_files(node: &RemoteNode) -> Result<(Account, std::path::PathBuf), UpE
     Ok((account, file))
 }
 
+/// Ends what lives here without a supervisor, and leaves nothing of it but the folder.
+pub(super) fn end_orphans(node: &RemoteNode) -> Result<(), UpError> {
+    let hierarchies = Hierarchies::detect().map_err(failed("reading the mounted cgroups"))?;
+    let group = hierarchies.group(&node.agent.cgroup, &BOUNDED);
+    if group.exists() { tidy(node, &group) } else { Ok(()) }
+}
+
 /// Nothing of this worker is left but its folder.
 fn tidy(node: &RemoteNode, group: &Group) -> Result<(), UpError> {
     group.kill(GONE_WITHIN).and_then(|()| group.remove()).map_err(environment)?;
@@ -163,8 +170,8 @@ fn tidy(node: &RemoteNode, group: &Group) -> Result<(), UpError> {
     if let Some(cluster) = node.agent.run_dir.parent() {
         let _ = std::fs::remove_dir(cluster);
     }
-    if let Err(e) = group.sibling("").remove() {
-        tell(&format!("grid: {e}"));
+    if let Some(parent) = group.parent() {
+        parent.remove_where_empty();
     }
     Ok(())
 }

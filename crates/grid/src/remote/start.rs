@@ -1,7 +1,7 @@
 //! `grid node-start` and `grid node-stop` on a worker, called by the head through ssh.
 
 use super::RemoteNode;
-use super::node::read;
+use super::node::{end_orphans, read};
 use crate::up::{UpError, failed, write_private};
 use grid_types::exit::FaultClass;
 use nix::sys::signal::{Signal, kill};
@@ -90,6 +90,9 @@ pub fn node_stop(directory: &Path, purge: bool) -> Result<(), UpError> {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+    } else if let Ok(node) = read(&RemoteNode::file(directory)) {
+        // What a supervisor that was killed left.
+        end_orphans(&node)?;
     }
     if purge {
         let parked = directory.join("state").join(grid_agent::PARKED);
