@@ -83,9 +83,9 @@ fn what_would_be_hidden_is_refused_and_nothing_is_started() {
     };
     let touch = format!("touch {}/started", dir.display());
     for (before, command, what) in [
-        ("cd /tmp", touch.as_str(), "the working directory, /tmp, is there"),
-        ("exec >/tmp/grid-test-out", touch.as_str(), "descriptor 1, /tmp/grid-test-out, is there"),
-        ("true", "/tmp/some/program", "the command, /tmp/some/program, is there"),
+        ("cd /tmp", touch.as_str(), "the working directory is /tmp"),
+        ("exec >/tmp/grid-test-out", touch.as_str(), "descriptor 1 is /tmp/grid-test-out"),
+        ("true", "/tmp/some/program", "the command is /tmp/some/program"),
     ] {
         let (code, said) = run(&state, before, command);
         assert!(code == Some(125) && said.contains(what) && said.contains("Nothing was started"), "{code:?} {said}");

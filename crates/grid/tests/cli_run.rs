@@ -75,7 +75,10 @@ fn a_move_that_fails_leaves_the_command_alone() {
 
 #[test]
 fn a_dry_run_starts_nothing() {
-    let (code, out, _) = said(&run(&["--dry-run", "--boost", "b-7k2", "--", "no-such-command", "-x"]));
+    let (code, out, _) = said(&run(&["--dry-run", "--boost", "b-7k2", "--", "false", "-x"]));
     assert_eq!(code, Some(0));
     assert!(out.contains("then moved into b-7k2") && out.ends_with("Nothing was started.\n"), "{out}");
+    // What the act refuses without anybody's help it refuses, too.
+    let (code, _, err) = said(&run(&["--dry-run", "--", "no-such-command", "-x"]));
+    assert!(code == Some(127) && err.contains("Nothing was started"), "{code:?} {err}");
 }

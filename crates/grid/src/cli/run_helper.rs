@@ -48,7 +48,9 @@ async fn give_private(client: &Client, pid: i32, process: &PidFd) -> Result<(), 
     let parked = match onto_disk(client, pid).await {
         Ok(parked) => parked,
         Err(e) => {
-            message(&format!("grid run: it cannot have a /tmp of its own: {}", said(&e)));
+            message(&format!("grid run: it cannot have a /tmp of its own: {}. Nothing was started", said(&e)));
+            let fix = e.error.hint.or_else(|| e.error.code.map(|code| code.fix().to_owned()));
+            fix.iter().for_each(|fix| message(&format!("  do: {fix}")));
             let _ = process.signal(libc::SIGUSR1);
             return Err(Failure::shown(e.error.class));
         }

@@ -21,6 +21,7 @@ use grid_types::exit::{CANNOT_EXECUTE, CANNOT_RUN, NO_COMMAND};
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 /// By which libuv, and so node, is told not to try; it would be refused anyway.
@@ -30,6 +31,12 @@ const LIBUV: (&str, &str) = ("UV_USE_IO_URING", "0");
 pub fn run(args: &RunArgs, global: &Global) -> ExitCode {
     let Some((program, words)) = args.command.split_first() else { return ExitCode::from(CANNOT_RUN) };
     if args.dry_run {
+        if let Some(code) = args.private.then(|| private::refused(program)).flatten() {
+            return code;
+        }
+        if !is_there(program) {
+            return failed(program, &io::Error::from_raw_os_error(nix::libc::ENOENT));
+        }
         cli::text(&would_run(args, program));
         return ExitCode::SUCCESS;
     }
@@ -68,6 +75,16 @@ fn start_helper(args: &RunArgs, global: &Global) -> io::Result<OwnedFd> {
     command.arg(std::process::id().to_string()).env("GRID_SOCKET", global.socket());
     command.args(args.boost.iter().flat_map(|boost| ["--boost", boost])).args(args.private.then_some("--private"));
     launch::start_watcher(command.stdout(Stdio::null()))
+}
+
+/// A program that an exec would find.
+fn is_there(program: &OsStr) -> bool {
+    let named = Path::new(program);
+    if named.components().count() > 1 {
+        return named.exists();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(named).is_file())
 }
 
 fn would_run(args: &RunArgs, program: &OsStr) -> String {

@@ -31,12 +31,8 @@ const WITHIN: Duration = Duration::from_secs(120);
 
 /// Becomes who waits. Returns where that is impossible.
 pub(super) fn run(args: &RunArgs, command: &Command, launch: Launch, global: &Global) -> ExitCode {
-    if let Some(what) = in_the_way(command.get_program()) {
-        cli::message(&format!(
-            "grid run: {what}, and with --private that is the command's own, and empty. Nothing was started"
-        ));
-        cli::message("  do: start it from another folder, and redirect to another one");
-        return ExitCode::from(CANNOT_RUN);
+    if let Some(code) = refused(command.get_program()) {
+        return code;
     }
     match wait_in_place(args, command, launch, global) {
         Ok(never) => match never {},
@@ -45,6 +41,16 @@ pub(super) fn run(args: &RunArgs, command: &Command, launch: Launch, global: &Gl
             ExitCode::from(CANNOT_RUN)
         }
     }
+}
+
+/// Said, and the code to leave with, where the command would not find what it has now.
+pub(super) fn refused(program: &OsStr) -> Option<ExitCode> {
+    let what = in_the_way(program)?;
+    cli::message(&format!(
+        "grid run: {what}: with --private that folder is the command's own, and empty. Nothing was started"
+    ));
+    cli::message("  do: start it from another folder, and redirect to another one");
+    Some(ExitCode::from(CANNOT_RUN))
 }
 
 enum Never {}
@@ -72,7 +78,7 @@ fn wait_in_place(args: &RunArgs, command: &Command, launch: Launch, global: &Glo
 /// What of the command's would not be there any more.
 fn in_the_way(program: &OsStr) -> Option<String> {
     let inside = |path: &Path| in_private_tmp(&path.to_string_lossy());
-    let named = |what: &str, path: PathBuf| inside(&path).then(|| format!("{what}, {}, is there", path.display()));
+    let named = |what: &str, path: PathBuf| inside(&path).then(|| format!("{what} is {}", path.display()));
     let link = |name: &str| std::fs::read_link(format!("/proc/self/{name}")).unwrap_or_default();
     let program = Some(Path::new(program)).filter(|path| path.components().count() > 1);
     let program = program.and_then(|path| std::path::absolute(path).ok()).unwrap_or_default();
@@ -102,6 +108,7 @@ fn wait_and_become(word: &str, program: &OsStr, words: &[OsString]) -> ExitCode 
         signals::await_one(Signal::SIGUSR1, WITHIN)
     });
     if lives_in() == before {
+        // Told, it was said why.
         if !matches!(told, Ok(true)) {
             cli::message("grid run: nobody gave it a /tmp of its own. Nothing was started");
         }
