@@ -39,6 +39,17 @@ impl TreeDir {
     pub fn root(&self) -> Option<i32> {
         fs::read_to_string(self.root_file()).ok()?.trim().parse().ok()
     }
+    /// Where it is, the cluster is down, and the tree lives on: nobody joins it with a shadow.
+    pub fn left_file(&self) -> PathBuf {
+        self.0.join("left")
+    }
+    /// Removes it, and the folders of the node and the cluster around it where nothing else is in them.
+    pub fn remove(&self) {
+        let _ = fs::remove_dir_all(&self.0);
+        for around in self.0.ancestors().skip(1).take(2) {
+            let _ = fs::remove_dir(around);
+        }
+    }
     /// Pid 1 writes here how the root ended.
     pub fn exit_file(&self) -> PathBuf {
         self.0.join("exit")

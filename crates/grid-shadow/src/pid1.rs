@@ -49,7 +49,10 @@ pub fn run(dir: &TreeDir, terms: Terms) -> io::Result<()> {
     let (lifeline, far) = (Some(inherited(LIFELINE)?), Far::inherit(dir)?);
     let signals = set_up(terms)?;
     let root = Root::new(dir.clone());
-    Init { dir, root, signals, lifeline, far, pump: None, root_ended: false, changed: false }.serve()
+    let mut init = Init { dir, root, signals, lifeline, far, pump: None, root_ended: false, changed: false };
+    let served = init.serve();
+    init.tidy();
+    served
 }
 
 impl Init<'_> {
@@ -121,7 +124,16 @@ impl Init<'_> {
     /// It has no shadow (any more), and nobody can join the two: the cluster is gone (the tree lived on at home), or the
     /// attempt was given up. Whoever ended the shadow means the tree.
     fn is_orphaned(&self) -> bool {
-        self.far.as_ref().is_none_or(Far::is_alone) && !self.dir.0.exists()
+        let gone = || !self.dir.0.exists() || self.dir.left_file().exists();
+        self.far.as_ref().is_none_or(Far::is_alone) && gone()
+    }
+
+    /// While the cluster is down nobody else does. Where a shadow heard how it ended, that stays for the next `grid up`.
+    fn tidy(&self) {
+        let unheard = |far: &Far| far.is_alone() && !far.heard();
+        if self.dir.left_file().exists() && self.far.as_ref().is_some_and(unheard) {
+            self.dir.remove();
+        }
     }
 
     /// Takes what became of children. True where nothing is left to wait for.
@@ -133,8 +145,8 @@ impl Init<'_> {
                 Err(Errno::EINTR) => {}
                 Ok(None) | Err(_) => {
                     let heard = self.far.as_ref().is_none_or(Far::done);
-                    // Without its directory (the cluster is down, the tree lived on at home) nobody waits for the exit
-                    // status but a shadow that is there.
+                    // While the cluster is down nobody waits for the exit status but a shadow that is there; it is written
+                    // down.
                     return (self.root_ended && heard) || self.is_orphaned();
                 }
             }

@@ -11,7 +11,8 @@ use grid_types::api::OffloadView;
 use grid_types::event::{ExitStatus, OffloadPhase};
 use grid_types::fault::{Effect, FaultPoint};
 use grid_types::reason::ReasonCode;
-use shadow::Job;
+use nix::sys::signal::Signal;
+use shadow::{Job, send};
 
 const CHILD: &str = "/usr/bin/python3 prog.py
 told $?";
@@ -87,4 +88,18 @@ fn who_waits_for_what_was_lost_with_the_cluster_hears_of_it_at_the_next_start() 
     assert!(job.guest.process.stderr().unwrap().contains("does not answer for this process any more"));
     let (_, error) = job.cluster.refused(&["offload", "execute", &pid.to_string()]);
     assert_ne!(error.code, Some(ReasonCode::Unix), "{error:?}");
+}
+
+/// Whoever kills the shadow means the tree, whether or not somebody else is there to hear it.
+#[test]
+fn what_came_home_ends_with_its_shadow_while_the_cluster_is_down() {
+    let Some(job) = Job::start(CHILD) else { return };
+    let (pid, out) = job.move_meant();
+    job.cluster.bring_home(out.record.id.as_str());
+    assert_eq!(job.cluster.grid(&["down", "--yes"]).code, 0);
+    job.goes_on();
+    send(pid, Signal::SIGKILL);
+    assert_eq!(job.status(), "137");
+    let gone = || if job.copies("prog.py").is_empty() { Ok(()) } else { Err(job.copies("prog.py")) };
+    job.cluster.wait("the tree to end", gone);
 }

@@ -5,7 +5,7 @@
 use grid_testkit::cluster::{Cluster, Guest, LIMIT};
 use grid_testkit::lab::Lab;
 use grid_testkit::procs;
-use grid_types::api::NodeView;
+use grid_types::api::{NodeView, OffloadView};
 use grid_types::event::{Actor, Event, OffloadPhase};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -93,6 +93,15 @@ fn a_worker_comes_to_a_running_cluster_is_used_drained_and_let_go_and_cannot_com
     assert!(!programs(&there).is_empty());
     // Who knows the token and the key of a worker that was let go:
     let own = std::fs::read_to_string(there.join("node.json")).unwrap();
+
+    // What is parked there is no drain's to move: none is begun, and it still takes guests.
+    let id = cluster.offloads()[1].record.id.to_string();
+    cluster.ask::<OffloadView>(&["offload", "park", &id, "--on", "gpu2"]);
+    let (code, error) = cluster.refused(&["node", "remove", "gpu2", "--drain"]);
+    assert!(code == 12 && error.details[0].contains("is parked on its disk"), "{error:?}");
+    assert!(error.hint.unwrap().contains("grid offload unpark"));
+    cluster.ask::<OffloadView>(&["offload", "unpark", &id, "--to", "gpu2"]);
+    guest.goes_on();
 
     let said = cluster.grid(&["node", "remove", "gpu2", "--drain"]);
     assert_eq!(said.code, 0, "{said:?}\n{}", cluster.logs());

@@ -39,6 +39,8 @@ impl Agent {
                 continue;
             }
             wait_for_criu(&incoming.place);
+            // The cluster is there again.
+            let _ = std::fs::remove_file(incoming.place.dir.left_file());
             let same_boot = incoming.record.boot_id == self.boot_id;
             let alive = same_boot && incoming.record.init.is_some_and(|i| i.open().is_some());
             let copy = match alive {

@@ -63,6 +63,8 @@ pub(crate) struct Far {
     exit: Option<ExitStatus>,
     exit_said: bool,
     finished: bool,
+    /// By its agent, since nobody is left at home.
+    dismissed: bool,
     reports: VecDeque<Report>,
 }
 
@@ -112,6 +114,7 @@ impl Far {
             exit: None,
             exit_said: false,
             finished: false,
+            dismissed: false,
             reports: VecDeque::new(),
         };
         if let Some(snapshot) = &config.snapshot {
@@ -201,6 +204,11 @@ impl Far {
         self.finished
     }
 
+    /// How the root ended was heard at home.
+    pub(crate) fn heard(&self) -> bool {
+        self.finished && !self.dismissed
+    }
+
     /// Nobody is at the other end now.
     pub(crate) fn is_alone(&self) -> bool {
         !self.relay.has_link()
@@ -252,7 +260,10 @@ impl Far {
                 self.begun = at.into_iter().map(|(port, v6)| (label(port, v6), (port, v6))).collect()
             }
             ToFar::Resume => (self.paused, self.relay.still) = (false, !self.active),
-            ToFar::Finish => self.finish(),
+            ToFar::Finish => {
+                self.dismissed = true;
+                self.finish();
+            }
         }
         Ok(None)
     }

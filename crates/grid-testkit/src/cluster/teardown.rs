@@ -43,7 +43,7 @@ impl Cluster {
         let mut leaks = leaks::settle(&self.before, &self.marks, SETTLE);
         let run = self.run_dir();
         if run.as_ref().is_some_and(|dir| dir.exists()) {
-            leaks.0.push(format!("folder {}", run.unwrap_or_default().display()));
+            leaks.0.push(format!("folder {}", listed(&run.unwrap_or_default())));
         }
         leaks
     }
@@ -123,4 +123,13 @@ impl Drop for Cluster {
             panic!("{text}{}", self.logs());
         }
     }
+}
+
+/// A folder with what is in it.
+fn listed(dir: &Path) -> String {
+    let inside = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| match entry.path() {
+        path if path.is_dir() => listed(&path),
+        path => path.display().to_string(),
+    });
+    std::iter::once(dir.display().to_string()).chain(inside).collect::<Vec<_>>().join(" ")
 }

@@ -7,7 +7,7 @@ use super::render::{self, Clock};
 use super::{NodeAddArgs, NodeRemoveArgs};
 use crate::up::{self, Ask, Changed};
 use grid_core::config::NodeAsk;
-use grid_types::api::{DrainAsk, DrainReply};
+use grid_types::api::{DrainAsk, DrainReply, OffloadView};
 use grid_types::boost::BoostState;
 use grid_types::event::{Event, EventRecord};
 use grid_types::exit::FaultClass;
@@ -44,6 +44,7 @@ pub(super) async fn remove(state: &Path, client: &Client, args: &NodeRemoveArgs)
         dry_run: args.dry_run,
     };
     if args.drain {
+        nothing_parked(client, args).await?;
         let (text, reply) = drain(client, args).await?;
         drained = text;
         if args.dry_run {
@@ -58,6 +59,21 @@ pub(super) async fn remove(state: &Path, client: &Client, args: &NodeRemoveArgs)
         }
         Changed::Added(_) => Err(strange()),
     }
+}
+
+/// A drain moves nothing off a disk: then it is not begun.
+async fn nothing_parked(client: &Client, args: &NodeRemoveArgs) -> Result<(), Failure> {
+    let ask = DrainAsk { within: args.by, dry_run: true };
+    let answer: Answer<DrainReply> = client.post(&super::node::path(&args.node, "drain")?, &ask).await?;
+    let Some(first) = answer.ok.parked.first() else { return Ok(()) };
+    let what = format!("{} cannot be removed yet: it holds what is parked. Nothing was changed.", args.node);
+    let mut failure = Failure::new(FaultClass::Conflict, what);
+    failure.error.details = answer.ok.parked.iter().map(parked_there).collect();
+    Err(failure.hint(format!("grid offload unpark {}", first.record.id)))
+}
+
+fn parked_there(o: &OffloadView) -> String {
+    format!("{} {} is parked on its disk", o.record.id, o.record.title)
 }
 
 /// Drains it first; what that says. An error where something stays.
@@ -82,7 +98,7 @@ async fn drain(client: &Client, args: &NodeRemoveArgs) -> Result<(String, DrainR
         let text = text.lines().filter(own).map(|line| format!("{line}\n")).collect();
         return Ok((text, reply));
     }
-    let parked = reply.parked.iter().map(|o| format!("{} {} is parked on its disk", o.record.id, o.record.title));
+    let parked = reply.parked.iter().map(parked_there);
     let what = format!("{} is drained as far as it goes, and was not removed: something stays there.", args.node);
     let mut failure = Failure::new(FaultClass::Conflict, what);
     failure.error.details = stay.into_iter().chain(parked).collect();

@@ -59,7 +59,7 @@ pub struct NodeRemoveArgs {
     /// Also where it does not answer: what grid has there stays, and cannot come back
     #[arg(long)]
     pub unreachable: bool,
-    /// What lives on it, or is parked there, counts as lost: its shadows end with 113
+    /// With --unreachable: what lives on it, or is parked there, counts as lost, and its shadows end with 113
     #[arg(long, requires = "unreachable")]
     pub give_up: bool,
     /// Only say what would happen

@@ -9,6 +9,7 @@ use super::written::{make_state, write_configs, write_private};
 use super::{Account, UpError, account, down, failed, held, others, tell};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
 use grid_os::criu::Criu;
+use grid_os::tree_init::TreeDir;
 use grid_types::api::{NodeView, Status};
 use grid_types::exit::FaultClass;
 use nix::sys::signal::{SigSet, Signal};
@@ -357,7 +358,14 @@ pub(crate) fn remove(plan: &Plan, nodes: &[Node], root: &Group) {
     {
         tell(&format!("grid: {e}"));
     }
-    remove_but(&plan.run_dir(), &super::down::living_trees(plan));
+    let living = super::down::living_trees(plan);
+    for tree in &living {
+        let _ = std::fs::write(TreeDir(tree.clone()).left_file(), "");
+    }
+    remove_but(&plan.run_dir(), &living);
+    // One that ended meanwhile has not seen that it is left.
+    let still = super::down::living_trees(plan);
+    living.difference(&still).for_each(|tree| TreeDir(tree.clone()).remove());
     let _ = std::fs::remove_dir_all(plan.state.join("stopped"));
     for file in [
         plan.socket(),
