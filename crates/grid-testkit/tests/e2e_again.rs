@@ -17,11 +17,6 @@ use shadow::{Job, send};
 const CHILD: &str = "/usr/bin/python3 prog.py
 told $?";
 
-fn up_again(job: &mut Job) {
-    let file = job.cluster.dir().join("cluster.yaml").to_string_lossy().into_owned();
-    job.cluster.up_again(&["--config", &file]);
-}
-
 #[test]
 fn after_a_move_that_failed_what_came_home_moves_as_before() {
     let Some(job) = Job::start(CHILD) else { return };
@@ -52,7 +47,7 @@ fn what_came_home_moves_on_after_the_cluster_was_down_and_its_end_is_known() {
     job.cluster.bring_home(out.record.id.as_str());
     assert_eq!(job.cluster.grid(&["down", "--yes"]).code, 0);
     job.goes_on();
-    up_again(&mut job);
+    job.up_again();
     let again = job.cluster.move_out(pid);
     job.goes_on();
     let id = again.record.id.to_string();
@@ -61,7 +56,7 @@ fn what_came_home_moves_on_after_the_cluster_was_down_and_its_end_is_known() {
     // It ends while nobody looks.
     job.go(7);
     assert_eq!(job.status(), "7");
-    up_again(&mut job);
+    job.up_again();
     let ended = job.cluster.wait_phase(&id, OffloadPhase::Ended);
     assert_eq!(ended.record.exit, Some(ExitStatus::Code(7)));
 }
@@ -81,7 +76,7 @@ fn who_waits_for_what_was_lost_with_the_cluster_hears_of_it_at_the_next_start() 
     let Some(mut job) = Job::start(CHILD) else { return };
     let (pid, out) = job.move_meant();
     job.cluster.kill_everything();
-    up_again(&mut job);
+    job.up_again();
     assert_eq!(job.status(), "113");
     job.cluster.wait_phase(out.record.id.as_str(), OffloadPhase::Lost);
     assert!(!procs::is_shadow(pid));

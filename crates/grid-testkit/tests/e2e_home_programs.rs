@@ -114,6 +114,7 @@ done
 cat >Makefile <<'E'
 parts := $(patsubst %.c,%.o,$(wildcard src/*.c))
 prog: $(parts)
+	while ! [ -e go ]; do sleep 0.05; done
 	gcc -o $@ $^ -lm
 %.o: %.c
 	gcc -O2 -c -o $@ $<
@@ -134,10 +135,11 @@ echo $? >status.new; mv status.new status
     let at_move = objects();
     built((at_move + 3).min(25));
     cluster.bring_home(out.record.id.as_str());
+    // Not before, however fast this machine is.
+    std::fs::write(guest.dir.join("go"), "").unwrap();
     assert_eq!(guest.wait_text("status", |text| text.ends_with('\n')), "0\n", "{}", guest.read("made"));
     let said = std::process::Command::new(guest.dir.join("prog")).output().unwrap();
     assert_eq!(String::from_utf8(said.stdout).unwrap(), "300");
-    assert!(at_move < 20, "it moved in the middle: {at_move} of 25");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 #[allow(dead_code)] // each file of tests uses a part of it
 mod shadow;
 
-use grid_types::event::OffloadPhase;
+use grid_types::event::{ExitStatus, OffloadPhase};
 use shadow::{Job, anonymous_kib, descriptors, field, title};
 use std::fs;
 use std::time::{Duration, Instant};
@@ -140,8 +140,8 @@ fn a_consumer_that_sleeps_stops_the_producer_and_nothing_grows() {
 
 #[test]
 fn what_was_recalled_before_the_cluster_ended_goes_on_behind_its_shadow() {
-    let Some(job) = pipeline(3000, 0.003) else { return };
-    let (pid, _) = job.move_meant();
+    let Some(mut job) = pipeline(3000, 0.003) else { return };
+    let (pid, out) = job.move_meant();
     job.flows(50);
     let said = job.cluster.grid(&["down", "--recall-first"]);
     assert!(said.code == 0 && said.out.contains("is home"), "{said:?}");
@@ -149,6 +149,10 @@ fn what_was_recalled_before_the_cluster_ended_goes_on_behind_its_shadow() {
     job.flows(50);
     assert_eq!(job.status(), "0 5 0");
     job.all_came(3000);
+    // How it ended was written down meanwhile, for whoever comes next.
+    job.up_again();
+    let ended = job.cluster.wait_phase(out.record.id.as_str(), OffloadPhase::Ended);
+    assert_eq!(ended.record.exit, Some(ExitStatus::Code(5)));
 }
 
 /// Each line changes a page of its memory; in the end it tells what the memory is.

@@ -83,6 +83,12 @@ impl Job {
         Some(Self { guest, cluster })
     }
 
+    /// The cluster is up again, after it was down.
+    pub(crate) fn up_again(&mut self) {
+        let file = self.cluster.dir().join("cluster.yaml").to_string_lossy().into_owned();
+        self.cluster.up_again(&["--config", &file]);
+    }
+
     /// Who is meant to move.
     pub(crate) fn meant(&self) -> i32 {
         self.guest.wait_text("meant", |text| !text.trim().is_empty()).trim().parse().unwrap()
