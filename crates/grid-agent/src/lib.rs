@@ -40,6 +40,9 @@ pub use agent::run;
 pub use ledger::{Ledger, LedgerError};
 pub use lock::{running, runs};
 pub use park::PARKED;
+
+/// Below a node's state: how trees ended while the cluster was down.
+pub const ENDED: &str = "ended";
 pub use rescue::{Fate, Found, RescueAsk, Rescued, Side, rescue};
 
 use grid_os::socket::Address;

@@ -39,9 +39,38 @@ impl TreeDir {
     pub fn root(&self) -> Option<i32> {
         fs::read_to_string(self.root_file()).ok()?.trim().parse().ok()
     }
-    /// Where it is, the cluster is down, and the tree lives on: nobody joins it with a shadow.
+    /// Where it is, the cluster is down, and the tree lives on: nobody joins it with a shadow. It says where pid 1 is to write
+    /// how the root ended, for the next one.
     pub fn left_file(&self) -> PathBuf {
         self.0.join("left")
+    }
+    /// Writes that down, in this folder of the node's state.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn leave(&self, ended: &Path) -> io::Result<()> {
+        let attempt = self.0.file_name().unwrap_or_default();
+        fs::create_dir_all(ended)?;
+        fs::write(self.left_file(), ended.join(attempt).as_os_str().as_encoded_bytes())
+    }
+    /// The cluster is there again: nothing of the tree is left any more. How it ended meanwhile, where it did.
+    pub fn take_up(&self, ended: &Path) -> Option<ExitStatus> {
+        let _ = fs::remove_file(self.left_file());
+        let noted = ended.join(self.0.file_name()?);
+        let status = parse_exit(&fs::read_to_string(&noted).ok()?);
+        let _ = fs::remove_file(noted);
+        status
+    }
+    /// Pid 1's last act while the cluster is down: nobody else tidies up. `heard`: of a tree that ended by itself, which the
+    /// next cluster is to know.
+    pub fn tidy(&self, heard: bool) {
+        use std::os::unix::ffi::OsStringExt;
+        let Ok(noted) = fs::read(self.left_file()) else { return };
+        let noted = PathBuf::from(std::ffi::OsString::from_vec(noted));
+        let exit = fs::read_to_string(self.exit_file()).ok().filter(|_| heard);
+        if exit.is_none_or(|exit| write_durably(&noted, &exit).is_ok()) {
+            self.remove();
+        }
     }
     /// Removes it, and the folders of the node and the cluster around it where nothing else is in them.
     pub fn remove(&self) {
@@ -190,6 +219,26 @@ pub fn record(dir: &TreeDir, status: ExitStatus) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_ends_while_the_cluster_is_down_is_noted_for_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tree, ended) = (TreeDir(dir.path().join("node/tree-o-1.2")), dir.path().join("ended"));
+        fs::create_dir_all(&tree.0).unwrap();
+        record(&tree, ExitStatus::Code(7));
+        tree.tidy(true);
+        assert!(tree.0.exists(), "the cluster is up, and tidies up itself");
+        tree.leave(&ended).unwrap();
+        tree.tidy(true);
+        assert!(!tree.0.exists());
+        assert_eq!((tree.take_up(&ended), tree.take_up(&ended)), (Some(ExitStatus::Code(7)), None));
+        // Nobody asks after one whose shadow was killed.
+        fs::create_dir_all(&tree.0).unwrap();
+        record(&tree, ExitStatus::Signal(9));
+        tree.leave(&ended).unwrap();
+        tree.tidy(false);
+        assert_eq!((tree.0.exists(), tree.take_up(&ended)), (false, None));
+    }
 
     #[test]
     fn helpers_get_numbers_that_the_tree_does_not_have() {

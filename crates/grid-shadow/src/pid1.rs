@@ -51,7 +51,8 @@ pub fn run(dir: &TreeDir, terms: Terms) -> io::Result<()> {
     let root = Root::new(dir.clone());
     let mut init = Init { dir, root, signals, lifeline, far, pump: None, root_ended: false, changed: false };
     let served = init.serve();
-    init.tidy();
+    // Of one whose shadow was killed nobody asks how it ended.
+    dir.tidy(init.far.as_ref().is_none_or(Far::heard));
     served
 }
 
@@ -126,14 +127,6 @@ impl Init<'_> {
     fn is_orphaned(&self) -> bool {
         let gone = || !self.dir.0.exists() || self.dir.left_file().exists();
         self.far.as_ref().is_none_or(Far::is_alone) && gone()
-    }
-
-    /// While the cluster is down nobody else does. Where a shadow heard how it ended, that stays for the next `grid up`.
-    fn tidy(&self) {
-        let unheard = |far: &Far| far.is_alone() && !far.heard();
-        if self.dir.left_file().exists() && self.far.as_ref().is_some_and(unheard) {
-            self.dir.remove();
-        }
     }
 
     /// Takes what became of children. True where nothing is left to wait for.

@@ -46,7 +46,9 @@ impl Agent {
             let _ = incoming.place.sweep();
             return;
         }
-        incoming.record.exit = incoming.record.exit.or_else(|| incoming.place.dir.exit());
+        // It may have begun to end while the cluster was down, and have noted that elsewhere.
+        let noted = || incoming.place.dir.take_up(&self.cfg.state_dir.join(crate::ENDED));
+        incoming.record.exit = incoming.record.exit.or_else(|| incoming.place.dir.exit()).or_else(noted);
         let input = match incoming.machine.state {
             DestinationState::Running => DestinationInput::TreeEnded,
             _ => DestinationInput::StagedCopyDied,

@@ -39,8 +39,9 @@ impl Agent {
                 continue;
             }
             wait_for_criu(&incoming.place);
-            // The cluster is there again.
-            let _ = std::fs::remove_file(incoming.place.dir.left_file());
+            // Noted by a pid 1 that is over, though nobody may have reaped it yet.
+            let noted = incoming.place.dir.take_up(&self.cfg.state_dir.join(crate::ENDED));
+            incoming.record.exit = incoming.record.exit.or(noted);
             let same_boot = incoming.record.boot_id == self.boot_id;
             let alive = same_boot && incoming.record.init.is_some_and(|i| i.open().is_some());
             let copy = match alive {

@@ -360,7 +360,11 @@ pub(crate) fn remove(plan: &Plan, nodes: &[Node], root: &Group) {
     }
     let living = super::down::living_trees(plan);
     for tree in &living {
-        let _ = std::fs::write(TreeDir(tree.clone()).left_file(), "");
+        let node = tree.parent().and_then(Path::file_name).unwrap_or_default();
+        let ended = plan.state.join("nodes").join(node).join(grid_agent::ENDED);
+        if let Err(e) = TreeDir(tree.clone()).leave(&ended) {
+            tell(&format!("grid: {}: {e}", tree.display()));
+        }
     }
     remove_but(&plan.run_dir(), &living);
     // One that ended meanwhile has not seen that it is left.
