@@ -5,7 +5,7 @@
 //! (which owner, with which groups) is this node's own to say, not the sender's.
 
 use crate::agent::Agent;
-use crate::tree::{InitProcess, TreePlace, has_ended};
+use crate::tree::{InitProcess, TreePlace, has_ended, owner_of};
 use grid_core::gate::judge;
 use grid_os::access::{EXECUTE, READ, allowed, as_owner, find, hold, wanted_by};
 use grid_os::cgroup::Controller;
@@ -77,7 +77,7 @@ impl<'a> Gate<'a> {
             ..Terms::default()
         };
         let root = hold(&format!("/proc/{}/root", init.pid)).map_err(|e| unread(&e))?;
-        let owner = Owner { uid: stage.uid, gid: stage.gid };
+        let owner = owner_of(stage);
         let (close_tcp, private_tmp) = (stage.close_tcp, stage.private_tmp);
         Ok(Self { place, proc, owner, terms, close_tcp, private_tmp, init: init.pid, root })
     }

@@ -2,8 +2,8 @@
 //! frozen. What people believe of mounts is often so, and a wrong one would show a process somebody else's file.
 
 use crate::agent::Agent;
+use crate::tree::owner_of;
 use grid_os::access::as_owner;
-use grid_os::spawn::Owner;
 use grid_types::AttemptId;
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::{ProbeFile, Stage};
@@ -54,7 +54,7 @@ fn write(path: &Path, content: &str, stage: &Stage, guest: bool) -> io::Result<(
         // Another machine asks the server, not this one's memory.
         file.sync_all()
     };
-    let owner = Owner { uid: stage.uid, gid: stage.gid };
+    let owner = owner_of(stage);
     match as_owner(owner, &stage.groups, new).flatten() {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied && !guest => new(),
         other => other,
@@ -64,7 +64,7 @@ fn write(path: &Path, content: &str, stage: &Stage, guest: bool) -> io::Result<(
 impl Agent {
     /// Each folder that is said to be shared with the sender is.
     pub(crate) fn shares(&self, stage: &Stage) -> Result<(), Reason> {
-        let owner = Owner { uid: stage.uid, gid: stage.gid };
+        let owner = owner_of(stage);
         for probe in &stage.probes {
             let read = || std::fs::read_to_string(&probe.path);
             let seen = as_owner(owner, &stage.groups, read).flatten();

@@ -6,7 +6,7 @@ use crate::streams::Ends;
 use grid_os::cgroup::{Controller, Group};
 use grid_os::pidfd::PidFd;
 pub(crate) use grid_os::proc::{has_ended, start_ticks};
-use grid_os::spawn::{Place, spawn};
+use grid_os::spawn::{Owner, Place, spawn};
 use grid_os::tree_init::TreeDir;
 use grid_types::wire::Stage;
 use grid_types::{AttemptId, LeaseId};
@@ -34,6 +34,11 @@ impl InitProcess {
         let fd = PidFd::open(self.pid).ok()?;
         (start_ticks(self.pid) == Some(self.start_ticks)).then_some(fd)
     }
+}
+
+/// Whose tree it is.
+pub(crate) fn owner_of(stage: &Stage) -> Owner {
+    Owner { uid: stage.uid, gid: stage.gid }
 }
 
 /// What a process runs.

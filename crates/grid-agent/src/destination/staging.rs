@@ -4,16 +4,16 @@ use super::{Root, StageOutcome, Staged};
 use crate::data::{DataStream, receive_manifest};
 use crate::faults::{Faults, Steps};
 use crate::gate::{Gate, Own};
-use crate::home::{View, shown};
+use crate::home::{View, carried, shown};
 use crate::link::tracing_line;
 use crate::shadow::Listeners;
 use crate::streams::{Ends, keep_snapshot};
-use crate::tree::{InitProcess, TREE_NAMESPACES, TreePlace, executable, start_ticks, wait_gone};
+use crate::tree::{InitProcess, TREE_NAMESPACES, TreePlace, executable, owner_of, start_ticks, wait_gone};
 use grid_os::cgroup::{Controller, Group};
 use grid_os::criu::{Arena, Criu, CriuError, ReceivedPages, RestoreJob, Where, receive_images, receive_pages};
 use grid_os::private_tmp::Carrier;
 use grid_os::socket::Socket;
-use grid_os::spawn::{Keeper, Owner};
+use grid_os::spawn::Keeper;
 use grid_types::fault::FaultPoint;
 use grid_types::wire::{Manifest, Stage};
 use std::os::fd::AsFd;
@@ -49,7 +49,7 @@ impl Staging {
     fn stage(&mut self) -> StageOutcome {
         let place = self.place.clone();
         let mut steps = Steps::new(&self.faults);
-        let owner = Owner { uid: self.stage.uid, gid: self.stage.gid };
+        let owner = owner_of(&self.stage);
         let ends = self
             .stage
             .shadow
@@ -139,7 +139,7 @@ impl Staging {
         let within = viewer.open().ok_or("the tree's pid 1 ended")?;
         let carrier = Carrier {
             within: within.as_fd(),
-            owner: Owner { uid: self.stage.uid, gid: self.stage.gid },
+            owner: owner_of(&self.stage),
             cgroup_procs: self.place.init_group.procs_files(),
         };
         let taken = carrier.receive(data, self.stage.admitted);
@@ -148,11 +148,11 @@ impl Staging {
 
     fn restore(&self, viewer: InitProcess, ends: Option<&Ends>, pages: &ReceivedPages) -> Result<i32, String> {
         let viewer = viewer.open().ok_or("the tree's pid 1 ended")?;
-        let carried = shown(&self.stage) || self.stage.private_tmp;
+        let carried = carried(&self.stage);
         ends.map_or(Ok(()), |ends| ends.set_sockets(&self.place.images))?;
         let job = RestoreJob {
             images: &self.place.images,
-            owner: Owner { uid: self.stage.uid, gid: self.stage.gid },
+            owner: owner_of(&self.stage),
             groups: &self.stage.groups,
             shell_job: self.stage.shell_job,
             filtered: self.stage.filtered,

@@ -9,6 +9,11 @@ pub(crate) use self::view::{Linked, View};
 
 use grid_types::wire::Stage;
 
+/// Its mounts are not this machine's alone: what this machine runs in them is found beforehand.
+pub(crate) fn carried(stage: &Stage) -> bool {
+    shown(stage) || stage.private_tmp
+}
+
 /// On a lender it sees the head's files; at home they are there anyway.
 pub(crate) fn shown(stage: &Stage) -> bool {
     stage.home_files && stage.lease.is_some() && !stage.park

@@ -157,9 +157,4 @@ impl Agent {
         }
         Ok(())
     }
-
-    /// The tree that this attempt brought lives here in a view of home.
-    pub(crate) fn sees_home(&self, came_by: Option<&AttemptId>) -> bool {
-        came_by.and_then(|a| self.incoming.get(a)).is_some_and(|i| super::shown(&i.record.stage))
-    }
 }

@@ -7,13 +7,12 @@ use crate::data;
 use crate::faults::{Faults, Steps};
 use crate::link::tracing_line;
 use crate::streams::left_behind;
-use crate::tree::{TREE_NAMESPACES, TreePlace};
+use crate::tree::{TREE_NAMESPACES, TreePlace, owner_of};
 use grid_os::cgroup::Group;
 use grid_os::criu::{Criu, CriuError, DumpJob, Where, send_images};
 use grid_os::pidfd::PidFd;
 use grid_os::private_tmp::Carrier;
 use grid_os::socket::Socket;
-use grid_os::spawn::Owner;
 use grid_types::fault::FaultPoint;
 use grid_types::stop::StopPlace;
 use grid_types::wire::Stage;
@@ -84,7 +83,7 @@ impl Dump {
     /// The tree stands still, so that what its own `/tmp` holds does too.
     fn send_private_tmp(&mut self) -> Result<(), String> {
         let root = PidFd::open(self.root).map_err(|e| format!("process {}: {e}", self.root))?;
-        let owner = Owner { uid: self.stage.uid, gid: self.stage.gid };
+        let owner = owner_of(&self.stage);
         let carrier = Carrier { within: root.as_fd(), owner, cgroup_procs: Vec::new() };
         let sent = carrier.send(&mut self.stream);
         sent.map(drop).map_err(|e| format!("the content of its own /tmp: {e}"))
@@ -101,7 +100,7 @@ impl Dump {
             pid: self.inside.unwrap_or(self.root),
             images: &self.place.images,
             pages: self.stream.as_fd(),
-            owner: Some(Owner { uid: self.stage.uid, gid: self.stage.gid }),
+            owner: Some(owner_of(&self.stage)),
             shell_job: self.stage.shell_job,
             filtered: self.stage.filtered,
             close_tcp: self.stage.close_tcp,

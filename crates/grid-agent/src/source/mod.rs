@@ -19,6 +19,7 @@ use self::hold::{pending_signals, stage_of, take_hold, thaw_home};
 
 use crate::agent::{Agent, Input};
 use crate::faults;
+use crate::home::carried;
 use crate::link::tracing_line;
 use crate::probe::{self, Probe};
 use crate::streams;
@@ -284,7 +285,7 @@ impl Agent {
         let (criu, faults) = (self.criu.clone(), self.faults.clone());
         let stop = self.cfg.stop.clone();
         let private_tmp = came_by.as_ref().is_some_and(|a| self.has_private_tmp(a));
-        let carried = self.sees_home(came_by.as_ref()) || private_tmp;
+        let carried = came_by.as_ref().and_then(|a| self.incoming.get(a)).is_some_and(|i| carried(&i.record.stage));
         let work = Dump {
             carried,
             private_tmp,
