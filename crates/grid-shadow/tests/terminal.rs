@@ -256,7 +256,7 @@ fn the_whole_job_at_home_is_interrupted() {
     // The kernel sends the signal and throws away what waits to be shown, in this order: hence the pause.
     let home = Home::on_terminal(streams, &screen.path, || {
         screen.see("$ ");
-        screen.write("GRID_SHADOW=$SHADOW $KIT | sh -c 'trap \"sleep 0.2; echo reader too >&2; exit 5\" INT; echo up >&2; cat'\n");
+        screen.write("GRID_SHADOW=$SHADOW $KIT | bash -c 'trap \"sleep 0.2; echo reader too >&2; exit 5\" INT; echo up >&2; cat'\n");
     });
     home.join(&far);
     screen.see("up\r\n");

@@ -7,12 +7,14 @@ use grid_os::tree_init::{TreeDir, write_durably};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use std::fs::File;
 use std::io;
-use std::os::fd::IntoRawFd;
+use std::os::fd::{AsFd, IntoRawFd};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 const TREE_STDIN: i32 = 40;
-/// `on-terminal PATH COMMAND [ARGUMENT...]`: leads a session on that terminal, as a shell's parent or a tree's root does.
+/// `on-terminal PATH COMMAND [ARGUMENT...]`: leads a session on that terminal, as a shell's parent or a tree's root does,
+/// all but a stdout that is a pipe.
 const ON_TERMINAL: &str = "on-terminal";
 
 fn main() -> io::Result<()> {
@@ -51,7 +53,9 @@ fn on_terminal(path: &str, command: &str, rest: &[String]) -> io::Error {
         let _ = nix::unistd::setsid();
         let terminal = File::options().read(true).write(true).open(path)?;
         nix::unistd::dup2_stdin(&terminal)?;
-        nix::unistd::dup2_stdout(&terminal)?;
+        if !File::from(io::stdout().as_fd().try_clone_to_owned()?).metadata()?.file_type().is_fifo() {
+            nix::unistd::dup2_stdout(&terminal)?;
+        }
         nix::unistd::dup2_stderr(&terminal)?;
         Ok(())
     };

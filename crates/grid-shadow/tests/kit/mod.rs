@@ -242,6 +242,7 @@ impl Home {
             .env("KIT", KIT)
             .env("PS1", "$ ")
             .env("TERM", "dumb")
+            .stdout(Stdio::null())
             .spawn()
             .unwrap();
         typed();
