@@ -12,11 +12,10 @@ use grid_os::cgroup::Controller;
 use grid_os::criu::{Announced, CriuError, inspect};
 use grid_os::proc::ProcRoot;
 use grid_os::spawn::Owner;
+use grid_os::users;
 use grid_types::gate::{Guest, OpenFile, Terms};
 use grid_types::wire::{Manifest, Stage};
 use nix::errno::Errno;
-use nix::unistd::{Gid, Uid, User};
-use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Each refusal of the gate begins so; the other end knows it by that.
@@ -172,18 +171,15 @@ fn check_owner(stage: &Stage) -> Result<(), String> {
         return Err(format!("uid {uid}, gid {gid}: root is nobody's guest"));
     }
     // A user that this node does not know is in no group but one of its own number.
-    let user = User::from_uid(Uid::from_raw(uid)).map_err(|e| format!("its users could not be read: {}", e.desc()))?;
-    let known = user.map_or_else(|| vec![uid], |user| groups_of(&user));
+    let unread = |e: std::io::Error| format!("its users could not be read: {e}");
+    let known = match users::user_of(uid).map_err(unread)? {
+        Some(user) => users::groups_of(&user).map_err(unread)?,
+        None => vec![uid],
+    };
     match stage.groups.iter().chain([&gid]).find(|group| !known.contains(group)) {
         Some(group) => Err(format!("uid {uid} is not in group {group} here (it is in {known:?})")),
         None => Ok(()),
     }
-}
-
-fn groups_of(user: &User) -> Vec<u32> {
-    let name = CString::new(user.name.as_str()).unwrap_or_default();
-    let groups = nix::unistd::getgrouplist(&name, user.gid).unwrap_or_default();
-    groups.into_iter().map(Gid::as_raw).chain([user.gid.as_raw()]).collect()
 }
 
 #[cfg(test)]

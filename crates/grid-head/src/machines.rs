@@ -32,8 +32,8 @@ impl Head {
     }
 
     async fn compared(&self, here: &NodeName, there: &NodeName, uid: u32) -> Result<Vec<MachineRow>, Reason> {
-        let known = nix::unistd::User::from_uid(uid.into()).ok().flatten();
-        let gid = known.as_ref().map_or(uid, |user| user.gid.as_raw());
+        let known = grid_os::users::user_of(uid).ok().flatten();
+        let gid = known.as_ref().map_or(uid, |user| user.gid);
         let user = UserHere { uid, gid, name: known.map(|user| user.name) };
         let (mine, my_clock) = self.machine(here, &user).await?;
         let (theirs, their_clock) = self.machine(there, &user).await?;

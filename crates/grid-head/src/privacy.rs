@@ -32,7 +32,7 @@ impl Asker {
 }
 
 fn group_id(name: &str) -> Option<u32> {
-    let named = || nix::unistd::Group::from_name(name).ok().flatten().map(|g| g.gid.as_raw());
+    let named = || grid_os::users::group_named(name).ok().flatten();
     name.parse().ok().or_else(named)
 }
 

@@ -219,7 +219,7 @@ impl Head {
 
 fn users_of(stats: &[ProcStat]) -> BTreeMap<u32, String> {
     let uids: BTreeSet<u32> = stats.iter().map(|s| s.uid).collect();
-    let name = |uid: u32| nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|u| (uid, u.name));
+    let name = |uid: u32| grid_os::users::name_of(uid).map(|name| (uid, name));
     uids.into_iter().filter_map(name).collect()
 }
 

@@ -175,8 +175,7 @@ impl Call {
     }
 
     fn actor(&self) -> Actor {
-        let name = nix::unistd::User::from_uid(self.uid.into()).ok().flatten().map(|u| u.name);
-        Actor::User { uid: self.uid, name, tty: self.tty.clone() }
+        Actor::User { uid: self.uid, name: grid_os::users::name_of(self.uid), tty: self.tty.clone() }
     }
 
     fn parsed<T: DeserializeOwned>(&self) -> Result<T, ApiError> {

@@ -36,7 +36,7 @@ impl Head {
     pub(crate) fn stop_view(&self) -> Option<StopView> {
         let stop = self.standing_stop()?;
         let answers = grid_os::stop::answers(&self.inner.borrow().cfg.stop, &stop);
-        Some(StopView { by: name_of(stop.uid), stop, answers })
+        Some(StopView { by: grid_os::users::name_of(stop.uid), stop, answers })
     }
 
     /// Notices at once what comes and goes, so that nothing is missed, and records it a moment later: `grid stop` says
@@ -167,15 +167,11 @@ fn view(keep: &Keep, now: BootMs) -> KeepView {
 }
 
 fn stopped(stop: &Stop) -> Reason {
-    let who = name_of(stop.uid).unwrap_or_else(|| format!("uid {}", stop.uid));
+    let who = grid_os::users::name_of(stop.uid).unwrap_or_else(|| format!("uid {}", stop.uid));
     Reason::new(ReasonCode::Stop, format!("grid was stopped by {who} ({})", stop.file.display()))
 }
 
 /// The file's owner is all that is known of who gave the order.
 fn owner_of(stop: &Stop) -> Actor {
-    Actor::User { uid: stop.uid, name: name_of(stop.uid), tty: None }
-}
-
-fn name_of(uid: u32) -> Option<String> {
-    nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|u| u.name)
+    Actor::User { uid: stop.uid, name: grid_os::users::name_of(stop.uid), tty: None }
 }

@@ -32,6 +32,7 @@ pub mod spawn;
 pub mod stop;
 pub mod terminal;
 pub mod tree_init;
+pub mod users;
 pub mod wait;
 
 /// Makes a file that only its owner may read, or takes the others' rights from it. Its content stays as it is.

@@ -1,5 +1,6 @@
 //! What of this machine a process notices: its kernel, its CPUs, its users.
 
+use crate::users;
 use grid_types::machine::{UserHere, UserThere};
 use std::collections::BTreeSet;
 
@@ -26,12 +27,8 @@ fn features(cpuinfo: &str) -> BTreeSet<String> {
 
 /// Who this user of another machine is here.
 pub fn user(user: &UserHere) -> UserThere {
-    let by_name = user.name.as_ref().and_then(|name| nix::unistd::User::from_name(name).ok().flatten());
-    UserThere {
-        name: nix::unistd::User::from_uid(user.uid.into()).ok().flatten().map(|u| u.name),
-        uid: by_name.as_ref().map(|u| u.uid.as_raw()),
-        gid: by_name.map(|u| u.gid.as_raw()),
-    }
+    let by_name = user.name.as_ref().and_then(|name| users::user_named(name).ok().flatten());
+    UserThere { name: users::name_of(user.uid), uid: by_name.as_ref().map(|u| u.uid), gid: by_name.map(|u| u.gid) }
 }
 
 #[cfg(test)]

@@ -202,10 +202,7 @@ async fn status_of(node: &Node) -> LendStatus {
         node: node.name.clone(),
         unreadable: said.order.as_ref().err().cloned(),
         order: said.mark.as_ref().and(said.order.ok()),
-        by: owner.map(|uid| match nix::unistd::User::from_uid(uid.into()) {
-            Ok(Some(user)) => user.name,
-            _ => format!("uid {uid}"),
-        }),
+        by: owner.map(|uid| grid_os::users::name_of(uid).unwrap_or_else(|| format!("uid {uid}"))),
         running: grid_agent::runs(&node.state).ok(),
         heeded: answer.as_ref().is_some_and(|answer| answer.mark == said.mark),
         answer,

@@ -87,7 +87,7 @@ fn refused(e: &std::io::Error, dir: &Path) -> Failure {
     match e.kind() {
         ErrorKind::PermissionDenied => {
             let gid = std::fs::metadata(dir).ok().filter(|m| m.mode() & 0o020 != 0).map(|m| m.gid());
-            let group = gid.and_then(|g| nix::unistd::Group::from_gid(g.into()).ok().flatten()).map(|g| g.name);
+            let group = gid.and_then(|gid| grid_os::users::group_of(gid).ok().flatten());
             let who = group.map_or("root".to_owned(), |g| format!("root and the group {g}"));
             let mut failure =
                 Failure::new(FaultClass::Permission, format!("only {who} may stop grid. Nothing was changed."))
@@ -130,7 +130,7 @@ async fn await_answers(
         let settled = |n: &&NodeName| answers.iter().any(|a| a.node == **n && a.took.is_some());
         let silent: Vec<NodeName> = expected.iter().filter(|n| !settled(n)).cloned().collect();
         if silent.is_empty() || begun.elapsed() > ANSWER_WITHIN {
-            let by = nix::unistd::User::from_uid(stop.uid.into()).ok().flatten().map(|u| u.name);
+            let by = grid_os::users::name_of(stop.uid);
             return Ok((StopView { stop, by, answers }, silent));
         }
         tokio::time::sleep(LOOK_AGAIN).await;

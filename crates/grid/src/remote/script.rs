@@ -107,7 +107,7 @@ pub(super) fn hint(said: &str, host: &str) -> Option<String> {
     } else if has("Could not resolve") {
         Some("the node's host, as your ssh knows it".to_owned())
     } else if has("GLIBC_") {
-        Some("a worker whose C library is 2.34 (2021) or later: ldd --version tells".to_owned())
+        Some("the grid of `make build` or of the package, which brings its C library with it".to_owned())
     } else if has("loading shared libraries") {
         Some("the CRIU of scripts/install-criu or of the package, which needs none; or install criu there".to_owned())
     } else if has("a password is required") || has("sudo:") {
@@ -149,7 +149,7 @@ mod tests {
             ("alice@gpu1: Permission denied (publickey).", "ssh-copy-id gpu1"),
             ("ssh: Could not resolve hostname gpu1", "as your ssh knows it"),
             ("sudo: a password is required", "sudoers"),
-            ("/x/grid: /lib/libc.so.6: version `GLIBC_2.34' not found (required by /x/grid)", "2.34"),
+            ("/x/grid: /lib/libc.so.6: version `GLIBC_2.34' not found (required by /x/grid)", "make build"),
             ("criu: error while loading shared libraries: libnet.so.1: cannot open", "install criu there"),
             ("connect to host gpu1 port 22: Connection refused", "ssh gpu1 true"),
         ] {

@@ -5,10 +5,10 @@
 
 use super::{UpError, failed};
 use grid_os::rights::Rights;
+use grid_os::users::{self, User};
 use grid_types::exit::FaultClass;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
-use nix::unistd::{Gid, Group, Uid, User};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
@@ -56,12 +56,12 @@ impl Account {
 /// The account that was named; else the system user `grid`; else a number that nobody uses, the same each time while
 /// it stays free.
 pub(super) fn choose(named: Option<&str>, tag: u16, head_dir: &Path) -> Result<Account, UpError> {
-    let of = |user: User| Account { uid: user.uid.as_raw(), gid: user.gid.as_raw() };
+    let of = |user: User| Account { uid: user.uid, gid: user.gid };
     match named {
         Some(name) => {
             let known = match name.parse::<u32>() {
-                Ok(uid) => Some(user_of(uid).map_or(Account { uid, gid: uid }, of)),
-                Err(_) => User::from_name(name).ok().flatten().map(of),
+                Ok(uid) => Some(users::user_of(uid).ok().flatten().map_or(Account { uid, gid: uid }, of)),
+                Err(_) => users::user_named(name).ok().flatten().map(of),
             };
             let account = known.ok_or_else(|| {
                 UpError::new(FaultClass::Environment, format!("there is no user {name:?} for the daemon to run as"))
@@ -73,21 +73,18 @@ pub(super) fn choose(named: Option<&str>, tag: u16, head_dir: &Path) -> Result<A
             }
             Ok(account)
         }
-        None => match User::from_name(SYSTEM_USER).ok().flatten() {
-            Some(user) if !user.uid.is_root() && user.gid.as_raw() != 0 => Ok(of(user)),
+        None => match users::user_named(SYSTEM_USER).ok().flatten() {
+            Some(user) if user.uid != 0 && user.gid != 0 => Ok(of(user)),
             _ => unused(tag, head_dir),
         },
     }
 }
 
-fn user_of(uid: u32) -> Option<User> {
-    User::from_uid(Uid::from_raw(uid)).ok().flatten()
-}
-
 fn unused(tag: u16, head_dir: &Path) -> Result<Account, UpError> {
     let running = running_uids();
     let free = |uid: &u32| {
-        let known = user_of(*uid).is_some() || Group::from_gid(Gid::from_raw(*uid)).is_ok_and(|g| g.is_some());
+        let known = users::user_of(*uid).map_or(true, |user| user.is_some())
+            || users::group_of(*uid).map_or(true, |group| group.is_some());
         !known && !running.contains(uid)
     };
     // Whose the directory is already comes first: its files need no new owner then.
@@ -162,7 +159,7 @@ fn not_ours(name: &str, why: &str) -> UpError {
 
 /// Number of a group, by name or number; none where there is no such group.
 pub(super) fn group(name: &str) -> Option<u32> {
-    name.parse().ok().or_else(|| Group::from_name(name).ok().flatten().map(|g| g.gid.as_raw()))
+    name.parse().ok().or_else(|| users::group_named(name).ok().flatten())
 }
 
 #[cfg(test)]

@@ -92,10 +92,7 @@ fn leases(s: &LendStatus, clock: Clock) -> String {
 
 /// `4711 of alice since 12:05:10`.
 fn guest(g: &GuestHeld, clock: Clock) -> String {
-    let who = match nix::unistd::User::from_uid(g.uid.into()) {
-        Ok(Some(user)) => user.name,
-        _ => format!("uid {}", g.uid),
-    };
+    let who = grid_os::users::name_of(g.uid).unwrap_or_else(|| format!("uid {}", g.uid));
     let pid = g.pid.map_or_else(|| "one on its way".to_owned(), |pid| pid.to_string());
     format!("{pid} of {who}{}", g.since.map_or(String::new(), |at| format!(" since {}", clock.time(at))))
 }

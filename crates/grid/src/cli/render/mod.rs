@@ -107,10 +107,7 @@ pub fn owner(uid: u32) -> String {
     if asked_by.as_raw() == uid {
         return "yours".to_owned();
     }
-    match nix::unistd::User::from_uid(uid.into()) {
-        Ok(Some(user)) => format!("{}'s", user.name),
-        _ => format!("uid {uid}'s"),
-    }
+    grid_os::users::name_of(uid).map_or_else(|| format!("uid {uid}'s"), |name| format!("{name}'s"))
 }
 
 /// `head ws1`, or a name alone.
