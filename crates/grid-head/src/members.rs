@@ -49,7 +49,7 @@ impl Head {
             let reason = Reason::new(ReasonCode::Silent, format!("{node} does not answer"));
             let hint = format!(
                 "grid node remove {node} --unreachable  takes it off the list all the same: what grid has there stays there, \
-                 and cannot come back"
+                 and cannot come back (with --give-up also where processes are there: they count as lost)"
             );
             return Err(ApiError { hint: Some(hint), ..refused(&reason, UNCHANGED) });
         }

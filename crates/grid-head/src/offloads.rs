@@ -43,7 +43,8 @@ impl Head {
             None,
         );
         let Some(step) = plan.steps.first().cloned() else {
-            return Err(stays(&plan, ask.pid));
+            let away = self.not_at_home(&verdict.id, Reader::of(uid));
+            return Err(away.unwrap_or_else(|| stays(&plan, ask.pid)));
         };
         if ask.dry_run {
             return Ok(OffloadReply { plan, offload: None });
@@ -55,6 +56,27 @@ impl Head {
         self.note_by(&actor, Event::PlanSettled { plan: id, outcome: PlanOutcome::Applied });
         let offload = self.offload_view(&started?)?;
         Ok(OffloadReply { plan, offload: Some(offload) })
+    }
+
+    /// What lives elsewhere is named as what it is: at home its number is a shadow's.
+    fn not_at_home(&self, process: &ProcId, reader: Reader) -> Option<ApiError> {
+        let inner = self.inner.borrow();
+        let guest = |o: &&OffloadRecord| o.process == *process && o.phase.is_guest() && reader.sees(o.uid);
+        let o = inner.state.offloads.values().find(guest)?;
+        let (id, pid, on) = (&o.id, process.pid, &o.destination);
+        let (where_it_is, next) = match o.phase {
+            OffloadPhase::Away => (
+                format!("it is away on {on} as {id}"),
+                format!("grid offload recall {pid} --to NODE moves it on, without --to it comes home"),
+            ),
+            OffloadPhase::Parked => {
+                (format!("it is parked on {on} as {id}"), format!("grid offload unpark {pid} --to NODE"))
+            }
+            phase => (format!("it is {phase} as {id}"), format!("grid offload show {id}")),
+        };
+        let what = format!("{pid} {} stays as it is; nothing was changed", o.title);
+        let refusal = refused(&Reason::new(ReasonCode::Away, where_it_is), &what);
+        Some(ApiError { hint: Some(next), ..refusal })
     }
 
     /// Executes exactly a plan that was shown, or refuses with what has changed since.

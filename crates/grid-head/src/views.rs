@@ -76,9 +76,12 @@ impl Head {
         boosts.iter().map(|b| self.view_of(b)).collect()
     }
 
+    /// In the order in which they began.
     pub(crate) fn offload_views(&self) -> Vec<OffloadView> {
         let ids: Vec<OffloadId> = self.inner.borrow().state.offloads.keys().cloned().collect();
-        ids.iter().filter_map(|id| self.offload_view(id).ok()).collect()
+        let mut views: Vec<OffloadView> = ids.iter().filter_map(|id| self.offload_view(id).ok()).collect();
+        views.sort_by_key(|v| v.record.started_at);
+        views
     }
 
     pub(crate) fn auto_view(&self) -> AutoView {

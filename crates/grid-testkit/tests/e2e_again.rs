@@ -17,6 +17,32 @@ use shadow::{Job, send};
 const CHILD: &str = "/usr/bin/python3 prog.py
 told $?";
 
+/// Its number at home is its shadow's, which has descriptors and connections of its own: none of them is the reason.
+#[test]
+fn what_is_away_or_parked_is_named_as_what_it_is_and_its_offload_names_it_when_it_is_home() {
+    let Some(job) = Job::start(CHILD) else { return };
+    let (pid, out) = job.move_meant();
+    let (id, pid_given) = (out.record.id.to_string(), pid.to_string());
+    for (given, state, next) in [(&pid_given, "away", "recall"), (&id, "away", "recall"), (&id, "parked", "unpark")] {
+        if state == "parked" {
+            job.cluster.ask::<OffloadView>(&["offload", "park", &id]);
+        }
+        let (_, error) = job.cluster.refused(&["offload", "execute", given]);
+        assert_eq!(error.code, Some(ReasonCode::Away));
+        let want = format!("{pid} python3 prog.py stays as it is; nothing was changed: it is {state} on gpu1 as {id}");
+        assert_eq!((error.message, error.details), (want, vec![]));
+        assert!(error.hint.unwrap().contains(&format!("grid offload {next} {pid}")));
+    }
+    job.cluster.ask::<OffloadView>(&["offload", "unpark", &id, "--to", "head"]);
+    let again: OffloadView = job.cluster.ask(&["offload", "execute", &id]);
+    assert_eq!((again.record.process.pid, again.record.phase), (pid, OffloadPhase::Away));
+    job.goes_on();
+    job.go(0);
+    assert_eq!(job.status(), "0");
+    let (code, error) = job.cluster.refused(&["offload", "execute", again.record.id.as_str()]);
+    assert!(code == 12 && error.message.contains("which process is meant?"), "{code} {error:?}");
+}
+
 #[test]
 fn after_a_move_that_failed_what_came_home_moves_as_before() {
     let Some(job) = Job::start(CHILD) else { return };

@@ -177,17 +177,9 @@ fn up_command(args: &UpArgs, state: &Path) -> Result<(), UpError> {
         plan.config.policy.users.daemon.clone_from(&args.daemon_user);
     }
     plan.remote.iter_mut().for_each(|worker| worker.sudo = args.sudo);
-    // The one in the background says it again.
-    for note in up::recall_members(&mut plan)?.iter().filter(|_| !args.detach) {
-        cli::message(&format!("note: {note}"));
-    }
-    let elsewhere: Vec<String> = plan.nodes_elsewhere();
-    if !elsewhere.is_empty() && !args.detach {
-        cli::message(&format!(
-            "note: {} made on this machine; execution.engine: ssh reaches other machines",
-            elsewhere.join(", ")
-        ));
-    }
+    let noted = notes(&mut plan, args)?;
+    // The one in the background says it.
+    noted.iter().filter(|_| !args.detach).for_each(|note| cli::message(&format!("note: {note}")));
     if args.dry_run {
         cli::text(&up::would_start(&plan)?);
         return Ok(());
@@ -198,6 +190,21 @@ fn up_command(args: &UpArgs, state: &Path) -> Result<(), UpError> {
     block_on(up::up(plan, |plan, took, status| {
         cli::text(&is_up(plan, took, status));
     }))?
+}
+
+/// What is not wrong, and may not be what was meant.
+fn notes(plan: &mut Plan, args: &UpArgs) -> Result<Vec<String>, UpError> {
+    let mut notes = up::recall_members(plan)?;
+    let elsewhere: Vec<String> = plan.nodes_elsewhere();
+    if !elsewhere.is_empty() {
+        let names = elsewhere.join(", ");
+        notes.push(format!("{names} made on this machine; execution.engine: ssh reaches other machines"));
+    }
+    let cpus = std::thread::available_parallelism().map_or(u32::MAX, |n| n.get() as u32);
+    if let Some(lent) = args.worker_cpu.filter(|lent| lent.0 > cpus * 1000) {
+        notes.push(format!("each worker lends {lent} CPU, and this machine has {cpus} for all of them together"));
+    }
+    Ok(notes)
 }
 
 /// What `grid up` says of a cluster that answers.

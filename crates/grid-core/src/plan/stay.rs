@@ -18,8 +18,14 @@ pub(super) fn own_reasons(v: &Verdict, input: &PlanInput<'_>) -> Vec<Reason> {
         reasons.push(Reason::new(ReasonCode::Owner, format!("it belongs to uid {}, you are uid {uid}", v.uid)));
     }
     let by_name = matches!(input.trigger, Trigger::Named { .. });
-    if let Some(busy) = input.busy.get(&v.id) {
-        reasons.extend(busy_reason(busy, by_name));
+    match input.busy.get(&v.id) {
+        // Whatever else is seen of it is its shadow's.
+        Some(busy @ (Busy::Moving(_) | Busy::Away(_))) => {
+            reasons.extend(busy_reason(busy, by_name));
+            return reasons;
+        }
+        Some(busy) => reasons.extend(busy_reason(busy, by_name)),
+        None => {}
     }
     // What a person keeps stays also where it is named; the other protections are grid's own caution.
     reasons.extend(v.not_worth.iter().filter(|r| !by_name || r.code == ReasonCode::Keep).cloned());

@@ -133,9 +133,9 @@ pub enum OffloadCommand {
         after_help = "Examples:\n  grid offload execute 4711 --dry-run\n  grid offload execute 4711 --boost b-7k2"
     )]
     Execute {
-        /// The process
-        #[arg(value_parser = clap::value_parser!(i32).range(1..), allow_hyphen_values = true)]
-        pid: i32,
+        /// The process; an offload's id means the process that has come home from it
+        #[arg(value_name = "PID|ID", allow_hyphen_values = true, value_parser = super::ask::pid_or_offload)]
+        pid: String,
         /// Only to this node
         #[arg(long, value_name = "NODE", conflicts_with = "boost")]
         to: Option<String>,

@@ -40,6 +40,30 @@ pub(super) async fn offload_id(client: &Client, text: &str) -> Result<String, Fa
     })
 }
 
+/// The number of a process, or what can be an offload's id, among the words of a command.
+pub(super) fn pid_or_offload(text: &str) -> Result<String, String> {
+    match text.parse::<i32>() {
+        Ok(1..) => Ok(text.to_owned()),
+        Err(_) if text == "last" || text.starts_with("o-") => id(text).map(str::to_owned).map_err(|e| e.to_string()),
+        Ok(_) | Err(_) => Err("neither the number of a process nor an id such as o-19".to_owned()),
+    }
+}
+
+/// The number at home of a process that is given by it, or by the offload from which it has come home.
+pub(super) async fn pid_at_home(client: &Client, text: &str) -> Result<i32, Failure> {
+    if let Ok(pid) = text.parse() {
+        return Ok(pid);
+    }
+    let view: Answer<OffloadView> = client.get(&format!("/v1/offloads/{}", id(text)?)).await?;
+    let record = view.ok.record;
+    if record.phase.is_guest() || record.phase == OffloadPhase::Home {
+        return Ok(record.process.pid);
+    }
+    // Its number may be another process's by now.
+    let what = format!("offload {} is {}: which process is meant? Nothing was changed.", record.id, record.phase);
+    Err(Failure::new(FaultClass::Conflict, what).hint("grid offload execute PID"))
+}
+
 /// The offload of a process: one that is not over if there is one, else the newest. One that failed left it where it was.
 fn of_pid(all: &[OffloadView], pid: i32) -> Option<&OffloadView> {
     all.iter()

@@ -40,6 +40,7 @@ pub fn trusted(file: &Path) -> Result<(), (String, Option<String>)> {
     };
     let meta = match std::fs::metadata(file) {
         Ok(meta) => meta,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return wrong("there is no such file", None),
         Err(e) => return wrong(&e.to_string(), None),
     };
     let asks = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());

@@ -8,10 +8,10 @@ use std::path::PathBuf;
 
 /// `grid up`.
 #[derive(Clone, Debug, Args)]
+#[command(group = clap::ArgGroup::new("workers").required(true).args(["local", "config"]))]
 pub struct UpArgs {
     /// Start the head and N workers on this machine
-    #[arg(long, value_name = "N", conflicts_with = "config", required_unless_present = "config",
-          value_parser = clap::value_parser!(u32).range(1..=16))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
     pub local: Option<u32>,
     /// Configuration of the cluster
     #[arg(long, short, value_name = "FILE")]

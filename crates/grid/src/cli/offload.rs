@@ -19,7 +19,13 @@ pub(super) async fn run(client: &Client, command: &OffloadCommand, format: Forma
         OffloadCommand::Scan { code, all, .. } => scan(client, *all, code.as_deref()).await,
         OffloadCommand::Execute { pid, to, boost, close_tcp, dry_run } => {
             let (to, boost) = (to.clone(), boost.clone());
-            let ask = OffloadAsk { pid: *pid, to, boost, close_tcp: *close_tcp, dry_run: *dry_run };
+            let ask = OffloadAsk {
+                pid: ask::pid_at_home(client, pid).await?,
+                to,
+                boost,
+                close_tcp: *close_tcp,
+                dry_run: *dry_run,
+            };
             execute(client, ask, format).await
         }
         OffloadCommand::List => {

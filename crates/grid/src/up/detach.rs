@@ -3,6 +3,7 @@
 use super::{UpError, failed};
 use crate::cli;
 use grid_types::exit::FaultClass;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -26,16 +27,24 @@ pub fn detached(argv: &[String]) -> Result<(), UpError> {
     for line in lines.by_ref().map_while(Result::ok) {
         seen += 1;
         if line.starts_with("Next:") {
+            // What it has noted meanwhile.
+            said(&mut stderr).lines().for_each(cli::message);
             cli::text("Next: grid offload scan; grid down ends it");
             return Ok(());
         }
         cli::text(&line);
     }
     let status = child.wait().map_err(failed("waiting for the supervisor"))?;
-    let mut said = String::new();
-    let _ = stderr.rewind().and_then(|()| stderr.read_to_string(&mut said));
+    let said = said(&mut stderr);
     let said = said.trim().trim_start_matches("error: ").to_owned();
     let code = status.code().unwrap_or(1);
     let class = FaultClass::ALL.into_iter().find(|c| i32::from(c.code()) == code).unwrap_or(FaultClass::Internal);
     Err(UpError::new(class, if said.is_empty() { format!("the supervisor ended after {seen} lines") } else { said }))
+}
+
+/// The supervisor writes at the same place: it is at the end of what was read.
+fn said(stderr: &mut File) -> String {
+    let mut text = String::new();
+    let _ = stderr.rewind().and_then(|()| stderr.read_to_string(&mut text));
+    text
 }

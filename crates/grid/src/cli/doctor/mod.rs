@@ -143,7 +143,8 @@ fn human(e: &Examination) -> String {
         ),
         (0, _) => writeln!(
             out,
-            "Nothing needed is missing, {notes} to note.  Nothing was changed.  Next: sudo grid up --local 2"
+            "Nothing needed is missing, {notes} to note.  Nothing was changed.  Next: {}",
+            if e.running.is_empty() { "sudo grid up --local 2" } else { "grid status" }
         ),
         (n, _) => writeln!(
             out,
