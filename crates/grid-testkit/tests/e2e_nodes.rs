@@ -264,6 +264,43 @@ fn a_cluster_without_workers_takes_one_in_while_its_daemons_are_killed_and_one_t
     assert_eq!(nodes(&cluster), ["head"]);
 }
 
+/// What lives on a node that was given up counts as lost; nobody may find it running, or its memory on a disk, later.
+#[test]
+fn what_was_given_up_with_its_node_ends_there_when_that_is_taken_in_again() {
+    let lab = Lab::start();
+    let Some(cluster) = Cluster::configured(&lab.config("same")) else { return };
+    cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
+    let parked = Guest::reporting(&cluster, "prover", "--memory 16MiB --steps 1000000");
+    let moved = cluster.move_out(parked.pid());
+    cluster.ask::<OffloadView>(&["offload", "park", moved.record.id.as_str(), "--on", "gpu1"]);
+    let copies = || std::fs::read_dir(folder(&cluster, &lab, "gpu1").join("state/parked")).unwrap().count();
+    assert_eq!(copies(), 1);
+
+    lab.set_link(false).unwrap();
+    lab.drop_connections();
+    cluster.wait("it to be silent", || {
+        let view = cluster.ask::<Vec<NodeView>>(&["node", "list"]).remove(1);
+        if view.state == "silent" { Ok(()) } else { Err(view.state) }
+    });
+    let said = cluster.grid(&["node", "remove", "gpu1", "--unreachable", "--give-up"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    parked.process.wait_gone(LIMIT).unwrap();
+    assert_eq!((cluster.offloads()[0].record.phase, copies()), (OffloadPhase::Lost, 1));
+
+    // An agent at home that was killed meanwhile knows it as well.
+    cluster.kill9(cluster.agent_pid("head"));
+    lab.set_link(true).unwrap();
+    let said = cluster.grid(&["node", "add", "gpu1"]);
+    assert_eq!(said.code, 0, "{said:?}\n{}", cluster.logs());
+    cluster.wait("the copy to be deleted", || match copies() {
+        0 => Ok(()),
+        n => Err(n),
+    });
+    let there = folder(&cluster, &lab, "gpu1");
+    let said = cluster.grid(&["node", "remove", "gpu1", "--purge"]);
+    assert!(said.code == 0 && !there.exists(), "{said:?}");
+}
+
 #[test]
 fn the_workers_of_an_embedded_cluster_are_made_with_it() {
     let Some(cluster) = Cluster::start(1) else { return };

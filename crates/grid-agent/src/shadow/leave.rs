@@ -104,6 +104,7 @@ impl Agent {
             begun: Vec::new(),
             missing: false,
             parked: leaving.parked,
+            given_up: false,
         };
         self.ledger.put_shadow(&terms.shadow, &record).map_err(|e| e.to_string())?;
         self.shadows.entry(terms.shadow.clone()).or_insert_with(|| Shadow::new(record));

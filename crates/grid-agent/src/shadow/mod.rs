@@ -62,6 +62,9 @@ pub(crate) struct Record {
     /// The tree is parked there.
     #[serde(default)]
     parked: bool,
+    /// Somebody gave its node up, and the tree with it: should that node come back, it is to end what it has of it.
+    #[serde(default)]
+    given_up: bool,
 }
 
 /// A connection for a shadow that has not come yet.

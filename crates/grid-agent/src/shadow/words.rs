@@ -69,12 +69,13 @@ impl Agent {
     fn tell_end(&mut self, id: &ShadowId) {
         let Some(shadow) = self.shadows.get_mut(id) else { return };
         shadow.told_end = Some(Some(Instant::now()));
-        let Record { attempt, node, missing, parked, boot_id, .. } = shadow.record.clone();
+        let Record { attempt, node, missing, parked, given_up, boot_id, .. } = shadow.record.clone();
+        // Kept until that node is here again, and has ended what it has of the tree.
         if self.lost_nodes.contains(&node) {
-            return self.tree_gone(&node, &attempt, None);
+            return;
         }
         // A reboot of home took it, and nobody meant the copy that waits on a disk.
-        let rebooted = parked && boot_id != self.boot_id;
+        let rebooted = parked && !given_up && boot_id != self.boot_id;
         self.say_of_shadow(&node, attempt, if missing || rebooted { ShadowWord::Missing } else { ShadowWord::Ended });
     }
 
@@ -154,6 +155,12 @@ impl Agent {
     pub(crate) fn lose_node(&mut self, node: NodeName) -> Result<Answer, Reason> {
         if !self.is_hub() || node == self.cfg.node {
             return Err(Reason::new(ReasonCode::Unknown, format!("{} keeps no shadows of {node}", self.cfg.node)));
+        }
+        for (id, shadow) in self.shadows.iter_mut().filter(|(_, s)| s.record.node == node) {
+            shadow.record.given_up = true;
+            if let Err(e) = self.ledger.put_shadow(id, &shadow.record) {
+                tracing_line(&e.to_string());
+            }
         }
         self.lost_nodes.insert(node);
         self.tell_lost();

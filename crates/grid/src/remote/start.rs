@@ -98,9 +98,8 @@ pub fn node_stop(directory: &Path, purge: bool) -> Result<(), UpError> {
         let parked = directory.join("state").join(grid_agent::PARKED);
         if std::fs::read_dir(&parked).is_ok_and(|mut copies| copies.next().is_some()) {
             let what = format!("{} holds parked processes; nothing in there was removed", parked.display());
-            return Err(
-                UpError::new(FaultClass::Conflict, what).hint("grid up, grid offload list, grid offload unpark ID")
-            );
+            return Err(UpError::new(FaultClass::Conflict, what)
+                .hint("grid up, grid offload list, grid offload unpark ID; what was given up is deleted by hand"));
         }
         std::fs::remove_dir_all(directory).map_err(failed(&directory.display().to_string()))?;
     }
