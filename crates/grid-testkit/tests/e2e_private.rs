@@ -114,3 +114,29 @@ fn where_it_cannot_be_made_nothing_is_started() {
     let kept = fs::read_dir(cluster.state().join("nodes/head/parked")).into_iter().flatten().count();
     assert_eq!(kept, 0, "what waited on the disk is given up");
 }
+
+/// Its terminal would be silent for as long as the daemon is, and whoever gives up knows why it did not start.
+#[test]
+fn while_it_waits_long_it_says_so_and_an_end_meanwhile_needs_no_word() {
+    let Some(cluster) = Cluster::faulty(NODES) else { return };
+    let armed = cluster.arm("head", FaultPoint::AwaitReady, Effect::Hang);
+    let guest = Guest::private(&cluster, "", JOB);
+    let pid = guest.meant();
+    let said = || guest.process.stderr().unwrap_or_default();
+    cluster.wait("a word", || if said().contains("not started yet") { Ok(()) } else { Err(said()) });
+    armed.is_hit().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).unwrap();
+    drop(armed);
+    assert!(guest.status().starts_with("143 "), "{}", guest.status());
+    let helper = |pid: &i32| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words = String::from_utf8_lossy(&words).into_owned();
+        words.contains("run-helper") && words.contains(&*cluster.state().to_string_lossy())
+    };
+    cluster.wait("its helper to leave", || match procs::all().iter().find(|pid| helper(pid)) {
+        None => Ok(()),
+        some => Err(some.copied()),
+    });
+    assert_eq!(said().matches("grid run:").count(), 1, "{}", said());
+    assert_eq!(guest.read("saw"), "");
+}

@@ -7,10 +7,18 @@ use super::internal::RunHelperArgs;
 use super::offload::execute;
 use super::output::{Format, Printed, message};
 use grid_os::pidfd::PidFd;
+use grid_os::wait::readable;
 use grid_types::api::{OffloadAsk, OffloadView, ParkAsk, ParkReply, UnparkAsk};
 use grid_types::event::OffloadPhase;
 use grid_types::exit::FaultClass;
 use nix::libc;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// It takes a third of a second.
+const LONG: Duration = Duration::from_secs(3);
+/// From its thaw to the end of what a signal waited for.
+const DIES_WITHIN: Duration = Duration::from_millis(200);
 
 /// Its starter says by closing our standard input that it is that program by now, and by a word before that it is none.
 pub(super) async fn of_run(client: &Client, args: &RunHelperArgs) -> Result<Printed, Failure> {
@@ -18,7 +26,10 @@ pub(super) async fn of_run(client: &Client, args: &RunHelperArgs) -> Result<Prin
     let word = std::io::Read::bytes(std::io::stdin()).next();
     let (None, Some(process)) = (word, process) else { return Err(Failure::shown(FaultClass::Refused)) };
     if args.private {
-        give_private(client, args.pid, &process).await?;
+        tokio::select! {
+            given = give_private(client, args.pid, &process) => given?,
+            never = say_that_it_waits() => match never {},
+        }
     }
     match &args.boost {
         Some(boost) => into_boost(client, args.pid, boost).await,
@@ -47,6 +58,8 @@ fn said(e: &Failure) -> String {
 async fn give_private(client: &Client, pid: i32, process: &PidFd) -> Result<(), Failure> {
     let parked = match onto_disk(client, pid).await {
         Ok(parked) => parked,
+        // Ctrl-C meanwhile: whoever pressed it knows why it did not start.
+        Err(e) if ends(process).await => return Err(Failure::shown(e.error.class)),
         Err(e) => {
             message(&format!("grid run: it cannot have a /tmp of its own: {}. Nothing was started", said(&e)));
             let fix = e.error.hint.or_else(|| e.error.code.map(|code| code.fix().to_owned()));
@@ -56,6 +69,11 @@ async fn give_private(client: &Client, pid: i32, process: &PidFd) -> Result<(), 
         }
     };
     let home = from_disk(client, parked.record.id.as_str()).await;
+    if let Err(e) = &home
+        && ends(process).await
+    {
+        return Err(Failure::shown(e.error.class));
+    }
     let told = home
         .and_then(|()| process.signal(libc::SIGUSR1).map_err(|e| Failure::new(FaultClass::Internal, e.to_string())));
     told.map_err(|e| {
@@ -64,6 +82,21 @@ async fn give_private(client: &Client, pid: i32, process: &PidFd) -> Result<(), 
         let _ = process.signal(libc::SIGKILL);
         Failure::shown(e.error.class)
     })
+}
+
+/// Once, where it takes long: the daemon may be stopped, and the command's terminal says nothing.
+async fn say_that_it_waits() -> std::convert::Infallible {
+    tokio::time::sleep(LONG).await;
+    message(
+        "grid run: not started yet: the daemon takes long to give it a /tmp of its own (grid status; Ctrl-C gives up)",
+    );
+    std::future::pending().await
+}
+
+/// Whether it has ended, or does so now: what it was sent while it was frozen comes after.
+async fn ends(process: &PidFd) -> bool {
+    let Ok(fd) = process.as_fd().try_clone_to_owned() else { return false };
+    tokio::time::timeout(DIES_WITHIN, readable(fd)).await.is_ok()
 }
 
 async fn onto_disk(client: &Client, pid: i32) -> Result<OffloadView, Failure> {
