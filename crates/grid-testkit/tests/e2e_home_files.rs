@@ -214,6 +214,50 @@ fn what_waits_for_home_is_not_frozen_and_ends_where_it_is_killed() {
     cluster.wait("its server to end", || server_of(&cluster).map_or(Ok(()), Err));
 }
 
+/// A restore finds its files at home, one after the other. Where home falls silent in the middle of it, the process goes on at
+/// home, and nothing that was to be it stays on the worker until home speaks again; nor does its server at home.
+#[test]
+fn a_restore_that_home_s_files_hold_up_is_undone_on_both_sides() {
+    let lab = Lab::start();
+    let config = lab.config("home") + "limits: {max_frozen: 2s}\n";
+    let Some(cluster) = Cluster::configured(&config) else { return };
+    cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
+    let guest = job(&cluster);
+    let begun = std::time::Instant::now();
+    let server = loop {
+        assert!(begun.elapsed().as_secs() < 60, "no restore was held up");
+        let server = std::thread::scope(|threads| {
+            let stop = threads.spawn(|| {
+                cluster.wait("a restore there", || on_worker(&lab, "--unprivileged").map_or(Err(()), |_| Ok(())));
+                let server = server_of(&cluster);
+                server.iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGSTOP).unwrap());
+                server
+            });
+            let said = cluster.grid(&["offload", "execute", &guest.pid().to_string()]);
+            let server = stop.join().unwrap();
+            if said.code == 0 {
+                // It was faster.
+                server.iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGCONT).unwrap());
+                cluster.bring_home(&cluster.offloads().last().unwrap().record.id.to_string());
+                return None;
+            }
+            assert!(said.out.contains("E-MAXFROZEN"), "{said:?}");
+            server
+        });
+        if let Some(server) = server {
+            break server;
+        }
+    };
+    more(&guest);
+    cluster.wait("nothing of it to be there", || {
+        let left = ["--unprivileged", "tree-init", "home-pump"].map(|word| on_worker(&lab, word));
+        if left == [None; 3] { Ok(()) } else { Err(left) }
+    });
+    kill(Pid::from_raw(server), Signal::SIGCONT).unwrap();
+    cluster.wait("its server to end", || server_of(&cluster).map_or(Ok(()), Err));
+    more(&guest);
+}
+
 #[test]
 fn programs_that_need_more_of_a_file_system_find_it_there() {
     let lab = Lab::start();

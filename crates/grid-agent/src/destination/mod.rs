@@ -296,6 +296,7 @@ impl Agent {
                 } else {
                     // Refused meanwhile.
                     self.discard(attempt);
+                    self.forget_refused(attempt);
                 }
             }
             Err(detail) => {
@@ -333,7 +334,11 @@ impl Agent {
         let Some(incoming) = self.incoming.get_mut(attempt) else { return };
         let actions = incoming.machine.step(input);
         self.do_destination(attempt, actions);
-        // What was refused is in the ledger, which answers for it.
+        self.forget_refused(attempt);
+    }
+
+    /// What was refused is in the ledger, which answers for it.
+    fn forget_refused(&mut self, attempt: &AttemptId) {
         let over = |i: &Incoming| i.machine.state == DestinationState::Refused && !i.staging;
         if self.incoming.get(attempt).is_some_and(over) {
             self.incoming.remove(attempt);
@@ -408,7 +413,11 @@ impl Agent {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
         let destroyed = match incoming.record.stage.park {
-            _ if incoming.staging => Ok(()),
+            // Whoever stages it tidies up when that is over: at once, and not when all its files were found on a slow link.
+            park if incoming.staging => {
+                let _ = (!park).then(|| incoming.place.group.kill(Duration::ZERO));
+                Ok(())
+            }
             true => ParkedPlace::of(&self.cfg.state_dir, attempt).drop(),
             false => incoming.place.destroy(incoming.record.init),
         };
