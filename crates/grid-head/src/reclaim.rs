@@ -59,7 +59,7 @@ impl Head {
         };
         let boost = boost.id.clone();
         let event = match freeze {
-            true => Event::GuestsFrozen { boost, guests, took },
+            true => Event::GuestsFrozen { boost, guests, took, why: None },
             false => Event::GuestsThawed { boost, guests, took: Some(took) },
         };
         self.record(actor, event)?;
@@ -74,11 +74,12 @@ impl Head {
             let id = BoostId::new(holding.lease.as_str());
             let Ok(boost) = self.boost(&id) else { continue };
             let known = self.inner.borrow().state.taken_back.contains(&id);
-            match holding.taken_back {
+            match &holding.taken_back {
                 _ if boost.lender != *node || boost.state == BoostState::Granting || !boost.state.holds_capacity() => {}
                 // While it is being granted its end cannot begin: the next facts say it again.
-                Some(TakenBack { guests, took }) if !known && self.begin_end(&boost, &actor).is_ok() => {
-                    self.note_by(&actor, Event::GuestsFrozen { boost: id.clone(), guests, took });
+                Some(TakenBack { guests, took, why }) if !known && self.begin_end(&boost, &actor).is_ok() => {
+                    let (guests, took, why) = (*guests, *took, why.clone());
+                    self.note_by(&actor, Event::GuestsFrozen { boost: id.clone(), guests, took, why });
                     let head = self.clone();
                     tokio::task::spawn_local(async move { head.end_boost(&id).await });
                 }

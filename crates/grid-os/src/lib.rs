@@ -2,6 +2,7 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic where the reader has gone
 
 pub mod access;
+pub mod activity;
 pub mod ballast;
 pub mod cgroup;
 pub mod clock;

@@ -157,6 +157,9 @@ pub enum Event {
         guests: u32,
         /// Until the kernel had confirmed it.
         took: Millis,
+        /// By which rule of the lender's owner, in words; none where somebody said so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
     },
     /// They run there again.
     GuestsThawed {

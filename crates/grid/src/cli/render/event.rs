@@ -74,8 +74,9 @@ fn boost_event(e: &Event) -> Option<String> {
         Event::BoostExtended { boost, epoch, .. } => format!("{boost} extended, epoch {epoch}"),
         Event::BoostEnding { boost, why } => format!("{boost} is ending: {}", end_reason(*why)),
         Event::BoostOverdue { boost, detail } => format!("{boost} is OVERDUE: {detail}"),
-        Event::GuestsFrozen { boost, guests, took } => {
-            format!("{boost} is taken back: {guests} frozen within {took}")
+        Event::GuestsFrozen { boost, guests, took, why } => {
+            let why = why.as_ref().map_or(String::new(), |why| format!("; {why}"));
+            format!("{boost} is taken back: {guests} frozen within {took}{why}")
         }
         Event::GuestsThawed { boost, guests, took: Some(took) } => format!("{boost}: {guests} thawed within {took}"),
         Event::GuestsThawed { boost, guests, took: None } => format!("{boost}: {guests} run there again"),
