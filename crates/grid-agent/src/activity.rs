@@ -73,7 +73,10 @@ impl Agent {
             sample.available = available.ok();
         }
         if wants(Measure::Input) {
-            sample.terminals = looks.terminals().map_err(|e| told(Measure::Input, e.to_string())).ok();
+            let mut told = |e: std::io::Error| told(Measure::Input, e.to_string());
+            sample.terminals = looks.terminals().map_err(&mut told).ok();
+            let desktops = looks.desktops().unwrap_or_else(|e| (told(e), Vec::new()).1);
+            sample.terminals.iter_mut().for_each(|all| all.extend(desktops.iter().cloned()));
         }
         self.word.activity.blind = (!blind.is_empty()).then(|| blind.join("; "));
         sample

@@ -109,6 +109,16 @@ pub fn closed(why: &Closed) -> Reason {
     Reason::new(ReasonCode::NoLend, text)
 }
 
+/// The same reason, whatever was measured meanwhile.
+pub fn same(one: &Closed, other: &Closed) -> bool {
+    match (one, other) {
+        (Closed::Rule { state: one }, Closed::Rule { state: other }) => {
+            (one.rule.when.measure(), one.rule.then) == (other.rule.when.measure(), other.rule.then)
+        }
+        _ => one == other,
+    }
+}
+
 /// What the owner lends at most, where that is less than the configuration's.
 pub fn limited(lending: &Lending) -> Option<String> {
     let Lending { limit, lowered, spare_memory, .. } = lending;
@@ -138,7 +148,7 @@ mod tests {
     use crate::lease::fixtures::{lender, policy, res, terms};
     use crate::lease::{admit, lendable};
     use grid_types::lend::LendLimits;
-    use grid_types::lend_rule::{LendRule, RulePhase, When};
+    use grid_types::lend_rule::{LendRule, RulePhase, Seen, When};
     use grid_types::{Millis, UnixMs};
     use proptest::prelude::*;
 
@@ -202,6 +212,15 @@ mod tests {
         assert_eq!(of(Err("no JSON".into()), Some(Then::Reclaim)), Handling::Leave);
         let calm = RuleState { phase: RulePhase::Calm, ..rule(Then::Reclaim) };
         assert_eq!(handling(&word(true, false), Some(&calm)), Handling::Give);
+    }
+
+    #[test]
+    fn a_reason_is_the_same_whatever_is_measured() {
+        let of = |then, seen| Closed::Rule { state: RuleState { seen, ..rule(then) } };
+        let input = Seen::Input { terminal: "pts/3".into(), at: UnixMs(1) };
+        assert!(same(&of(Then::Off, None), &of(Then::Off, Some(input))));
+        assert!(!same(&of(Then::Off, None), &of(Then::Reclaim, None)));
+        assert!(same(&Closed::Owner, &Closed::Owner) && !same(&Closed::Owner, &Closed::Reclaimed));
     }
 
     #[test]

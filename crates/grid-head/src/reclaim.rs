@@ -3,12 +3,13 @@
 //! that was asked for.
 
 use crate::head::{Head, fault, refused};
+use grid_core::lend;
 use grid_engine::Agents;
 use grid_types::api::{ApiError, ReclaimAsk, ReclaimReply};
 use grid_types::boost::{Boost, BoostState, EndReason};
 use grid_types::event::{Actor, Event};
 use grid_types::exit::FaultClass;
-use grid_types::lend::TakenBack;
+use grid_types::lend::{Lending, TakenBack};
 use grid_types::wire::{Answer, LeaseHolding, Request};
 use grid_types::{BoostId, Millis, NodeName};
 use std::time::{Duration, Instant};
@@ -90,6 +91,18 @@ impl Head {
                 _ => {}
             }
         }
+    }
+
+    /// Its owner, or a rule of his, says no to all that is new, or no longer does.
+    pub(crate) fn heed_lending(&self, node: &NodeName, lending: &Lending) {
+        let known = self.inner.borrow().state.no_lending.get(node).cloned();
+        let event = match (known, &lending.closed) {
+            (Some(_), None) => Event::LendingOpen { node: node.clone() },
+            (Some(known), Some(closed)) if lend::same(&known, closed) => return,
+            (_, Some(closed)) => Event::LendingClosed { node: node.clone(), closed: closed.clone() },
+            (None, None) => return,
+        };
+        self.note_by(&Actor::Lender { node: node.clone() }, event);
     }
 
     fn begin_end(&self, boost: &Boost, actor: &Actor) -> Result<(), ApiError> {

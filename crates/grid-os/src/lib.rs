@@ -8,6 +8,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod criu;
 pub mod descriptors;
+mod desktops;
 pub mod file_seen;
 pub mod frames;
 pub mod gpu;

@@ -11,6 +11,7 @@ use grid_types::boost::{BoostState, EndReason};
 use grid_types::event::{Actor, Event, EventRecord, OffloadPhase};
 use grid_types::exit::FaultClass;
 use grid_types::fault::OWNER_FILE;
+use grid_types::lend::Closed;
 use grid_types::reason::ReasonCode;
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -92,6 +93,16 @@ fn head_says(cluster: &Cluster, text: &str, says: bool) {
     });
 }
 
+/// What the journal has of gpu1's lending: a letter for each end of it, and each new beginning.
+fn lending(cluster: &Cluster) -> String {
+    let letter = |e: EventRecord| match e.event {
+        Event::LendingClosed { closed: Closed::Rule { .. }, .. } => Some('c'),
+        Event::LendingOpen { .. } => Some('o'),
+        _ => None,
+    };
+    cluster.events().into_iter().filter_map(letter).collect()
+}
+
 /// Where guests were frozen by the lender's owner, and why.
 fn taken(cluster: &Cluster) -> Vec<String> {
     let why = |e: EventRecord| match (e.actor, e.event) {
@@ -146,7 +157,7 @@ fn his_own_load_takes_the_machine_back_and_when_it_is_over_it_lends_again() {
     cluster.boost("--cpu 1 --memory 64MiB --duration 5m");
     let (_, again) = job.move_meant();
     job.goes_on();
-    assert_eq!(taken(cluster).len(), 1);
+    assert_eq!((taken(cluster).len(), lending(cluster).as_str()), (1, "co"));
     cluster.bring_home(again.record.id.as_str());
     job.go(3);
     assert_eq!(job.status(), "3");
@@ -249,5 +260,6 @@ nodes:
     typist.wait().unwrap();
     lend(&cluster, &["rule", "--none"]);
     head_says(&cluster, "somebody uses it", false);
+    assert_eq!(lending(&cluster), "coco");
     cluster.boost("--cpu 1 --memory 64MiB --duration 1m");
 }

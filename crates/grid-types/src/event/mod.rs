@@ -6,6 +6,7 @@ pub use offload::*;
 
 use crate::boost::{Boost, EndReason};
 use crate::ids::{AttemptId, BoostId, NodeName, OffloadId, PlanId, ProcId};
+use crate::lend::Closed;
 use crate::plan::Plan;
 use crate::policy::AutoMode;
 use crate::reason::Reason;
@@ -98,6 +99,18 @@ pub enum Event {
     /// A node takes nothing new.
     NodeCordoned {
         /// Which.
+        node: NodeName,
+    },
+    /// Its owner, or a rule of his, lends nothing new.
+    LendingClosed {
+        /// Which node.
+        node: NodeName,
+        /// Why.
+        closed: Closed,
+    },
+    /// It lends again.
+    LendingOpen {
+        /// Which node.
         node: NodeName,
     },
     /// It may take something again.

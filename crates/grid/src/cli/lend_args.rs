@@ -99,7 +99,7 @@ pub struct LimitArgs {
 #[command(group = clap::ArgGroup::new("rules").required(true).multiple(true))]
 #[command(group = clap::ArgGroup::new("when").multiple(true))]
 pub struct RuleArgs {
-    /// Somebody used a terminal here within this time; those of guests do not count
+    /// Somebody used a terminal or a desktop here within this time; guests do not count
     #[arg(long, value_name = "D", groups = ["rules", "when"], allow_hyphen_values = true)]
     pub when_input: Option<Millis>,
     /// Your own processes use this many CPUs or more; guests do not count

@@ -40,6 +40,10 @@ fn what(r: &EventRecord, clock: Clock) -> String {
         }
         Event::NodeCordoned { node } => format!("{node} is cordoned: it takes nothing new"),
         Event::NodeUncordoned { node } => format!("{node} may take something new"),
+        Event::LendingClosed { node, closed } => {
+            format!("{node} lends nothing new: {}", grid_core::lend::closed(closed).detail)
+        }
+        Event::LendingOpen { node } => format!("{node} lends again"),
         Event::PlanMade { plan } => format!("{} made, {} to move", plan.id, plan.steps.len()),
         Event::PlanSettled { plan, outcome } => format!("{plan} {}", plan_outcome(outcome)),
         Event::AutoModeSet { mode: to } => format!("auto-offload is `{}`", mode(*to)),
