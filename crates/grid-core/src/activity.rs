@@ -31,7 +31,7 @@ pub struct Sample {
     pub load: Option<MilliCpu>,
     /// The machine's available memory; guests count for it.
     pub available: Option<Bytes>,
-    /// Terminals that are no guest's, and when each was used last by the wall clock.
+    /// Terminals that are no guest's, and desktops, and when each was used last by the wall clock.
     pub terminals: Option<Vec<(String, UnixMs)>>,
 }
 

@@ -15,8 +15,11 @@ use std::path::{Path, PathBuf};
 
 /// The kernel counts the machine's CPU in ticks: over less than this a figure would be one of ticks.
 const SHORTEST_NS: u64 = 500_000_000;
-/// Groups of a node that hold no guests.
-const NOT_GUESTS: [&str; 6] = ["agent", "criu", "daemons", "files", "hold", "home"];
+/// Groups of a node that hold what is at home.
+const AT_HOME: [&str; 3] = ["daemons", "hold", "home"];
+/// Those that bring guests: a terminal may be theirs before it is a guest's. Their first three descriptors are whatever they were
+/// started with.
+const BRINGING: [&str; 3] = ["agent", "criu", "files"];
 
 /// Looks again and again.
 #[derive(Debug)]
@@ -130,18 +133,32 @@ impl Activity {
         Ok(names)
     }
 
-    /// What guests have open below `/dev`.
+    /// What guests, and who brings them, have open below `/dev`.
     fn of_guests(&self) -> BTreeSet<PathBuf> {
         let Some(mount) = self.hierarchies.mount(Controller::Freezer) else { return BTreeSet::new() };
-        let is_lease = |dir: &PathBuf| dir.file_name().is_some_and(|name| !NOT_GUESTS.iter().any(|not| name == *not));
-        let leases = nodes(mount).into_iter().flat_map(|node| subdirs(&node)).filter(is_lease);
         let mut open = BTreeSet::new();
-        for pid in leases.flat_map(|lease| crate::cgroup::pids_below(&lease)) {
-            let Ok(fds) = std::fs::read_dir(self.proc.join(pid.to_string()).join("fd")) else { continue };
-            let links = fds.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
-            open.extend(links.filter(|path| path.starts_with("/dev")));
+        for group in nodes(mount).into_iter().flat_map(|node| subdirs(&node)) {
+            let is = |names: &[&str]| names.iter().any(|name| group.file_name().is_some_and(|own| own == *name));
+            let first = match (is(&AT_HOME), is(&BRINGING)) {
+                (true, _) => continue,
+                (_, true) => 3,
+                (_, false) => 0,
+            };
+            for pid in crate::cgroup::pids_below(&group) {
+                open.extend(self.open_devices(pid, first));
+            }
         }
         open
+    }
+
+    /// From this descriptor on.
+    fn open_devices(&self, pid: i32, first: u32) -> Vec<PathBuf> {
+        let Ok(fds) = std::fs::read_dir(self.proc.join(pid.to_string()).join("fd")) else { return Vec::new() };
+        let counts = |path: &PathBuf| {
+            path.file_name().and_then(|n| n.to_str()?.parse::<u32>().ok()).is_some_and(|number| number >= first)
+        };
+        let links = fds.flatten().map(|fd| fd.path()).filter(counts).filter_map(|fd| std::fs::read_link(fd).ok());
+        links.filter(|path| path.starts_with("/dev")).collect()
     }
 }
 
@@ -209,6 +226,9 @@ mod tests {
                 return None;
             }
             let pty = openpty(None, None).unwrap();
+            for fd in [&pty.master, &pty.slave] {
+                nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC)).unwrap();
+            }
             let terminal = name(&pty.slave);
             let loop_it = "read go; while :; do :; done";
             let child = Command::new("sh").args(["-c", loop_it]).stdin(Stdio::from(pty.slave)).spawn().unwrap();
@@ -260,7 +280,7 @@ mod tests {
         }
         let mut listed = || activity.terminals().unwrap().iter().any(|(own, _)| *own == busy.terminal);
         assert!(!listed() && !listed(), "a guest's terminal, also where nothing changed");
-        // In the group of an agent it is nobody's guest.
+        // What an agent was started with is no guest's.
         node.child("agent").create().unwrap();
         busy.move_to(&node.child("agent"));
         assert!(!listed(), "nothing was typed since");

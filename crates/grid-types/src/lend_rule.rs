@@ -31,7 +31,7 @@ pub struct LendRule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum When {
-    /// Somebody used a terminal.
+    /// Somebody used a terminal or a desktop.
     Input,
     /// The owner's own processes use this much CPU or more.
     Load(MilliCpu),
@@ -179,7 +179,7 @@ pub enum RulePhase {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Seen {
-    /// Somebody used a terminal.
+    /// Somebody used a terminal or a desktop.
     Input {
         /// `pts/3`.
         terminal: String,
