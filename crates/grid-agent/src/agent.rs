@@ -519,6 +519,8 @@ impl Agent {
     }
 
     fn tick(&mut self) {
+        self.look_at_owner();
+        self.carry_out_word();
         if self.links.contains_key(&Party::Daemon) || matches!(self.cfg.role, AgentRole::Spoke { .. }) {
             match self.node.read(&self.cfg.node, self.gpu.read()) {
                 Ok(mut facts) => {
@@ -530,7 +532,6 @@ impl Agent {
                 Err(e) => tracing_line(&e.to_string()),
             }
         }
-        self.carry_out_word();
         self.tick_sources();
         self.tick_destinations();
         self.tick_shadows();

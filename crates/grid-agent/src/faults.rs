@@ -7,7 +7,7 @@ use crate::link::tracing_line;
 use grid_core::handover::{DestinationAction, SourceAction};
 use grid_types::Bytes;
 use grid_types::facts::NodeFacts;
-use grid_types::fault::{CPU_FILE, Effect, FaultPoint, MEMORY_FILE, VARIABLE};
+use grid_types::fault::{CPU_FILE, Effect, FaultPoint, MEMORY_FILE, OWNER_FILE, VARIABLE};
 use grid_types::handover::{DestinationState, SourceState, ToDestination, ToSource};
 use grid_types::machine::MachineFacts;
 use nix::fcntl::{Flock, FlockArg};
@@ -35,6 +35,12 @@ impl Faults {
     pub(crate) fn alter_machine(&self, facts: &mut MachineFacts) {
         let text = self.0.as_ref().and_then(|dir| std::fs::read_to_string(dir.join(CPU_FILE)).ok());
         facts.cpu.extend(text.map(|text| text.trim().to_owned()));
+    }
+
+    /// The control group of all that the owner of the machine does: a test does not own the machine on which it runs.
+    pub(crate) fn owner_group(&self) -> Option<String> {
+        let text = std::fs::read_to_string(self.0.as_ref()?.join(OWNER_FILE)).ok()?;
+        Some(text.trim().to_owned())
     }
 
     /// Passes, fails or hangs.

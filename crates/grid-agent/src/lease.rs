@@ -173,7 +173,7 @@ impl Agent {
             epoch: lease.record.terms.epoch,
             memory_used: lease.group.usage().map_or(Bytes(0), |u| u.1),
             processes: lease.group.pids().len() as u32,
-            taken_back: lease.record.taken_back,
+            taken_back: lease.record.taken_back.clone(),
         };
         self.leases.iter().map(holding).collect()
     }

@@ -3,13 +3,16 @@
 //! Invariants: nothing is lent anew that the word, as it stands at that moment, does not allow; a word that cannot be read
 //! allows nothing. What the owner took back he alone gives back. Taking back freezes and ends nothing.
 
+use crate::activity::OwnersActivity;
 use crate::agent::{Agent, Input};
 use crate::lease::Lease;
 use crate::link::tracing_line;
-use grid_core::lend::{self, Memory};
+use grid_core::activity::why;
+use grid_core::lend::{self, Handling, Memory};
 use grid_os::clock::{boot_ms, unix_ms, utc_offset_s};
 use grid_os::lend::Said;
 use grid_types::lend::{GuestHeld, LeaseHeld, LendAnswer, LendOrder, LendPlace, Lending, TakenBack};
+use grid_types::lend_rule::{RuleState, Then};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::{Answer, LeaseTerms, Party};
 use grid_types::{AttemptId, Bytes, LeaseId, Resources, UnixMs};
@@ -18,6 +21,7 @@ use grid_types::{AttemptId, Bytes, LeaseId, Resources, UnixMs};
 pub(crate) struct OwnersWord {
     place: LendPlace,
     said: Said,
+    pub(crate) activity: OwnersActivity,
     /// What of it could not be carried out; tried again at each tick.
     trouble: Option<String>,
     /// As last written.
@@ -27,10 +31,12 @@ pub(crate) struct OwnersWord {
 impl OwnersWord {
     pub(crate) fn of(agent_state: &std::path::Path) -> Self {
         let place = LendPlace::of(agent_state);
-        Self { said: grid_os::lend::read(&place), place, trouble: None, answered: None }
+        let rules = grid_os::lend::answer(&place).map(|answer| answer.rules).unwrap_or_default();
+        let (said, activity) = (grid_os::lend::read(&place), OwnersActivity::resume(rules));
+        Self { said, place, activity, trouble: None, answered: None }
     }
 
-    fn order(&self) -> Result<&LendOrder, &String> {
+    pub(crate) fn order(&self) -> Result<&LendOrder, &String> {
         self.said.order.as_ref()
     }
 }
@@ -51,21 +57,22 @@ impl Agent {
 
     pub(crate) fn lend_changed(&mut self) {
         self.word.said = grid_os::lend::read(&self.word.place);
+        self.look_at_owner();
         self.carry_out_word();
     }
 
-    /// Takes back, or gives back, what the word says and is not so yet.
+    /// Takes back, or gives back, what the word, or a rule in it, says and is not so yet.
     pub(crate) fn carry_out_word(&mut self) {
-        let (take, give) = match self.word.order() {
-            Ok(order) => (!order.on && order.reclaim, order.on),
-            Err(_) => (false, false),
+        let take = match lend::handling(&self.word.said.order, self.word.activity.in_force()) {
+            Handling::Take => Some(true),
+            Handling::Give => Some(false),
+            Handling::Leave => None,
         };
-        let taken = |lease: &Lease| lease.record.taken_back.is_some();
-        let wrong = |lease: &Lease| (take && !taken(lease)) || (give && taken(lease));
+        let wrong = |lease: &Lease| take.is_some_and(|take| lease.record.taken_back.is_some() != take);
         let leases: Vec<LeaseId> = self.leases.iter().filter(|(_, l)| wrong(l)).map(|(id, _)| id.clone()).collect();
-        let mut trouble = Vec::new();
+        let mut trouble: Vec<String> = self.word.activity.blind.clone().into_iter().collect();
         for id in leases {
-            let done = self.set_taken_back(&id, take);
+            let done = self.set_taken_back(&id, take == Some(true));
             trouble.extend(done.err().map(|reason| format!("{id}: {reason}")));
         }
         self.word.trouble = (!trouble.is_empty()).then(|| trouble.join("; "));
@@ -73,9 +80,16 @@ impl Agent {
 
     fn set_taken_back(&mut self, id: &LeaseId, take: bool) -> Result<(), Reason> {
         let Answer::GuestsSet { guests, took } = self.set_guests(id, take)? else { return Ok(()) };
+        let why = self.rule_that_takes().map(why);
         let Some(lease) = self.leases.get_mut(id) else { return Ok(()) };
-        lease.record.taken_back = take.then_some(TakenBack { guests, took });
+        lease.record.taken_back = take.then_some(TakenBack { guests, took, why });
         self.ledger.put_lease(id, &lease.record).map_err(crate::lease::failed)
+    }
+
+    /// The rule by which what is lent is taken back, where the owner did not say so himself.
+    pub(crate) fn rule_that_takes(&self) -> Option<&RuleState> {
+        let himself = self.word.order().is_ok_and(|order| !order.on && order.reclaim);
+        self.word.activity.in_force().filter(|state| !himself && state.rule.then == Then::Reclaim)
     }
 
     /// The lender's own count: whatever a head believes, or claims, no more is lent than the configuration and the owner
@@ -120,7 +134,13 @@ impl Agent {
         let now = unix_ms();
         let seconds = (now.0 / 1000) as i64 + i64::from(utc_offset_s(now));
         let minute = (seconds.rem_euclid(86_400) / 60) as u16;
-        lend::lending(self.cfg.lends.unwrap_or_default(), &self.word.said.order, minute, memory)
+        lend::lending(
+            self.cfg.lends.unwrap_or_default(),
+            &self.word.said.order,
+            self.word.activity.in_force(),
+            minute,
+            memory,
+        )
     }
 
     fn memory_to_lend(&self) -> Option<Memory> {
@@ -142,6 +162,7 @@ impl Agent {
             configured,
             limit,
             closed,
+            rules: self.word.activity.rules.clone(),
             trouble: self.word.trouble.clone(),
             head: self.is_linked(),
             group: self.cfg.cgroup.clone(),
@@ -167,7 +188,7 @@ impl Agent {
             amount: record.terms.amount,
             until: seconds(unix_ms().0 + lease.remaining().0),
             frozen: record.reclaimed,
-            taken_back: record.taken_back,
+            taken_back: record.taken_back.clone(),
             guests: self.guests(id).iter().filter_map(|attempt| self.guest(attempt)).collect(),
         }
     }

@@ -10,6 +10,7 @@
 //! `grid_core::handover`; this crate carries the decisions out and says what it did.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic where the reader has gone
 
+mod activity;
 mod agent;
 mod data;
 mod destination;

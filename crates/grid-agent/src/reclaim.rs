@@ -7,6 +7,7 @@ use crate::agent::Agent;
 use crate::lease::{failed, no_lease};
 use crate::link::tracing_line;
 use crate::source::refuse_when_stopped;
+use grid_core::activity::why;
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::Answer;
 use grid_types::{AttemptId, LeaseId, Millis};
@@ -17,9 +18,7 @@ impl Agent {
     pub(crate) fn reclaim_lease(&mut self, id: &LeaseId, freeze: bool) -> Result<Answer, Reason> {
         let his = self.leases.get(id).is_some_and(|lease| lease.record.taken_back.is_some());
         if his && !freeze {
-            let node = &self.cfg.node;
-            let what = format!("the owner of {node} took {id} back himself; he gives it back there: grid lend on");
-            return Err(Reason::new(ReasonCode::Owner, what));
+            return Err(Reason::new(ReasonCode::Owner, self.taken_by_owner(id)));
         }
         self.set_guests(id, freeze)
     }
@@ -88,12 +87,26 @@ impl Agent {
     /// Into a lease that was taken back nobody comes, and it gets no more time.
     pub(crate) fn not_reclaimed(&self, id: &LeaseId) -> Result<(), Reason> {
         let Some(lease) = self.leases.get(id).filter(|lease| lease.record.reclaimed) else { return Ok(()) };
-        let how = match lease.record.taken_back {
-            Some(_) => "there: grid lend on".to_owned(),
-            None => format!("grid boost reclaim {id} --lift"),
+        let what = match lease.record.taken_back {
+            Some(_) => self.taken_by_owner(id),
+            None => {
+                format!("{} took {id} back; it lets it run again with grid boost reclaim {id} --lift", self.cfg.node)
+            }
         };
-        let what = format!("{} took {id} back; it lets it run again with {how}", self.cfg.node);
         Err(Reason::new(ReasonCode::Owner, what))
+    }
+
+    /// Who gives it back, and how.
+    fn taken_by_owner(&self, id: &LeaseId) -> String {
+        let node = &self.cfg.node;
+        match self.rule_that_takes() {
+            Some(state) => format!(
+                "{node} took {id} back by its owner's rule: {}; or he takes the rule away there: grid lend rule --remove {}",
+                why(state),
+                state.rule.when.measure().as_str()
+            ),
+            None => format!("the owner of {node} took {id} back himself; he gives it back there: grid lend on"),
+        }
     }
 
     /// Whoever died before all of its guests were frozen has the others frozen now.

@@ -3,6 +3,7 @@
 //! `clippy.toml` of this crate forbids `std::fs`, `std::net`, clocks and threads, so that the line holds.
 #![forbid(unsafe_code)]
 
+pub mod activity;
 pub mod auto_offload;
 pub mod boost;
 pub mod check;

@@ -3,12 +3,13 @@
 //! that was asked for.
 
 use crate::head::{Head, fault, refused};
+use grid_core::lend;
 use grid_engine::Agents;
 use grid_types::api::{ApiError, ReclaimAsk, ReclaimReply};
 use grid_types::boost::{Boost, BoostState, EndReason};
 use grid_types::event::{Actor, Event};
 use grid_types::exit::FaultClass;
-use grid_types::lend::TakenBack;
+use grid_types::lend::{Lending, TakenBack};
 use grid_types::wire::{Answer, LeaseHolding, Request};
 use grid_types::{BoostId, Millis, NodeName};
 use std::time::{Duration, Instant};
@@ -59,7 +60,7 @@ impl Head {
         };
         let boost = boost.id.clone();
         let event = match freeze {
-            true => Event::GuestsFrozen { boost, guests, took },
+            true => Event::GuestsFrozen { boost, guests, took, why: None },
             false => Event::GuestsThawed { boost, guests, took: Some(took) },
         };
         self.record(actor, event)?;
@@ -74,11 +75,12 @@ impl Head {
             let id = BoostId::new(holding.lease.as_str());
             let Ok(boost) = self.boost(&id) else { continue };
             let known = self.inner.borrow().state.taken_back.contains(&id);
-            match holding.taken_back {
+            match &holding.taken_back {
                 _ if boost.lender != *node || boost.state == BoostState::Granting || !boost.state.holds_capacity() => {}
                 // While it is being granted its end cannot begin: the next facts say it again.
-                Some(TakenBack { guests, took }) if !known && self.begin_end(&boost, &actor).is_ok() => {
-                    self.note_by(&actor, Event::GuestsFrozen { boost: id.clone(), guests, took });
+                Some(TakenBack { guests, took, why }) if !known && self.begin_end(&boost, &actor).is_ok() => {
+                    let (guests, took, why) = (*guests, *took, why.clone());
+                    self.note_by(&actor, Event::GuestsFrozen { boost: id.clone(), guests, took, why });
                     let head = self.clone();
                     tokio::task::spawn_local(async move { head.end_boost(&id).await });
                 }
@@ -89,6 +91,18 @@ impl Head {
                 _ => {}
             }
         }
+    }
+
+    /// Its owner, or a rule of his, says no to all that is new, or no longer does.
+    pub(crate) fn heed_lending(&self, node: &NodeName, lending: &Lending) {
+        let known = self.inner.borrow().state.no_lending.get(node).cloned();
+        let event = match (known, &lending.closed) {
+            (Some(_), None) => Event::LendingOpen { node: node.clone() },
+            (Some(known), Some(closed)) if lend::same(&known, closed) => return,
+            (_, Some(closed)) => Event::LendingClosed { node: node.clone(), closed: closed.clone() },
+            (None, None) => return,
+        };
+        self.note_by(&Actor::Lender { node: node.clone() }, event);
     }
 
     fn begin_end(&self, boost: &Boost, actor: &Actor) -> Result<(), ApiError> {

@@ -44,9 +44,10 @@ impl Head {
         match notice {
             Notice::Facts { facts, leases } => {
                 let heard = Heard { at: boot_ms(), facts: *facts, leases };
-                let leases = heard.leases.clone();
+                let (leases, lending) = (heard.leases.clone(), heard.facts.lending.clone());
                 self.inner.borrow_mut().heard.insert(from.clone(), heard);
                 self.node_seen(from);
+                lending.iter().for_each(|lending| self.heed_lending(from, lending));
                 self.heed_owner(from, &leases);
             }
             Notice::Report { attempt, offload, report } => self.reported(&attempt, &offload, report),

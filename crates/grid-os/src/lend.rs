@@ -4,6 +4,7 @@
 
 use crate::order;
 use grid_types::lend::{LendAnswer, LendOrder, LendPlace};
+use grid_types::lend_rule;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -41,7 +42,8 @@ fn parsed(file: &File) -> Result<LendOrder, String> {
     }
     let mut text = Vec::new();
     file.take(MOST).read_to_end(&mut text).map_err(|e| e.to_string())?;
-    serde_json::from_slice(&text).map_err(|e| e.to_string())
+    let order: LendOrder = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
+    lend_rule::check(&order.rules).map(|()| order)
 }
 
 /// Makes the folder of the owner's word, root's alone unless root lets others in.
@@ -60,7 +62,7 @@ pub fn prepare(place: &LendPlace) -> io::Result<()> {
 /// # Errors
 /// What the file system refused; then the word is as it was.
 pub fn say(place: &LendPlace, order: &LendOrder) -> io::Result<String> {
-    put(&place.order, &serde_json::to_vec_pretty(order)?)?;
+    put(&place.order, &serde_json::to_vec_pretty(order)?, true)?;
     fs::symlink_metadata(&place.order).map(|meta| order::mark(&meta))
 }
 
@@ -69,19 +71,23 @@ pub fn answer(place: &LendPlace) -> Option<LendAnswer> {
     serde_json::from_slice(&fs::read(&place.answer).ok()?).ok()
 }
 
-/// Writes the agent's answer.
+/// Writes the agent's answer; the next agent writes one that a power cut takes anew.
 ///
 /// # Errors
 /// What the file system refused.
 pub fn put_answer(place: &LendPlace, answer: &LendAnswer) -> io::Result<()> {
-    put(&place.answer, &serde_json::to_vec(answer)?)
+    put(&place.answer, &serde_json::to_vec(answer)?, false)
 }
 
-fn put(path: &Path, text: &[u8]) -> io::Result<()> {
+fn put(path: &Path, text: &[u8], lasting: bool) -> io::Result<()> {
     let new = path.with_extension("new");
     let _ = fs::remove_file(&new);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
-    file.write_all(text).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&new, path))
+    file.write_all(text)?;
+    if lasting {
+        file.sync_all()?;
+    }
+    fs::rename(&new, path)
 }
 
 /// Calls `changed` from a thread of its own whenever the word is another one, until that says false.
@@ -101,6 +107,8 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
+    const FLAPS: &str = r#"{"on":true,"since":0,"rules":[{"when":"input","then":"off","quiet":1}]}"#;
+
     fn place() -> (tempfile::TempDir, LendPlace) {
         let dir = tempfile::tempdir().unwrap();
         let place = LendPlace::of(dir.path());
@@ -116,7 +124,7 @@ mod tests {
         let mark = say(&place, &off).unwrap();
         assert_eq!(read(&place), Said { mark: Some(mark.clone()), order: Ok(off.clone()) });
         assert_ne!(say(&place, &off).unwrap(), mark, "the same again is another order");
-        for text in ["", "{", "{\"on\":false}", "{\"on\":true,\"since\":0,\"never\":1}"] {
+        for text in ["", "{", "{\"on\":false}", "{\"on\":true,\"since\":0,\"never\":1}", FLAPS] {
             fs::write(&place.order, text).unwrap();
             assert!(read(&place).order.is_err(), "{text}");
         }

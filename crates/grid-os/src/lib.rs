@@ -2,11 +2,13 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic where the reader has gone
 
 pub mod access;
+pub mod activity;
 pub mod ballast;
 pub mod cgroup;
 pub mod clock;
 pub mod criu;
 pub mod descriptors;
+mod desktops;
 pub mod file_seen;
 pub mod frames;
 pub mod gpu;

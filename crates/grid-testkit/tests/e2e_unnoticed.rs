@@ -306,6 +306,34 @@ fn a_terminal_that_is_closed_hangs_up_a_job_wherever_it_is() {
     assert_eq!(hangs_up(&cluster, Place::CameHome), "signal 1 OSError\n");
 }
 
+/// Nor does the owner of the machine where the job is.
+#[test]
+fn what_is_typed_to_a_job_that_is_away_is_no_input_of_its_lender_s_owner() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    cluster.boost("--cpu 1 --memory 2GiB --duration 5m");
+    assert_eq!(cluster.grid(&["lend", "rule", "--when-input", "10m"]).code, 0);
+    let is = || {
+        // Looked at since.
+        cluster.wait_heard();
+        cluster.wait_heard();
+        let all: Vec<serde_json::Value> = cluster.ask(&["lend", "status"]);
+        let answer = &all[0]["answer"];
+        assert!(answer["trouble"].is_null(), "{answer}");
+        answer["rules"][0]["phase"]["is"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(is(), "calm", "nobody may sit at this machine's consoles");
+    let desk = Desk::open(&cluster, Place::Moved);
+    desk.starts("python3 job.py");
+    for word in ["hello", "again"] {
+        desk.types(word);
+        desk.shows(&format!("heard {word}"));
+        assert_eq!(is(), "calm", "{word}");
+    }
+    desk.types("end 0");
+    desk.asks("echo = $?");
+    desk.shows("= 0");
+}
+
 /// What `script` of util-linux wrote down of a session with the job in it.
 fn records(cluster: &Cluster, place: Place) -> String {
     let desk = Desk::open(cluster, place);

@@ -117,6 +117,8 @@ pub const VARIABLE: &str = "GRID_FAULTS";
 pub const MEMORY_FILE: &str = "fault-memory";
 /// A feature that a node pretends its CPUs to have, in the same place.
 pub const CPU_FILE: &str = "fault-cpu";
+/// The control group that is said to hold all that the owner of the machine does: its CPU is the owner's load. In the same place.
+pub const OWNER_FILE: &str = "fault-owner";
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@
 //! who may give it: root, and whom root lets in.
 
 use crate::ids::{AttemptId, LeaseId, NodeName};
+use crate::lend_rule::{LendRule, RuleState};
 use crate::units::{Bytes, MilliCpu, Millis, Resources, UnixMs};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -40,11 +41,14 @@ pub struct LendOrder {
     /// What it lends at most.
     #[serde(default)]
     pub limits: LendLimits,
+    /// What he does on the machine says it for him.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<LendRule>,
 }
 
 impl Default for LendOrder {
     fn default() -> Self {
-        Self { on: true, since: UnixMs(0), reclaim: false, limits: LendLimits::default() }
+        Self { on: true, since: UnixMs(0), reclaim: false, limits: LendLimits::default(), rules: Vec::new() }
     }
 }
 
@@ -148,6 +152,11 @@ pub enum Closed {
         /// When it lends.
         hours: Hours,
     },
+    /// Its owner is active, and a rule of his says no.
+    Rule {
+        /// Which, and why.
+        state: RuleState,
+    },
     /// What the owner said cannot be read: it is taken for a no.
     Unreadable {
         /// How it failed.
@@ -156,12 +165,15 @@ pub enum Closed {
 }
 
 /// That a lease was taken back by the owner of its lender, himself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TakenBack {
     /// Guests that were frozen.
     pub guests: u32,
     /// Until the kernel had confirmed it.
     pub took: Millis,
+    /// By which rule of his, in words; none where he said so himself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// What an agent says on its own machine about what it lends.
@@ -177,6 +189,9 @@ pub struct LendAnswer {
     pub limit: Resources,
     /// Why nothing new, where that is so.
     pub closed: Option<Closed>,
+    /// What his rules come to, where he has any.
+    #[serde(default)]
+    pub rules: Vec<RuleState>,
     /// What of the word could not be carried out yet.
     pub trouble: Option<String>,
     /// The head is reached.

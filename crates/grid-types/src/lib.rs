@@ -13,6 +13,7 @@ pub mod gate;
 pub mod handover;
 pub mod ids;
 pub mod lend;
+pub mod lend_rule;
 pub mod machine;
 pub mod plan;
 pub mod policy;

@@ -73,7 +73,7 @@ reason_codes! {
     NoFit "E-NOFIT" "no lender or lease holds it whole" "ask for less, or another node";
     Split "E-SPLIT" "it would fit only spread over two nodes" "request one larger boost";
     Silent "E-SILENT" "the node has not been heard of" "start its agent";
-    NoLend "E-NOLEND" "the node lends nothing" "set can_share for that node; or, where its owner switched lending off, on the node itself: grid lend on";
+    NoLend "E-NOLEND" "the node lends nothing" "set can_share for that node; or, where its owner says no, on the node itself: grid lend on; where a rule of his does: grid lend status, grid lend rule";
     Cordon "E-CORDON" "the node is cordoned: it takes nothing new" "grid node uncordon NODE, or another node";
     Self_ "E-SELF" "borrower and lender are the same node" "name another lender";
     Expired "E-EXPIRED" "the plan or lease is past its time" "ask again";

@@ -42,7 +42,9 @@ impl State {
             | E::KeepSet { .. }
             | E::KeepDropped { .. }
             | E::NodeCordoned { .. }
-            | E::NodeUncordoned { .. } => self.trust_event(rec)?,
+            | E::NodeUncordoned { .. }
+            | E::LendingClosed { .. }
+            | E::LendingOpen { .. } => self.trust_event(rec)?,
             E::PressureSkipped { .. } => {}
             E::AutoModeSet { mode } => self.auto_mode = Some(*mode),
             E::BoostRefused { .. } => self.metrics.boosts_refused += 1,

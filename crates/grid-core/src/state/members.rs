@@ -22,6 +22,7 @@ impl State {
                 }
                 self.added.remove(node);
                 self.cordoned.remove(node);
+                self.no_lending.remove(node);
                 self.nodes.remove(node);
             }
             _ => {}

@@ -19,6 +19,7 @@ use crate::auto_offload::{Cooldowns, Metrics};
 use crate::boost::IllegalTransition;
 use grid_types::boost::Boost;
 use grid_types::event::{Actor, AddedNode, Cordon, Keep, OffloadPhase, OffloadRecord};
+use grid_types::lend::Closed;
 use grid_types::plan::Plan;
 use grid_types::policy::AutoMode;
 use grid_types::stop::Stop;
@@ -53,6 +54,8 @@ pub struct State {
     pub added: BTreeMap<NodeName, AddedNode>,
     /// Nodes that take nothing new.
     pub cordoned: BTreeMap<NodeName, Cordon>,
+    /// Nodes whose owners lend nothing new, and why at first.
+    pub no_lending: BTreeMap<NodeName, Closed>,
     /// Cool-downs of processes.
     pub cooldowns: Cooldowns,
     /// Counters.
@@ -101,6 +104,7 @@ impl State {
             kept: BTreeMap::new(),
             frozen: BTreeSet::new(),
             taken_back: BTreeSet::new(),
+            no_lending: BTreeMap::new(),
             enforced: BTreeMap::new(),
             causes: BTreeMap::new(),
             recall_failed: BTreeSet::new(),

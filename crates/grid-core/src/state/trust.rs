@@ -25,6 +25,10 @@ impl State {
             Event::NodeUncordoned { node } => {
                 self.cordoned.remove(node).ok_or(ApplyError::Already("it is not cordoned"))?;
             }
+            Event::LendingClosed { node, closed } => drop(self.no_lending.insert(node.clone(), closed.clone())),
+            Event::LendingOpen { node } => {
+                self.no_lending.remove(node).ok_or(ApplyError::Already("it lends already"))?;
+            }
             // Again, with another end: the last word counts.
             Event::KeepSet { keep } => drop(self.kept.insert(keep.process.clone(), keep.clone())),
             Event::KeepDropped { process, .. } => {

@@ -237,7 +237,14 @@ fn collect_pids(dir: &Path, into: &mut BTreeSet<i32>) {
     }
 }
 
-fn subdirs(dir: &Path) -> Vec<PathBuf> {
+/// Processes of the group in this directory, and below it.
+pub(crate) fn pids_below(dir: &Path) -> BTreeSet<i32> {
+    let mut pids = BTreeSet::new();
+    collect_pids(dir, &mut pids);
+    pids
+}
+
+pub(crate) fn subdirs(dir: &Path) -> Vec<PathBuf> {
     fs::read_dir(dir)
         .map(|it| {
             it.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect::<Vec<_>>()

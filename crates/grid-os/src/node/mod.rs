@@ -168,6 +168,19 @@ fn parse_stat(text: &str, ns_per_tick: u64) -> Option<CpuTimes> {
     Some(CpuTimes { cpus: cpus as u32, used_ns: (user + nice + system + irq + softirq + steal) * ns_per_tick })
 }
 
+/// CPU time of processes, in nanoseconds: interrupts and what a hypervisor took are nobody's work.
+pub(crate) fn own_work_ns(proc: &Path) -> Result<u64, NodeError> {
+    let path = proc.join("stat");
+    parse_work(&read(&path)?, ns_per_tick()).ok_or(NodeError::Parse { path, what: "a line of CPU times" })
+}
+
+fn parse_work(text: &str, ns_per_tick: u64) -> Option<u64> {
+    let mut fields = text.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    let (user, nice, system) = (next()?, next()?, next()?);
+    Some((user + nice + system) * ns_per_tick)
+}
+
 fn used_since(last: CpuReading, now: CpuReading) -> Option<MilliCpu> {
     let span = now.at_ns.checked_sub(last.at_ns).filter(|s| *s > 0)?;
     let used = u128::from(now.used_ns.saturating_sub(last.used_ns));
@@ -218,6 +231,12 @@ mod tests {
         let times = parse_stat("cpu  10 1 5 1000 50 1 1 2 7 0\ncpu0 1\ncpu1 1\nintr 5\n", 10_000_000).unwrap();
         assert_eq!((times.cpus, times.used_ns), (2, 20 * 10_000_000));
         assert!(parse_stat("intr 5\n", 1).is_none());
+    }
+
+    #[test]
+    fn interrupts_are_no_work_of_processes() {
+        assert_eq!(parse_work("cpu  10 1 5 1000 50 1 1 2 7 0\ncpu0 1\n", 10), Some(160));
+        assert_eq!(parse_work("cpu  10 1\n", 10), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub use offload::*;
 
 use crate::boost::{Boost, EndReason};
 use crate::ids::{AttemptId, BoostId, NodeName, OffloadId, PlanId, ProcId};
+use crate::lend::Closed;
 use crate::plan::Plan;
 use crate::policy::AutoMode;
 use crate::reason::Reason;
@@ -100,6 +101,18 @@ pub enum Event {
         /// Which.
         node: NodeName,
     },
+    /// Its owner, or a rule of his, lends nothing new.
+    LendingClosed {
+        /// Which node.
+        node: NodeName,
+        /// Why.
+        closed: Closed,
+    },
+    /// It lends again.
+    LendingOpen {
+        /// Which node.
+        node: NodeName,
+    },
     /// It may take something again.
     NodeUncordoned {
         /// Which.
@@ -157,6 +170,9 @@ pub enum Event {
         guests: u32,
         /// Until the kernel had confirmed it.
         took: Millis,
+        /// By which rule of the lender's owner, in words; none where somebody said so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
     },
     /// They run there again.
     GuestsThawed {

@@ -1,8 +1,9 @@
 //! `grid lend`, on the machine that lends: asks nobody. The owner's word is a file in the node's own folder; its agent
 //! heeds it, and answers beside it.
 
-use super::args::{LendCommand, LendOffArgs, LimitArgs, WhichNode};
 use super::failure::Failure;
+use super::lend_args::{LendCommand, LendOffArgs, LimitArgs, WhichNode};
+use super::lend_rule::{self, Has};
 use super::may;
 use super::output::Printed;
 use super::render::{self, Clock};
@@ -87,18 +88,32 @@ pub(super) async fn run(state: &Path, command: &LendCommand) -> Result<Printed, 
         LendCommand::Status { which } => status(state, nodes, which).await,
         LendCommand::On { which, dry_run } => {
             let node = one(state, nodes, which)?;
-            change(&node, |_| true, |order| (order.on, order.reclaim) = (true, false), *dry_run, None).await
+            let on = |order: &mut LendOrder| {
+                (order.on, order.reclaim) = (true, false);
+                Ok(())
+            };
+            change(&node, |_| true, on, *dry_run, None).await
         }
         LendCommand::Off(LendOffArgs { reclaim, by, which, dry_run }) => {
             let node = one(state, nodes, which)?;
             // What is being taken back is given back by `on` alone.
-            let off = |order: &mut LendOrder| (order.on, order.reclaim) = (false, order.reclaim || *reclaim);
+            let off = |order: &mut LendOrder| {
+                (order.on, order.reclaim) = (false, order.reclaim || *reclaim);
+                Ok(())
+            };
             change(&node, |_| true, off, *dry_run, reclaim.then_some(*by)).await
         }
         LendCommand::Limit(args) => {
             let node = one(state, nodes, &args.which)?;
-            let readable = |order: &Result<LendOrder, String>| order.is_ok();
-            change(&node, readable, |order| limit(&mut order.limits, args), args.dry_run, None).await
+            let limit = |order: &mut LendOrder| {
+                limit(&mut order.limits, args);
+                Ok(())
+            };
+            change(&node, Result::is_ok, limit, args.dry_run, None).await
+        }
+        LendCommand::Rule(args) => {
+            let node = one(state, nodes, &args.which)?;
+            change(&node, Result::is_ok, |order| lend_rule::change(order, args, Has::here()), args.dry_run, None).await
         }
     }
 }
@@ -239,7 +254,7 @@ async fn used(answer: &LendAnswer) -> Vec<LeaseUse> {
 async fn change(
     node: &Node,
     may_build_on: impl FnOnce(&Result<LendOrder, String>) -> bool,
-    alter: impl FnOnce(&mut LendOrder),
+    alter: impl FnOnce(&mut LendOrder) -> Result<(), Failure>,
     dry_run: bool,
     leave_by: Option<Millis>,
 ) -> Result<Printed, Failure> {
@@ -247,11 +262,11 @@ async fn change(
     if !may_build_on(&said) {
         let what = format!("{}: {}", node.place.order.display(), said.err().unwrap_or_default());
         return Err(Failure::new(FaultClass::State, what + ". Nothing was changed.")
-            .hint("grid lend on, or grid lend off: that writes it anew, without limits"));
+            .hint("grid lend on, or grid lend off: that writes it anew, without limits and rules"));
     }
     let mut order = said.unwrap_or_default();
     let was_on = order.on;
-    alter(&mut order);
+    alter(&mut order)?;
     if was_on != order.on {
         order.since = unix_ms();
     }

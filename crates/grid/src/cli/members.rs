@@ -134,7 +134,9 @@ fn is_about(event: &Event, name: &str) -> bool {
         Event::NodeAdded { node, .. }
         | Event::NodeRemoved { node, .. }
         | Event::NodeCordoned { node }
-        | Event::NodeUncordoned { node } => node.as_str() == name,
+        | Event::NodeUncordoned { node }
+        | Event::LendingClosed { node, .. }
+        | Event::LendingOpen { node } => node.as_str() == name,
         _ => false,
     }
 }

@@ -20,6 +20,8 @@ mod generate;
 mod init;
 mod internal;
 mod lend;
+mod lend_args;
+mod lend_rule;
 mod may;
 mod members;
 mod node;
@@ -34,8 +36,8 @@ mod trust;
 mod words;
 
 pub use args::{
-    AtEndWord, AutoWord, BoostCommand, BoostRequestArgs, KeepArgs, LendCommand, LendOffArgs, LimitArgs, OffloadCommand,
-    PlanCommand, PriorityWord, ReclaimArgs, RescueArgs, RunArgs, StopArgs, WhichNode,
+    AtEndWord, AutoWord, BoostCommand, BoostRequestArgs, KeepArgs, OffloadCommand, PlanCommand, PriorityWord,
+    ReclaimArgs, RescueArgs, RunArgs, StopArgs,
 };
 pub use client::{Answer, Client};
 pub use commands::run;
@@ -45,6 +47,7 @@ pub use internal::{
     AgentArgs, ChannelArgs, DaemonArgs, DaemonCommand, DaemonRunArgs, DownArgs, HomePumpArgs, HomeServeArgs,
     NodeInitArgs, ReachArgs, RunHelperArgs, TreeInitArgs, UpArgs,
 };
+pub use lend_args::{LendCommand, LendOffArgs, LimitArgs, MeasureWord, RuleArgs, ThenWord, WhichNode};
 pub use node_args::{NodeAddArgs, NodeRemoveArgs};
 pub use output::{Format, Printed, Progress, data, message, text};
 

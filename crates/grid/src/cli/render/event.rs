@@ -40,6 +40,10 @@ fn what(r: &EventRecord, clock: Clock) -> String {
         }
         Event::NodeCordoned { node } => format!("{node} is cordoned: it takes nothing new"),
         Event::NodeUncordoned { node } => format!("{node} may take something new"),
+        Event::LendingClosed { node, closed } => {
+            format!("{node} lends nothing new: {}", grid_core::lend::closed(closed).detail)
+        }
+        Event::LendingOpen { node } => format!("{node} lends again"),
         Event::PlanMade { plan } => format!("{} made, {} to move", plan.id, plan.steps.len()),
         Event::PlanSettled { plan, outcome } => format!("{plan} {}", plan_outcome(outcome)),
         Event::AutoModeSet { mode: to } => format!("auto-offload is `{}`", mode(*to)),
@@ -74,8 +78,9 @@ fn boost_event(e: &Event) -> Option<String> {
         Event::BoostExtended { boost, epoch, .. } => format!("{boost} extended, epoch {epoch}"),
         Event::BoostEnding { boost, why } => format!("{boost} is ending: {}", end_reason(*why)),
         Event::BoostOverdue { boost, detail } => format!("{boost} is OVERDUE: {detail}"),
-        Event::GuestsFrozen { boost, guests, took } => {
-            format!("{boost} is taken back: {guests} frozen within {took}")
+        Event::GuestsFrozen { boost, guests, took, why } => {
+            let why = why.as_ref().map_or(String::new(), |why| format!("; {why}"));
+            format!("{boost} is taken back: {guests} frozen within {took}{why}")
         }
         Event::GuestsThawed { boost, guests, took: Some(took) } => format!("{boost}: {guests} thawed within {took}"),
         Event::GuestsThawed { boost, guests, took: None } => format!("{boost}: {guests} run there again"),

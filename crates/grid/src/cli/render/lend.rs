@@ -1,7 +1,7 @@
 //! `grid lend`.
 
 use super::table::Table;
-use super::{Clock, count, cpus, held, known};
+use super::{Clock, count, cpus, held, known, lend_rule};
 use crate::cli::lend::{LendChange, LendStatus};
 use grid_core::lend::above;
 use grid_types::lend::{Closed, GuestHeld, LeaseHeld, LendAnswer, LendLimits, LendOrder};
@@ -21,7 +21,11 @@ pub(crate) fn lend_word(s: &LendStatus) -> &'static str {
 /// Each node of this machine: whether it lends, its limits, and who is here.
 pub(crate) fn lend_status(all: &[LendStatus], clock: Clock) -> String {
     let mut out: Vec<String> = all.iter().map(|s| one(s, clock)).collect();
-    out.push("Nothing was changed.  Lend nothing more: grid lend off   less: grid lend limit --cpu 1\n".to_owned());
+    out.push(
+        "Nothing was changed.  Lend nothing more: grid lend off   less: grid lend limit --cpu 1   \
+             by what you do here: grid lend rule --when-load 1.5\n"
+            .to_owned(),
+    );
     out.join("\n")
 }
 
@@ -32,6 +36,7 @@ fn one(s: &LendStatus, clock: Clock) -> String {
     let limit = answer.map_or_else(|| "-".to_owned(), |a| held(&a.limit));
     let node = &s.node;
     let mut out = match (lend_word(s), answer.and_then(|a| a.closed.as_ref())) {
+        ("on", Some(Closed::Rule { state })) => format!("{node} {}.\n", lend_rule::does(state, &by)),
         ("on", Some(Closed::Hours { hours })) => format!("{node} lends nothing new now: only at {hours}{by}.\n"),
         ("on", _) => format!("{node} lends {limit} at most.\n"),
         ("off", _) => format!("{node} lends nothing new{since}{by}.\n"),
@@ -43,6 +48,7 @@ fn one(s: &LendStatus, clock: Clock) -> String {
         let configured = known(answer.map(|a| held(&a.configured)));
         let _ = writeln!(out, "  limits   {limits}{by}; configured: {configured}");
     }
+    out.push_str(&lend_rule::rules(s, clock));
     if let Some(trouble) = answer.and_then(|a| a.trouble.as_ref()) {
         let _ = writeln!(out, "  TROUBLE  {trouble}");
     }
@@ -110,6 +116,7 @@ pub(crate) fn lend_changed(c: &LendChange, by: Option<Millis>, clock: Clock) -> 
         None => out.push_str("Its agent does not answer: it heeds that as soon as it runs.\n"),
         Some(answer) => out.push_str(&about_leases(c, answer, by, clock)),
     }
+    out.push_str(&lend_rule::changed(c));
     out + &next(c)
 }
 
@@ -173,7 +180,7 @@ fn guests(l: &LeaseHeld) -> String {
 fn taken(c: &LendChange, answer: &LendAnswer) -> String {
     let mut out = String::new();
     for l in &answer.leases {
-        if let Some(taken) = l.taken_back {
+        if let Some(taken) = &l.taken_back {
             let guests = count(taken.guests as usize, "guest", "guests");
             let _ = writeln!(out, "{}: {guests} frozen within {}", l.lease, taken.took);
         }
@@ -223,7 +230,9 @@ mod tests {
     use super::super::samples;
     use super::*;
     use crate::cli::lend::LeaseUse;
+    use grid_core::activity;
     use grid_types::lend::TakenBack;
+    use grid_types::lend_rule::{LendRule, RulePhase, RuleState, Seen, Then, When};
     use grid_types::units::{Bytes, MilliCpu, UnixMs};
 
     fn res(cpu: u32, gib: u64) -> Resources {
@@ -239,6 +248,7 @@ mod tests {
             configured: res(8000, 16),
             limit: res(8000, 16),
             closed: None,
+            rules: Vec::new(),
             trouble: None,
             head: true,
             group: "grid-1/gpu1".into(),
@@ -269,7 +279,29 @@ mod tests {
     }
 
     fn off(reclaim: bool) -> LendOrder {
-        LendOrder { on: false, since: samples::clock().now, reclaim, limits: LendLimits::default() }
+        LendOrder { on: false, since: samples::clock().now, reclaim, ..LendOrder::default() }
+    }
+
+    fn rule(when: When, then: Then) -> LendRule {
+        LendRule { when, then, hold: Millis(30_000), quiet: Millis(300_000) }
+    }
+
+    /// Rules that are calm, rising, in force, and in force and over.
+    fn ruled() -> (LendOrder, LendAnswer) {
+        let at = |ago: u64| UnixMs(samples::clock().now.0 - ago);
+        let (load, memory) =
+            (rule(When::Load(MilliCpu(1500)), Then::Reclaim), rule(When::Memory(Bytes(2 << 30)), Then::Off));
+        let input = LendRule { hold: Millis(0), ..rule(When::Input, Then::Off) };
+        let state = |rule, phase, seen| RuleState { rule, phase, seen };
+        let used = Seen::Input { terminal: "pts/3".into(), at: at(40_000) };
+        let rules = vec![
+            state(input, RulePhase::InForce { since: at(90_000), over: Some(at(40_000)) }, Some(used)),
+            state(load, RulePhase::InForce { since: at(15_000), over: None }, Some(Seen::Load(MilliCpu(3200)))),
+            state(memory, RulePhase::Rising { since: at(4_000) }, Some(Seen::Memory(Bytes(1 << 30)))),
+        ];
+        let closed = activity::in_force(&rules).map(|state| Closed::Rule { state: state.clone() });
+        let order = LendOrder { rules: vec![input, load, memory], ..LendOrder::default() };
+        (order, LendAnswer { rules, closed, ..answer() })
     }
 
     fn limited() -> LendOrder {
@@ -288,8 +320,12 @@ mod tests {
         };
         let limits = LendAnswer { limit: res(1000, 16), ..answer() };
         let empty = LendAnswer { leases: Vec::new(), ..answer() };
+        let (rules, in_force) = ruled();
+        let calm = LendAnswer { rules: Vec::new(), ..answer() };
         let all = [
             status(None, answer()),
+            status(Some(rules.clone()), in_force),
+            status(Some(rules), calm),
             status(Some(limited()), limits),
             status(Some(off(false)), empty.clone()),
             status(Some(off(true)), frozen),
@@ -311,12 +347,15 @@ mod tests {
         };
         let taken = {
             let mut answer = answer();
-            answer.leases[0].taken_back = Some(TakenBack { guests: 1, took: Millis(3) });
+            answer.leases[0].taken_back = Some(TakenBack { guests: 1, took: Millis(3), why: None });
             answer
         };
         let by = Some(Millis(30_000));
         let gone = LendAnswer { leases: Vec::new(), ..answer() };
+        let (rules, in_force) = ruled();
         let text = [
+            lend_changed(&change(rules.clone(), Some(in_force)), None, samples::clock()),
+            lend_changed(&LendChange { dry_run: true, ..change(rules, Some(answer())) }, None, samples::clock()),
             lend_changed(&change(LendOrder::default(), Some(answer())), None, samples::clock()),
             lend_changed(&change(limited(), Some(answer())), None, samples::clock()),
             lend_changed(&change(off(false), Some(answer())), None, samples::clock()),

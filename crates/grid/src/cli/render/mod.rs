@@ -9,6 +9,7 @@ mod cordon;
 mod event;
 mod explain;
 mod lend;
+mod lend_rule;
 mod members;
 mod nodes;
 mod offload;
