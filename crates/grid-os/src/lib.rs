@@ -11,6 +11,7 @@ pub mod descriptors;
 mod desktops;
 pub mod file_seen;
 pub mod frames;
+pub mod getent;
 pub mod gpu;
 pub mod inplace;
 pub mod launch;

@@ -1,20 +1,15 @@
 //! Users and groups as this machine knows them: `/etc/passwd` and `/etc/group` first, then getent(1), which asks whatever
 //! else the machine was told to ask (LDAP, SSSD, systemd). The C library is not asked itself: a grid that is linked
-//! statically, to run on any worker, would have to load that machine's modules into a library of another version.
+//! statically cannot ask it safely ([`crate::getent`]).
 
+use crate::getent::getent;
 use std::collections::HashMap;
 use std::io;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";
-/// Of a PATH only these count: root asks.
-const GETENT: [&str; 3] = ["/usr/bin/getent", "/bin/getent", "/run/current-system/sw/bin/getent"];
-/// Its status where there is no such entry: getent(1).
-const NOT_FOUND: i32 = 2;
 /// So long an answer of getent's counts: a scan asks about every user of a process each time.
 const COUNTS: Duration = Duration::from_secs(60);
 
@@ -121,10 +116,6 @@ fn entry(file: &str, database: &str, key: &str, is: impl Fn(&str) -> bool) -> io
     if let Some(line) = of_file.as_ref().ok().and_then(|text| text.lines().find(|line| is(line))) {
         return Ok(Some(line.to_owned()));
     }
-    // Getent's options; no login name begins so.
-    if key.starts_with('-') {
-        return of_file.map(|_| None);
-    }
     match asked(database, key) {
         // It takes a number for a name and a name for a number.
         Ok(line) => Ok(line.filter(|line| is(line))),
@@ -144,22 +135,9 @@ fn asked(database: &str, key: &str) -> io::Result<Option<String>> {
     if let Some((_, answer)) = answers.get(&question) {
         return Ok(answer.clone());
     }
-    let answer = getent(database, key)?;
+    let answer = getent(database, key)?.and_then(|lines| lines.into_iter().next());
     answers.insert(question, (Instant::now(), answer.clone()));
     Ok(answer)
-}
-
-fn getent(database: &str, key: &str) -> io::Result<Option<String>> {
-    let program = GETENT.iter().find(|path| Path::new(path).exists()).ok_or(io::ErrorKind::NotFound)?;
-    let output = Command::new(program).args([database, key]).stdin(Stdio::null()).output()?;
-    match output.status.code() {
-        Some(0) => Ok(String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned)),
-        Some(NOT_FOUND) => Ok(None),
-        _ => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            Err(io::Error::other(format!("getent {database}: {}: {}", output.status, said.trim())))
-        }
-    }
 }
 
 #[cfg(test)]
