@@ -19,3 +19,5 @@ pub mod pressure;
 pub mod same_file;
 pub mod sharing;
 pub mod state;
+pub mod strangers;
+pub mod ways;
