@@ -524,6 +524,7 @@ impl Agent {
                 Ok(mut facts) => {
                     self.faults.alter(&mut facts);
                     facts.lending = self.cfg.lends.map(|_| self.lending());
+                    facts.link = self.cfg.link.as_deref().and_then(grid_os::link::read);
                     let leases = self.lease_holdings();
                     self.notice(Notice::Facts { facts: Box::new(facts), leases });
                 }

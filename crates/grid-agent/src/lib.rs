@@ -75,6 +75,9 @@ pub struct AgentConfig {
     pub stop: StopPlace,
     /// This program, started again as `tree-init`.
     pub program: PathBuf,
+    /// Where the channel says which way its connections take, where it has two.
+    #[serde(default)]
+    pub link: Option<PathBuf>,
 }
 
 impl AgentConfig {
