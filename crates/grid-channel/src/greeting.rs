@@ -11,10 +11,11 @@ const MOST: usize = 16 << 10;
 /// The length of a frame, before it.
 const HEAD: usize = 4;
 
-/// The link of an agent's own never waits for its reader: a network that lets nothing pass is found out as soon as by ssh.
-const LINK_SILENCE: Duration = Duration::from_secs(8);
+/// An agent's own link, and streams that have windows of their own, never wait for their reader: a network that lets nothing
+/// pass is found out as soon as by ssh.
+const PROMPT_SILENCE: Duration = Duration::from_secs(8);
 /// The reader of anything else may be slow for a while.
-const SILENCE: Duration = Duration::from_secs(30);
+const SILENCE: Duration = Duration::from_secs(15);
 
 /// Whether a connection carries memory, once that is known.
 #[derive(Debug, Default)]
@@ -39,8 +40,8 @@ impl Purpose {
 
     fn is(&self, hello: Option<&Hello>) {
         let _ = self.memory.set(matches!(hello, Some(Hello::Data { .. })));
-        if matches!(hello, Some(Hello::Agent { .. })) {
-            self.cut_after(LINK_SILENCE);
+        if matches!(hello, Some(Hello::Agent { .. } | Hello::Streams { .. })) {
+            self.cut_after(PROMPT_SILENCE);
         }
     }
 

@@ -1,11 +1,13 @@
-//! Moves to a machine that ssh reaches, beside the same program moved by hand over the same ssh, and the speed of the link
-//! between by iperf3; over a link as fast as the kernel makes it, and over one of 1 Gbit/s.
+//! Moves to another machine, directly and by ssh, beside the same program moved by hand over the same ssh, and the speed of the
+//! link between by iperf3; over a link as fast as the kernel makes it, and over one of 1 Gbit/s.
 
 use super::cluster::Cluster;
 use super::downtime::{self, Move};
 use super::quantile;
 use crate::lab::Lab;
 use grid_types::Bytes;
+use grid_types::api::Status;
+use grid_types::facts::Way;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,16 +20,17 @@ const BITS: &str = "8";
 pub(super) fn run(memory: &[String]) -> Result<(), String> {
     let memory = if memory.is_empty() { vec!["64MiB".to_owned(), "1GiB".to_owned()] } else { memory.to_vec() };
     let runs = super::runs();
-    let cluster = Cluster::over_ssh("same")?;
+    let cluster = Cluster::beside_ssh("same")?;
     let lab = cluster.lab.as_ref().ok_or("no machine for ssh")?;
-    crate::say!("== moves over ssh: the longest gap that the moved program saw (median of {runs}, ms)");
+    crate::say!("== moves to another machine: the longest gap that the moved program saw (median of {runs}, ms)");
     for (name, rate) in [("veth", None), ("1 Gbit/s", Some(SLOW))] {
         rate.map_or(Ok(()), |rate| lab.set_rate(rate)).map_err(|e| e.to_string())?;
         let link = measured(lab)?;
         crate::say!("\n{name}: {} by iperf3 (one stream, there)", per_second(link));
         crate::say!(
-            "{:<22} {:>8} {:>8} {:>6} {:>12} {:>8} {:>12}",
+            "{:<22} {:<7} {:>8} {:>8} {:>6} {:>12} {:>8} {:>12}",
             "",
+            "link",
             "by grid",
             "by hand",
             "ratio",
@@ -47,21 +50,45 @@ fn row(cluster: &Cluster, lab: &Lab, memory: &str, bits: &str, link: f64, runs: 
     let config = lab.path("ssh_config").to_string_lossy().into_owned();
     let (hand, hand_stages) = downtime::by_hand(memory, runs, &[("SSH_CONFIG", &config), ("BITS", bits)])?;
     let sent = || lab.carried().map(|(sent, _)| sent).map_err(|e| e.to_string());
-    let before = sent()?;
-    let moves: Vec<Move> = downtime::moves(cluster, memory, bits, runs)?;
-    let wire = (sent()? - before) / runs as u64;
-    let grid = quantile(&moves.iter().map(|m| m.gap).collect::<Vec<_>>(), 0.5);
-    let median = &moves[(moves.len() - 1) / 2];
     let what = if bits == BITS { format!("{memory}, compressible") } else { memory.to_owned() };
-    crate::say!(
-        "{what:<22} {grid:>8.0} {hand:>8.0} {:>6.2} {:>12} {:>7.0}% {:>12}   grid: {}",
-        grid / hand,
-        per_second(median.rate),
-        median.rate * 100.0 / link,
-        Bytes(wire),
-        median.stages
-    );
-    crate::say!("{:<83}   hand: {hand_stages}", "");
+    for (way, name) in [(Way::Direct, "direct"), (Way::Ssh, "by ssh")] {
+        take(cluster, lab, way)?;
+        let before = sent()?;
+        let moves: Vec<Move> = downtime::moves(cluster, memory, bits, runs)?;
+        let wire = (sent()? - before) / runs as u64;
+        let grid = quantile(&moves.iter().map(|m| m.gap).collect::<Vec<_>>(), 0.5);
+        let median = &moves[(moves.len() - 1) / 2];
+        crate::say!(
+            "{what:<22} {name:<7} {grid:>8.0} {hand:>8.0} {:>6.2} {:>12} {:>7.0}% {:>12}   grid: {}",
+            grid / hand,
+            per_second(median.rate),
+            median.rate * 100.0 / link,
+            Bytes(wire),
+            median.stages
+        );
+    }
+    crate::say!("{:<91}   hand: {hand_stages}", "");
+    Ok(())
+}
+
+/// Has the worker go this way from now on.
+fn take(cluster: &Cluster, lab: &Lab, way: Way) -> Result<(), String> {
+    let goes = || {
+        let status: Status = cluster.local.ask(&["status"])?;
+        let links = status.nodes.into_iter().filter_map(|node| node.facts?.link);
+        Ok::<_, String>(links.map(|link| link.way).collect::<Vec<_>>() == [way])
+    };
+    if goes()? {
+        return Ok(());
+    }
+    lab.set_direct(way == Way::Direct).map_err(|e| e.to_string())?;
+    let begun = Instant::now();
+    while !goes()? {
+        if begun.elapsed() > Duration::from_secs(60) {
+            return Err(format!("the worker does not go {way:?}"));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
     Ok(())
 }
 
