@@ -34,6 +34,7 @@ mod rescue;
 mod shadow;
 mod source;
 mod streams;
+mod tickets;
 mod tree;
 
 pub use agent::run;

@@ -87,7 +87,12 @@ mod tests {
     }
 
     fn data() -> Vec<u8> {
-        frame(&Hello::Data { protocol: PROTOCOL, token: "t".repeat(64), attempt: "o-1.1".into() })
+        frame(&Hello::Data {
+            protocol: PROTOCOL,
+            token: "t".repeat(64),
+            attempt: "o-1.1".into(),
+            ticket: "u".repeat(64),
+        })
     }
 
     fn heard(pieces: &[&[u8]]) -> bool {

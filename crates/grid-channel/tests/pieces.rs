@@ -108,7 +108,10 @@ fn greeted(hello: &Hello, rest: &[u8]) -> Vec<u8> {
 }
 
 fn memory(rest: &[u8]) -> Vec<u8> {
-    greeted(&Hello::Data { protocol: PROTOCOL, token: "t".repeat(64), attempt: "o-1.1".into() }, rest)
+    greeted(
+        &Hello::Data { protocol: PROTOCOL, token: "t".repeat(64), attempt: "o-1.1".into(), ticket: "u".repeat(64) },
+        rest,
+    )
 }
 
 /// Numbers in a row: a quarter of their bytes changes.

@@ -20,4 +20,5 @@ pub mod same_file;
 pub mod sharing;
 pub mod state;
 pub mod strangers;
+pub mod tickets;
 pub mod ways;
