@@ -21,7 +21,7 @@ struct Ends {
 
 impl Ends {
     /// A worker's end that is told this address, and the way through ssh; `known`: what the head takes for its certificate.
-    async fn start(direct: SocketAddr, known: impl Fn(Pin) -> Pin) -> Self {
+    async fn start(direct: impl ToString, known: impl Fn(Pin) -> Pin) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let pin = |name: &str| {
@@ -121,6 +121,31 @@ async fn the_direct_way_is_taken_where_it_is_open_and_needs_no_ssh() {
         std::fs::remove_file(ends.at("door.sock")).unwrap();
         ends.passes().await;
         assert_eq!(ends.said(), Some(LinkFacts { way: Way::Direct, address: at.to_string(), why: None }));
+    })
+    .await;
+}
+
+/// The head listens at one family's address; the worker's resolver makes it of a name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_and_an_address_of_ipv6_are_dialled_as_they_are_written() {
+    limited(async {
+        let Ok(listener) = TcpListener::bind("[::1]:0").await else {
+            return println!("SKIPPED: this machine has no IPv6");
+        };
+        let six = listener.local_addr().unwrap();
+        drop(listener);
+        let four = free_address().await;
+        for (at, dial) in [(six, six.to_string()), (four, format!("localhost:{}", four.port()))] {
+            let ends = Ends::start(&dial, |pin| pin).await;
+            ends.head(Some(at)).await;
+            until_open(at).await;
+            ends.passes().await;
+            assert_eq!(ends.said(), Some(LinkFacts { way: Way::Direct, address: dial, why: None }));
+        }
+        let ends = Ends::start("nobody.invalid:7443", |pin| pin).await;
+        ends.head(None).await;
+        ends.passes().await;
+        assert_eq!(ends.way(), Some(Way::Ssh), "{:?}", ends.said());
     })
     .await;
 }

@@ -38,36 +38,64 @@ pub(super) fn run(memory: &[String]) -> Result<(), String> {
             "of link",
             "on the wire"
         );
-        for memory in &memory {
-            row(&cluster, lab, memory, "64", link, runs)?;
-            row(&cluster, lab, memory, BITS, link, runs)?;
+        let programs = memory.iter().flat_map(|memory| ["64", BITS].map(|bits| Program { memory, bits }));
+        let by_hand = programs.map(|program| Ok((program, program.by_hand(lab, runs)?)));
+        let by_hand = by_hand.collect::<Result<Vec<_>, String>>()?;
+        // Each way for all of them: it takes a while until the other one is taken.
+        for (way, name) in [(Way::Direct, "direct"), (Way::Ssh, "by ssh")] {
+            take(&cluster, lab, way)?;
+            for (program, (hand, _)) in &by_hand {
+                row(&cluster, lab, *program, (name, *hand, link), runs)?;
+            }
+        }
+        for (program, (_, stages)) in &by_hand {
+            crate::say!("{:<22} by hand: {stages}", program.name());
         }
     }
     Ok(())
 }
 
-fn row(cluster: &Cluster, lab: &Lab, memory: &str, bits: &str, link: f64, runs: usize) -> Result<(), String> {
-    let config = lab.path("ssh_config").to_string_lossy().into_owned();
-    let (hand, hand_stages) = downtime::by_hand(memory, runs, &[("SSH_CONFIG", &config), ("BITS", bits)])?;
-    let sent = || lab.carried().map(|(sent, _)| sent).map_err(|e| e.to_string());
-    let what = if bits == BITS { format!("{memory}, compressible") } else { memory.to_owned() };
-    for (way, name) in [(Way::Direct, "direct"), (Way::Ssh, "by ssh")] {
-        take(cluster, lab, way)?;
-        let before = sent()?;
-        let moves: Vec<Move> = downtime::moves(cluster, memory, bits, runs)?;
-        let wire = (sent()? - before) / runs as u64;
-        let grid = quantile(&moves.iter().map(|m| m.gap).collect::<Vec<_>>(), 0.5);
-        let median = &moves[(moves.len() - 1) / 2];
-        crate::say!(
-            "{what:<22} {name:<7} {grid:>8.0} {hand:>8.0} {:>6.2} {:>12} {:>7.0}% {:>12}   grid: {}",
-            grid / hand,
-            per_second(median.rate),
-            median.rate * 100.0 / link,
-            Bytes(wire),
-            median.stages
-        );
+/// What moves.
+#[derive(Clone, Copy)]
+struct Program<'a> {
+    memory: &'a str,
+    bits: &'a str,
+}
+
+impl Program<'_> {
+    fn name(self) -> String {
+        if self.bits == BITS { format!("{}, compressible", self.memory) } else { self.memory.to_owned() }
     }
-    crate::say!("{:<91}   hand: {hand_stages}", "");
+
+    fn by_hand(self, lab: &Lab, runs: usize) -> Result<(f64, String), String> {
+        let config = lab.path("ssh_config").to_string_lossy().into_owned();
+        downtime::by_hand(self.memory, runs, &[("SSH_CONFIG", &config), ("BITS", self.bits)])
+    }
+}
+
+/// Moves by grid, beside what the same took by hand.
+fn row(
+    cluster: &Cluster,
+    lab: &Lab,
+    program: Program<'_>,
+    (name, hand, link): (&str, f64, f64),
+    runs: usize,
+) -> Result<(), String> {
+    let sent = || lab.carried().map(|(sent, _)| sent).map_err(|e| e.to_string());
+    let before = sent()?;
+    let moves: Vec<Move> = downtime::moves(cluster, program.memory, program.bits, runs)?;
+    let wire = (sent()? - before) / runs as u64;
+    let grid = quantile(&moves.iter().map(|m| m.gap).collect::<Vec<_>>(), 0.5);
+    let median = &moves[(moves.len() - 1) / 2];
+    crate::say!(
+        "{:<22} {name:<7} {grid:>8.0} {hand:>8.0} {:>6.2} {:>12} {:>7.0}% {:>12}   grid: {}",
+        program.name(),
+        grid / hand,
+        per_second(median.rate),
+        median.rate * 100.0 / link,
+        Bytes(wire),
+        median.stages
+    );
     Ok(())
 }
 
