@@ -128,16 +128,17 @@ impl Worker {
         dialled
     }
 
-    /// Finds out when the direct way works again.
+    /// Finds out when the direct way works again, or does not any more though nobody dials.
     async fn look_again(self, direct: Arc<Direct>) {
         loop {
             let wait = direct.ways().probe_in(direct.start.elapsed());
             match wait {
                 None => direct.failed.notified().await,
-                Some(wait) => {
-                    tokio::time::sleep(wait).await;
-                    let _ = self.directly(&direct, Knock::Probe).await;
-                }
+                Some(wait) => tokio::select! {
+                    () = tokio::time::sleep(wait) => drop(self.directly(&direct, Knock::Probe).await),
+                    // Another wait now.
+                    () = direct.failed.notified() => {}
+                },
             }
         }
     }
@@ -153,7 +154,7 @@ impl Direct {
         let mut ways = self.ways();
         let before = self.facts(&ways);
         match went {
-            Ok(()) => ways.went(),
+            Ok(()) => ways.went(self.start.elapsed()),
             Err(why) => ways.failed(self.start.elapsed(), why.clone()),
         }
         let now = self.facts(&ways);

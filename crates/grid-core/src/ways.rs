@@ -5,8 +5,8 @@
 //!   Untried ──────► Works ◄────────► Fails{times, again} ── a probe after a pause that doubles ──► went: Works
 //! ```
 //! The direct way is the first as long as it is not known to fail; then ssh's is, so that nobody waits for an address that
-//! does not answer. Which one fails is found out by whoever dials, that it works again by a probe. Times are spans since some
-//! start of the caller's.
+//! does not answer. Which one fails is found out by whoever dials, or by a probe where nobody did for a while; that it works
+//! again by a probe. Times are spans since some start of the caller's.
 
 use std::time::Duration;
 
@@ -22,7 +22,10 @@ pub use grid_types::facts::Way;
 enum Direct {
     #[default]
     Untried,
-    Works,
+    Works {
+        /// When somebody came through last.
+        seen: Duration,
+    },
     Fails {
         why: String,
         times: u32,
@@ -40,15 +43,15 @@ impl Ways {
     /// The ways in the order in which the next connection tries them.
     pub fn order(&self) -> [Way; 2] {
         match self.direct {
-            Direct::Untried | Direct::Works => [Way::Direct, Way::Ssh],
+            Direct::Untried | Direct::Works { .. } => [Way::Direct, Way::Ssh],
             // Where ssh's is broken too, the pause is nobody's gain.
             Direct::Fails { .. } => [Way::Ssh, Way::Direct],
         }
     }
 
     /// Somebody came through directly.
-    pub fn went(&mut self) {
-        self.direct = Direct::Works;
+    pub fn went(&mut self, now: Duration) {
+        self.direct = Direct::Works { seen: now };
     }
 
     /// Somebody did not. Several who tried at once count as one.
@@ -56,7 +59,7 @@ impl Ways {
         let times = match &self.direct {
             Direct::Fails { times, again, .. } if now < *again => *times,
             Direct::Fails { times, .. } => times.saturating_add(1),
-            Direct::Untried | Direct::Works => 1,
+            Direct::Untried | Direct::Works { .. } => 1,
         };
         let pause = SHORTEST.saturating_mul(1 << (times - 1).min(16)).min(LONGEST);
         self.direct = Direct::Fails { why, times, again: now.saturating_add(pause) };
@@ -66,7 +69,9 @@ impl Ways {
     pub fn probe_in(&self, now: Duration) -> Option<Duration> {
         match &self.direct {
             Direct::Fails { again, .. } => Some(again.saturating_sub(now)),
-            Direct::Untried | Direct::Works => None,
+            // What is known of it is shown, and is no older than this.
+            Direct::Works { seen } => Some(seen.saturating_add(LONGEST).saturating_sub(now)),
+            Direct::Untried => None,
         }
     }
 
@@ -74,7 +79,7 @@ impl Ways {
     pub fn known(&self) -> Option<(Way, Option<&str>)> {
         match &self.direct {
             Direct::Untried => None,
-            Direct::Works => Some((Way::Direct, None)),
+            Direct::Works { .. } => Some((Way::Direct, None)),
             Direct::Fails { why, .. } => Some((Way::Ssh, Some(why))),
         }
     }
@@ -95,9 +100,10 @@ mod tests {
         ways.failed(s(5), "timed out".into());
         assert_eq!((ways.order(), ways.known()), ([Way::Ssh, Way::Direct], Some((Way::Ssh, Some("timed out")))));
         assert_eq!((ways.probe_in(s(5)), ways.probe_in(s(9))), (Some(s(1)), Some(s(0))));
-        ways.went();
+        ways.went(s(9));
         assert_eq!((ways.order(), ways.known()), ([Way::Direct, Way::Ssh], Some((Way::Direct, None))));
-        assert_eq!(ways.probe_in(s(5)), None);
+        // Where nobody dials it is looked at all the same.
+        assert_eq!((ways.probe_in(s(9)), ways.probe_in(s(99))), (Some(s(30)), Some(s(0))));
     }
 
     #[test]
@@ -113,7 +119,7 @@ mod tests {
         }
         assert_eq!(pauses[..7], [1, 2, 4, 8, 16, 30, 30]);
         assert_eq!(pauses.last(), Some(&30));
-        ways.went();
+        ways.went(now);
         ways.failed(now, String::new());
         assert_eq!(ways.probe_in(now), Some(s(1)));
     }
