@@ -10,6 +10,7 @@ use crate::lock::AgentLock;
 use crate::preflight::foresee;
 use crate::shadow::{Shadow, StreamLink};
 use crate::source::{DumpOutcome, Heeded, Outgoing, leaving};
+use crate::tickets::{HandedOut, Held};
 use crate::{AgentConfig, AgentError, AgentRole};
 use grid_core::handover::{SourceAction, SourceInput};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
@@ -145,6 +146,10 @@ pub(crate) struct Agent {
     pub(crate) early: HashMap<AttemptId, (NodeName, Socket)>,
     /// Attempts that may pass from one worker to another (the hub's).
     pub(crate) passages: BTreeMap<AttemptId, Passage>,
+    /// Leave to carry memory that was given to workers (the hub's).
+    handed_out: HandedOut,
+    /// The same, as it came here (a worker's).
+    pub(crate) held: Held,
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
 }
 
@@ -163,6 +168,7 @@ pub async fn run(cfg: AgentConfig, file: PathBuf) -> Result<(), AgentError> {
         tokens: workers,
         node: agent.cfg.node.clone(),
         boot_id: agent.boot_id.clone(),
+        handed_out: agent.handed_out.clone(),
         inputs: inputs.clone(),
     };
     match agent.cfg.role.clone() {
@@ -266,6 +272,8 @@ impl Agent {
             criu_has: None,
             early: HashMap::new(),
             passages: BTreeMap::new(),
+            handed_out: HandedOut::default(),
+            held: Held::default(),
             cfg,
             boot_id,
             hierarchies,
@@ -370,7 +378,7 @@ impl Agent {
     }
 
     /// Hands a frame to the link that leads to `to`; a spoke's only link leads everywhere.
-    fn deliver(&self, to: Party, frame: Frame) -> Result<(), Body> {
+    fn deliver(&self, to: Party, mut frame: Frame) -> Result<(), Body> {
         // Both ends of an attempt can be here: what is parked on the disk of the node where it lives.
         if to == Party::Agent(self.cfg.node.clone()) {
             let _ = self.inputs.send(Input::Frame(frame));
@@ -380,6 +388,9 @@ impl Agent {
             AgentRole::Hub { .. } => self.links.get(&to),
             AgentRole::Spoke { .. } => self.links.values().next(),
         };
+        if let (true, Party::Agent(node)) = (self.is_hub(), &to) {
+            self.handed_out.put_into(&mut frame, node);
+        }
         match link {
             Some(outbox) => outbox.send(frame).map_err(|e| e.0.body),
             None => Err(frame.body),
@@ -419,7 +430,10 @@ impl Agent {
                 let result = self.answer(*request).map(Box::new).map_err(|reason| Refusal { reason });
                 self.say(Party::Daemon, Body::Response { id, result });
             }
-            (Body::Down { message, stage }, Party::Agent(from)) => self.heed_source(from, message, stage.map(|s| *s)),
+            (Body::Down { message, stage, ticket }, Party::Agent(from)) => {
+                self.hold_ticket(message.attempt(), ticket);
+                self.heed_source(from, message, stage.map(|s| *s));
+            }
             (Body::Up { message }, Party::Agent(from)) => self.heed_destination(&from, message),
             (Body::Stop { stop }, Party::Agent(from)) => self.heed_head_stop(&from, stop),
             (Body::StopHeeded { answer }, Party::Agent(from)) => self.stop_heeded_by(&from, &answer),
@@ -448,7 +462,10 @@ impl Agent {
                 trees: self.tree_holdings(),
                 attempts: self.attempt_holdings(),
             }),
-            Request::StartMove { order } => self.start_move(*order),
+            Request::StartMove { order, ticket } => {
+                self.hold_ticket(&order.attempt, ticket);
+                self.start_move(*order)
+            }
             Request::PassOn { attempt, passage } => self.pass_on(attempt, passage),
             Request::LoseNode { node } => self.lose_node(node),
             Request::CancelMove { attempt } => self.cancel_move(&attempt),
@@ -526,6 +543,7 @@ impl Agent {
                 Ok(mut facts) => {
                     self.faults.alter(&mut facts);
                     facts.lending = self.cfg.lends.map(|_| self.lending());
+                    facts.link = self.cfg.link.as_deref().and_then(grid_os::link::read);
                     let leases = self.lease_holdings();
                     self.notice(Notice::Facts { facts: Box::new(facts), leases });
                 }

@@ -40,10 +40,11 @@ impl Dial {
         }
     }
 
-    /// Connects and greets.
-    pub(crate) fn connect(&self, attempt: &AttemptId, faults: &Faults) -> io::Result<Socket> {
+    /// Connects and greets, with the hub's leave.
+    pub(crate) fn connect(&self, attempt: &AttemptId, ticket: String, faults: &Faults) -> io::Result<Socket> {
         faults.at(FaultPoint::OpenStream).map_err(io::Error::other)?;
-        self.greeted(&Hello::Data { protocol: PROTOCOL, token: self.token.clone(), attempt: attempt.clone() })
+        let (token, attempt) = (self.token.clone(), attempt.clone());
+        self.greeted(&Hello::Data { protocol: PROTOCOL, token, attempt, ticket })
     }
 
     /// Connects for the streams of a tree that this attempt brought here.
@@ -160,7 +161,8 @@ impl Agent {
             self.early.insert(attempt.clone(), (self.cfg.node.clone(), theirs.into()));
             return Ok(Some(ours.into()));
         }
-        Dial::of(&self.cfg).map(|dial| dial.connect(attempt, &self.faults)).transpose()
+        let ticket = self.held.take(attempt);
+        Dial::of(&self.cfg).map(|dial| dial.connect(attempt, ticket, &self.faults)).transpose()
     }
 
     /// The data connection of an attempt from this node, where it came early.

@@ -35,6 +35,7 @@ mod rescue;
 mod shadow;
 mod source;
 mod streams;
+mod tickets;
 mod tree;
 
 pub use agent::run;
@@ -76,6 +77,9 @@ pub struct AgentConfig {
     pub stop: StopPlace,
     /// This program, started again as `tree-init`.
     pub program: PathBuf,
+    /// Where the channel says which way its connections take, where it has two.
+    #[serde(default)]
+    pub link: Option<PathBuf>,
 }
 
 impl AgentConfig {

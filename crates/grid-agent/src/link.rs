@@ -5,6 +5,7 @@
 use crate::agent::Input;
 use crate::home::FilesLink;
 use crate::shadow::StreamLink;
+use crate::tickets::HandedOut;
 use grid_os::frames::{LinkError, io, read_frame, read_hello, write_frame};
 use grid_os::socket::{Address, Socket};
 use grid_types::NodeName;
@@ -90,6 +91,8 @@ pub(crate) struct Greeter {
     pub(crate) tokens: watch::Receiver<Tokens>,
     pub(crate) node: NodeName,
     pub(crate) boot_id: String,
+    /// Leave to carry memory, as it was given to workers.
+    pub(crate) handed_out: HandedOut,
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
 }
 
@@ -119,9 +122,13 @@ impl Greeter {
                 Ok(owner) if owner != *node => Err(format!("its token is {owner}'s, not {node}'s")),
                 checked => checked,
             },
-            Hello::Data { protocol, token, .. }
-            | Hello::Streams { protocol, token, .. }
-            | Hello::Files { protocol, token, .. } => self.check(*protocol, token),
+            Hello::Data { protocol, token, attempt, ticket } => self.check(*protocol, token).and_then(|from| {
+                self.handed_out.spend(attempt, &from, ticket)?;
+                Ok(from)
+            }),
+            Hello::Streams { protocol, token, .. } | Hello::Files { protocol, token, .. } => {
+                self.check(*protocol, token)
+            }
             Hello::Daemon { .. } => Err("the head's daemon comes through the Unix socket".to_owned()),
         };
         let from = match checked {

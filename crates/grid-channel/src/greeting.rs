@@ -1,21 +1,53 @@
 //! What a connection is for: its first frame says it, which a worker's agent writes and both ends see pass.
 
+use grid_os::socket::cut_when_silent;
 use grid_types::wire::Hello;
+use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// A greeting is not longer (`grid_os::frames` takes no longer one).
 const MOST: usize = 16 << 10;
 /// The length of a frame, before it.
 const HEAD: usize = 4;
 
+/// An agent's own link, and streams that have windows of their own, never wait for their reader: a network that lets nothing
+/// pass is found out as soon as by ssh.
+const PROMPT_SILENCE: Duration = Duration::from_secs(8);
+/// The reader of anything else may be slow for a while.
+const SILENCE: Duration = Duration::from_secs(15);
+
 /// Whether a connection carries memory, once that is known.
 #[derive(Debug, Default)]
-pub(crate) struct Purpose(OnceLock<bool>);
+pub(crate) struct Purpose {
+    memory: OnceLock<bool>,
+    /// What it crosses, where nobody else looks whether that still carries.
+    tcp: Option<OwnedFd>,
+}
 
 impl Purpose {
+    /// Of a connection that crosses this.
+    pub(crate) fn over(tcp: Option<OwnedFd>) -> Self {
+        let purpose = Self { memory: OnceLock::new(), tcp };
+        purpose.cut_after(SILENCE);
+        purpose
+    }
+
     /// It is known to carry memory.
     pub(crate) fn is_memory(&self) -> bool {
-        self.0.get() == Some(&true)
+        self.memory.get() == Some(&true)
+    }
+
+    fn is(&self, hello: Option<&Hello>) {
+        let _ = self.memory.set(matches!(hello, Some(Hello::Data { .. })));
+        if matches!(hello, Some(Hello::Agent { .. } | Hello::Streams { .. })) {
+            self.cut_after(PROMPT_SILENCE);
+        }
+    }
+
+    fn cut_after(&self, silence: Duration) {
+        // Where the kernel refuses, its own patience is what there is.
+        let _ = self.tcp.as_ref().map(|tcp| cut_when_silent(tcp, silence));
     }
 }
 
@@ -38,7 +70,7 @@ impl<'a> Listener<'a> {
         let len = u32::from_le_bytes(*len) as usize;
         if len > MOST || rest.len() >= len {
             let said = rest.get(..len).and_then(|frame| serde_json::from_slice(frame).ok());
-            let _ = self.purpose.0.set(matches!(said, Some(Hello::Data { .. })));
+            self.purpose.is(said.as_ref());
             self.seen = None;
         }
     }
@@ -55,7 +87,12 @@ mod tests {
     }
 
     fn data() -> Vec<u8> {
-        frame(&Hello::Data { protocol: PROTOCOL, token: "t".repeat(64), attempt: "o-1.1".into() })
+        frame(&Hello::Data {
+            protocol: PROTOCOL,
+            token: "t".repeat(64),
+            attempt: "o-1.1".into(),
+            ticket: "u".repeat(64),
+        })
     }
 
     fn heard(pieces: &[&[u8]]) -> bool {

@@ -1,6 +1,9 @@
 use super::*;
+use crate::identity::NAME;
 use grid_types::Bytes;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
 
 /// An end of the version before knows no pieces: it is spoken to as it speaks, and nothing crosses but what was said.
 #[tokio::test(flavor = "multi_thread")]
@@ -13,7 +16,12 @@ async fn an_end_that_knows_no_pieces_gets_none() {
     let (of_head, of_worker) = (Identity::open(&at("head")).unwrap().pin(), Identity::open(&at("worker")).unwrap());
     std::fs::write(at("workers/gpu1"), of_worker.pin().to_string()).unwrap();
     let hub = UnixListener::bind(at("hub.sock")).unwrap();
-    let side = Side::Head { listen: vec![Address::Unix(at("door.sock"))], hub: at("hub.sock"), workers: at("workers") };
+    let side = Side::Head {
+        listen: vec![Address::Unix(at("door.sock"))],
+        direct: None,
+        hub: at("hub.sock"),
+        workers: at("workers"),
+    };
     tokio::spawn(run(ChannelConfig { identity: at("head"), memory_rate: Some(Bytes(1 << 30)), side }));
     let mut config = pinned::client(of_worker, of_head).unwrap();
     config.alpn_protocols.clear();

@@ -34,12 +34,17 @@ impl Ends {
         let head = free_address().await;
         let side = Side::Head {
             listen: vec![Address::Tcp(head)],
+            direct: None,
             hub: dir.path().join("hub.sock"),
             workers: dir.path().join("workers"),
         };
         tokio::spawn(run(ChannelConfig { identity: dir.path().join("head"), memory_rate: None, side }));
-        let side =
-            Side::Worker { listen: dir.path().join("worker.sock"), head: Address::Tcp(head), pin: believed(of_head) };
+        let side = Side::Worker {
+            listen: dir.path().join("worker.sock"),
+            head: Address::Tcp(head),
+            direct: None,
+            pin: believed(of_head),
+        };
         tokio::spawn(run(ChannelConfig { identity: dir.path().join("worker"), memory_rate: None, side }));
         let ends = Self { dir, head, hub };
         ends.until_up().await;
@@ -160,6 +165,7 @@ async fn what_crosses_is_not_readable_on_the_way() {
         let side = Side::Worker {
             listen: ends.dir.path().join("past-middle.sock"),
             head: Address::Tcp(middle.local_addr().unwrap()),
+            direct: None,
             pin: pin_in(&ends.dir.path().join("head")),
         };
         tokio::spawn(run(ChannelConfig { identity: ends.dir.path().join("worker"), memory_rate: None, side }));

@@ -38,11 +38,12 @@ impl Ends {
         std::fs::write(at("workers/gpu1"), pin("worker").to_string()).unwrap();
         let (hub, wire) = (UnixListener::bind(at("hub.sock")).unwrap(), Arc::new(AtomicUsize::new(0)));
         let head = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let side = Side::Head { listen: vec![Address::Tcp(head)], hub: at("hub.sock"), workers: at("workers") };
+        let side =
+            Side::Head { listen: vec![Address::Tcp(head)], direct: None, hub: at("hub.sock"), workers: at("workers") };
         let memory_rate = rate.map(Bytes);
         tokio::spawn(run(ChannelConfig { identity: at("head"), memory_rate, side }));
         let middle = middle(head, wire.clone(), spoiled).await;
-        let side = Side::Worker { listen: at("worker.sock"), head: Address::Tcp(middle), pin: of_head };
+        let side = Side::Worker { listen: at("worker.sock"), head: Address::Tcp(middle), direct: None, pin: of_head };
         tokio::spawn(run(ChannelConfig { identity: at("worker"), memory_rate, side }));
         while TcpStream::connect(head).await.is_err() || !at("worker.sock").exists() {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -107,7 +108,10 @@ fn greeted(hello: &Hello, rest: &[u8]) -> Vec<u8> {
 }
 
 fn memory(rest: &[u8]) -> Vec<u8> {
-    greeted(&Hello::Data { protocol: PROTOCOL, token: "t".repeat(64), attempt: "o-1.1".into() }, rest)
+    greeted(
+        &Hello::Data { protocol: PROTOCOL, token: "t".repeat(64), attempt: "o-1.1".into(), ticket: "u".repeat(64) },
+        rest,
+    )
 }
 
 /// Numbers in a row: a quarter of their bytes changes.
@@ -232,6 +236,7 @@ fn what_is_written_of_an_end_is_read_as_before_the_limit_too() {
         side: Side::Worker {
             listen: "/x/agent.sock".into(),
             head: Address::Unix("/x/head.sock".into()),
+            direct: None,
             pin: Identity::open(tempfile::tempdir().unwrap().path()).unwrap().pin(),
         },
     };

@@ -20,3 +20,6 @@ pub mod pressure;
 pub mod same_file;
 pub mod sharing;
 pub mod state;
+pub mod strangers;
+pub mod tickets;
+pub mod ways;

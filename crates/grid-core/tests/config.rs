@@ -83,6 +83,16 @@ fn the_limit_of_a_link_holds_where_there_is_a_link() {
 }
 
 #[test]
+fn a_direct_link_is_what_the_file_says_and_only_where_ssh_reaches_workers() {
+    let link = |text: &str| with(text).policy.engine.direct_link().map(|l| (l.listen.to_string(), l.dial));
+    let same = "execution: {engine: ssh, link_listen: \"192.0.2.1:7443\"}";
+    assert_eq!(link(same), Some(("192.0.2.1:7443".into(), "192.0.2.1:7443".into())));
+    let other = "execution: {engine: ssh, link_listen: \"[::]:7443\", link_dial: \"head.lab:443\"}";
+    assert_eq!(link(other), Some(("[::]:7443".into(), "head.lab:443".into())));
+    assert_eq!(link("execution: {engine: ssh}"), None);
+}
+
+#[test]
 fn our_extensions_are_read_with_units() {
     let c = with(
         "execution:\n  resource_sharing:\n    auto_offload: {mode: on, per_boost: 3, per_round: 1, per_critical_round: 4, \

@@ -289,3 +289,15 @@ fn folders_that_are_the_workers_own() {
     }
     parse(&format!("{TWO}execution:\n  files: home\n  shared_paths: [/data]\n  local_paths: [/data/mine]\n")).unwrap();
 }
+
+#[test]
+fn direct_links_that_cannot_be() {
+    let execution = |text: &str| more(&format!("execution: {{{text}}}\n"));
+    insta::assert_snapshot!(execution("engine: ssh, link_listen: \"head:7443\""), @r#"c.yaml:5:39: execution.link_listen: "head:7443" is no address of this machine with a port; as 192.0.2.1:7443 or "[2001:db8::1]:7443"; a name goes under link_dial"#);
+    insta::assert_snapshot!(execution("engine: ssh, link_listen: \"192.0.2.1:0\""), @r#"c.yaml:5:39: execution.link_listen: port 0 would be another one at each start, and workers and firewalls know it beforehand; a fixed one, as 7443"#);
+    insta::assert_snapshot!(execution("engine: ssh, link_listen: \"0.0.0.0:7443\""), @r#"c.yaml:5:26: execution.link_listen: 0.0.0.0:7443 is nothing that another machine can dial; say what the workers dial, too: link_dial: head.example:7443"#);
+    insta::assert_snapshot!(execution("engine: ssh, link_listen: \"127.0.0.1:7443\""), @r#"c.yaml:5:26: execution.link_listen: 127.0.0.1:7443 is nothing that another machine can dial; say what the workers dial, too: link_dial: head.example:7443"#);
+    insta::assert_snapshot!(execution("link_listen: \"192.0.2.1:7443\""), @r#"c.yaml:5:13: execution.link_listen: the workers of the local engine are made on this machine, and dial nothing else; add engine: ssh, or leave it out"#);
+    insta::assert_snapshot!(execution("engine: ssh, link_dial: \"head:7443\""), @r#"c.yaml:5:26: execution.link_dial: nothing listens for it; say where the head listens, too: link_listen: 192.0.2.1:7443"#);
+    insta::assert_snapshot!(execution("engine: ssh, link_listen: \"192.0.2.1:7443\", link_dial: head"), @r#"c.yaml:5:68: execution.link_dial: "head" is no host with a port; as head.example:7443, 192.0.2.1:7443 or "[2001:db8::1]:7443""#);
+}

@@ -217,7 +217,7 @@ impl Head {
         let attempt = order.attempt.clone();
         self.inner.borrow_mut().ordering.insert(attempt.clone());
         let sent = match self.machines_match(&order).await {
-            Ok(()) => self.hub().ask(source, Request::StartMove { order: Box::new(order) }).await,
+            Ok(()) => self.hub().ask(source, Request::StartMove { order: Box::new(order), ticket: None }).await,
             // Nothing was sent: whatever it was, it is no doubt about the move.
             Err(reason) if reason.code == ReasonCode::Link => Err(Reason::new(ReasonCode::Silent, reason.detail)),
             Err(reason) => Err(reason),

@@ -16,6 +16,7 @@ pub mod gpu;
 pub mod inplace;
 pub mod launch;
 pub mod lend;
+pub mod link;
 pub mod listen;
 pub mod machine;
 pub mod mount;

@@ -57,6 +57,23 @@ impl TryFrom<String> for Address {
     }
 }
 
+/// A TCP connection whose other end says nothing, or takes nothing, for so long counts as cut: without this a network that
+/// lets nothing pass would be found out after a quarter of an hour.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn cut_when_silent(stream: &impl AsFd, within: Duration) -> io::Result<()> {
+    use nix::sys::socket::{setsockopt, sockopt};
+    let seconds = u32::try_from(within.as_secs()).unwrap_or(u32::MAX).max(2);
+    // An idle one is asked a few times within that, and so is one whose window is closed.
+    let ask = (seconds / 4).max(1);
+    setsockopt(stream, sockopt::KeepAlive, &true)?;
+    setsockopt(stream, sockopt::TcpKeepIdle, &ask)?;
+    setsockopt(stream, sockopt::TcpKeepInterval, &ask)?;
+    setsockopt(stream, sockopt::TcpUserTimeout, &seconds.saturating_mul(1000))?;
+    Ok(())
+}
+
 /// A connected stream.
 #[derive(Debug)]
 pub enum Socket {
@@ -195,6 +212,17 @@ impl Write for Socket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_is_told_how_long_it_may_be_silent() {
+        use nix::sys::socket::{getsockopt, sockopt};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        cut_when_silent(&stream, Duration::from_secs(8)).unwrap();
+        assert_eq!(getsockopt(&stream, sockopt::TcpUserTimeout).unwrap(), 8000);
+        assert_eq!(getsockopt(&stream, sockopt::TcpKeepIdle).unwrap(), 2);
+        assert!(getsockopt(&stream, sockopt::KeepAlive).unwrap());
+    }
 
     #[test]
     fn an_address_is_read_as_it_is_written() {

@@ -22,6 +22,8 @@ pub struct Lab {
     host: &'static str,
     link: String,
     address: String,
+    /// An address of the head's that only this machine goes to, beside the one that ssh uses.
+    direct: String,
     sshd: Child,
 }
 
@@ -50,7 +52,8 @@ impl Lab {
         let workers = tempfile::Builder::new().prefix("grid-lab-").tempdir()?;
         fs::set_permissions(workers.path(), fs::Permissions::from_mode(0o711))?;
         let sshd = serve(&dir)?;
-        let mut lab = Self { host, workers, sshd, dir, link, address: block(2) };
+        let direct = format!("10.{}.{}.{}", 128 + (number >> 14 & 63), number >> 6 & 255, (number & 63) * 4 + 1);
+        let mut lab = Self { host, workers, sshd, dir, link, address: block(2), direct };
         lab.await_line("ready")?;
         let peer = format!("{}w", lab.link);
         let pid = lab.sshd.id().to_string();
@@ -60,6 +63,8 @@ impl Lab {
         lab.inside(&["ip", "addr", "add", &format!("{}/30", block(2)), "dev", &peer])?;
         lab.inside(&["ip", "link", "set", &peer, "up"])?;
         lab.inside(&["ip", "link", "set", "lo", "up"])?;
+        lab.inside(&["ip", "route", "add", &format!("{}/32", lab.direct), "dev", &peer])?;
+        lab.set_direct(true)?;
         lab.keys(&block(2))?;
         // It goes on to be sshd.
         drop(lab.sshd.stdin.take());
@@ -133,6 +138,44 @@ execution: {{engine: ssh, ssh_config: {ssh}, worker_directory: {workers}, files:
             ssh = self.path("ssh_config").display(),
             workers = self.workers().display(),
         )
+    }
+
+    /// The same, where the head also listens at an address that ssh does not use. Returns what it listens at, too.
+    pub fn config_direct(&self, files: &str) -> (String, String) {
+        let free = std::net::TcpListener::bind((self.direct.as_str(), 0)).and_then(|listener| listener.local_addr());
+        let at = free.unwrap_or_else(|e| panic!("{}: {e}", self.direct)).to_string();
+        let config = self.config(files);
+        (config.replace("engine: ssh,", &format!("engine: ssh, link_listen: \"{at}\",")), at)
+    }
+
+    /// The head's address that ssh does not use is one of this machine's, or none: what is sent there is lost, silently.
+    pub fn set_direct(&self, up: bool) -> io::Result<()> {
+        run("ip", &["addr", if up { "add" } else { "del" }, &format!("{}/32", self.direct), "dev", &self.link])
+    }
+
+    /// Bytes that its sshd has passed on, both ways.
+    pub fn carried_by_ssh(&self) -> u64 {
+        let children = |pid: &str| {
+            let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let (mut below, mut all) = (children(&self.sshd.id().to_string()), 0);
+        while let Some(pid) = below.pop() {
+            let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+            // What the sessions run there is no sshd's.
+            if fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("sshd")) {
+                let written = io.lines().find_map(|line| line.strip_prefix("wchar: ")?.parse::<u64>().ok());
+                all += written.unwrap_or(0);
+                below.extend(children(&pid));
+            }
+        }
+        all
+    }
+
+    /// Whether its sshd lets anybody in from now on; connections that are there stay.
+    pub fn set_ssh(&self, open: bool) -> io::Result<()> {
+        let key = if open { fs::read_to_string(self.path("user.pub"))? } else { String::new() };
+        fs::write(self.path("authorized"), key)
     }
 
     /// Its folder.

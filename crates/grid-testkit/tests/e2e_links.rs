@@ -117,7 +117,8 @@ fn who_knows_no_token_or_anothers_is_refused() {
     wire.say(&Hello::Daemon { protocol: PROTOCOL });
     assert!(matches!(wire.hear().unwrap(), Welcome::Refused { .. }), "the daemon does not come through the network");
     let mut old = Wire::dial(&cluster);
-    old.say(&Hello::Data { protocol: PROTOCOL - 1, token: token(&cluster, "gpu1"), attempt: "o-1.1".into() });
+    let (of_gpu1, attempt) = (token(&cluster, "gpu1"), AttemptId::from("o-1.1"));
+    old.say(&Hello::Data { protocol: PROTOCOL - 1, token: of_gpu1, attempt, ticket: String::new() });
     assert!(matches!(old.hear().unwrap(), Welcome::Refused { .. }));
     // What is no frame at all, and who says nothing, is not waited for.
     let mut noise = Wire::dial(&cluster);
@@ -164,10 +165,16 @@ fn a_worker_has_no_word_in_anothers_attempt() {
     wire.say(&say(ToSource::Ready { attempt: of(&attempt) }));
     wire.say(&say(ToSource::Started { attempt: of(&attempt) }));
     wire.say(&say(ToSource::Gone { attempt: of(&attempt) }));
-    let mut data = Wire::dial(&cluster);
-    data.say(&Hello::Data { protocol: PROTOCOL, token: token(&cluster, "gpu2"), attempt: of(&attempt) });
-    assert!(matches!(data.hear().unwrap(), Welcome::Ok { .. }));
-    assert!(data.is_closed(), "another's page stream");
+    // Nor has its own worker once more what it had: the ticket is spent, and none is good for another.
+    for (node, ticket) in [("gpu2", String::new()), ("gpu1", String::new()), ("gpu1", "0".repeat(64))] {
+        let mut data = Wire::dial(&cluster);
+        let (token, attempt) = (token(&cluster, node), of(&attempt));
+        data.say(&Hello::Data { protocol: PROTOCOL, token, attempt, ticket });
+        let welcome = data.hear().unwrap();
+        assert!(matches!(&welcome, Welcome::Refused { detail } if detail.contains("memory")), "{node}: {welcome:?}");
+        assert!(data.is_closed(), "a page stream for {node}");
+    }
+    assert_eq!(cluster.log("agent").matches("was refused: ").count(), 3, "{}", cluster.log("agent"));
     // Home's files are shown to nobody who has not a tree that is to see them.
     for node in ["gpu1", "gpu2"] {
         let mut files = Wire::dial(&cluster);
@@ -257,7 +264,7 @@ fn a_head_gets_nothing_of_a_lender_but_what_it_lends() {
         private_tmp: false,
         own_paths: Default::default(),
     };
-    assert_eq!(refused(head.ask(Request::StartMove { order: Box::new(order) })), ReasonCode::Owner);
+    assert_eq!(refused(head.ask(Request::StartMove { order: Box::new(order), ticket: None })), ReasonCode::Owner);
     let held = head.ask(Request::Holdings).unwrap();
     assert!(
         matches!(*held, Answer::Holdings { ref leases, .. } if leases.len() == 1 && leases[0].lease == boost.lease)

@@ -76,6 +76,31 @@ pub struct NodeFacts {
     /// What it lends, where it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lending: Option<Lending>,
+    /// How its connections reach the head, where it was told a direct address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<LinkFacts>,
+}
+
+/// How a worker reaches its head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// At the head's own address and port.
+    Direct,
+    /// Through the socket that ssh forwards.
+    Ssh,
+}
+
+/// The way that a worker's connections to its head take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkFacts {
+    /// It.
+    pub way: Way,
+    /// The direct address, as it is dialled.
+    pub address: String,
+    /// Why not the direct one, where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// A file without a name may occupy so much: its content travels among the small images, in memory.

@@ -3,6 +3,7 @@
 use crate::ids::NodeName;
 use crate::units::{Bytes, MilliCpu, Millis, Resources};
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 
 /// The whole configuration of a cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,12 +59,34 @@ pub struct Engine {
     /// Bytes of memory a second that leave a machine for another at most.
     #[serde(default)]
     pub link_rate: Option<Bytes>,
+    /// Address and port of the head at which its workers' connections are accepted directly, beside ssh.
+    #[serde(default)]
+    pub link_listen: Option<String>,
+    /// What the workers dial for it, where that is another one.
+    #[serde(default)]
+    pub link_dial: Option<String>,
+}
+
+/// The way to the head that needs no ssh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectLink {
+    /// Where the head listens.
+    pub listen: SocketAddr,
+    /// What the workers dial: host or address, and port.
+    pub dial: String,
 }
 
 impl Engine {
     /// Bytes of memory a second that leave a machine at most, where what moves leaves it.
     pub fn link_limit(&self) -> Option<Bytes> {
         self.link_rate.filter(|_| self.kind == EngineKind::Ssh)
+    }
+
+    /// The direct way to the head, where there is one.
+    pub fn direct_link(&self) -> Option<DirectLink> {
+        let listen = self.link_listen.as_ref().filter(|_| self.kind == EngineKind::Ssh)?;
+        let dial = self.link_dial.as_ref().unwrap_or(listen).clone();
+        Some(DirectLink { listen: listen.parse().ok()?, dial })
     }
 }
 
@@ -77,6 +100,8 @@ impl Default for Engine {
             shared_paths: Vec::new(),
             local_paths: Vec::new(),
             link_rate: None,
+            link_listen: None,
+            link_dial: None,
         }
     }
 }

@@ -237,8 +237,9 @@ impl Agent {
         let own = self.own();
         let shadow = self.incoming.get(attempt).and_then(|i| i.record.stage.shadow.as_ref()).map(|s| s.shadow.clone());
         let listeners = shadow.map(|id| self.listeners_of(&id));
+        let ticket = self.held.take(attempt);
         let Some(incoming) = self.incoming.get_mut(attempt) else { return };
-        let stream = match stream.map(Ok).or_else(|| dial.map(|d| d.connect(attempt, &self.faults))) {
+        let stream = match stream.map(Ok).or_else(|| dial.map(|d| d.connect(attempt, ticket, &self.faults))) {
             Some(Ok(stream)) => stream,
             Some(Err(e)) => {
                 incoming.staging = false;

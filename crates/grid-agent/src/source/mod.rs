@@ -453,7 +453,7 @@ impl Agent {
                 let staging = matches!(message, ToDestination::Stage { .. });
                 let stage = staging.then(|| Box::new(outgoing.record.stage.clone()));
                 let to = Party::Agent(outgoing.record.order.destination.clone());
-                self.say(to, Body::Down { message, stage });
+                self.say(to, Body::Down { message, stage, ticket: None });
             }
             SourceAction::CloseStream => {
                 if let Some(stream) = outgoing.stream.take() {

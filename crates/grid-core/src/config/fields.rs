@@ -102,6 +102,8 @@ pub(super) const POLICY: &[Field<Policy>] = fields! { Policy:
     "execution.shared_paths" => engine.shared_paths;
     "execution.local_paths" => engine.local_paths;
     "execution.link_rate_limit" => engine.link_rate;
+    "execution.link_listen" => engine.link_listen;
+    "execution.link_dial" => engine.link_dial;
 };
 
 /// Every value of a configuration with its path, indices included.

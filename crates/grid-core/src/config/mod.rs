@@ -8,6 +8,7 @@
 //!
 //! Reads no file, resolves no host, never panics on any text. The original's schema loads unchanged.
 
+mod address;
 mod build;
 mod check;
 mod error;

@@ -175,6 +175,8 @@ pub(super) fn text(rule: TextRule, text: &str) -> Result<String, Wrong> {
             let what = format!("{} is no folder's path", quoted(text));
             return Err((what, Some("an absolute path of letters, digits and . _ - /, as /var/lib/grid".to_owned())));
         }
+        TextRule::Listen => super::address::listen(text)?,
+        TextRule::Dial => super::address::dial(text)?,
         TextRule::User if bare("._-$+\\") => {}
         TextRule::User => return Err((format!("{} is no user name or number", quoted(text)), None)),
     }

@@ -3,7 +3,7 @@
 use super::check::Checked;
 use super::fields::sharing;
 use super::read::GIB;
-use grid_types::policy::{AutoMode, Config, Files, NodeConfig, ProcessRule, Role};
+use grid_types::policy::{AutoMode, Config, EngineKind, Files, NodeConfig, ProcessRule, Role};
 use grid_types::units::{Bytes, MilliCpu};
 use std::collections::BTreeMap;
 
@@ -20,6 +20,7 @@ pub(super) fn check(config: &Config, checked: &mut Checked) {
     auto_limits(config, checked);
     durations(config, checked);
     own_paths(config, checked);
+    direct_link(config, checked);
     for (i, rule) in config.policy.detector.rules.iter().enumerate() {
         process_rule(i, rule, checked);
     }
@@ -196,6 +197,26 @@ fn durations(config: &Config, checked: &mut Checked) {
             message,
             "shorten one or raise the other",
         );
+    }
+}
+
+fn direct_link(config: &Config, checked: &mut Checked) {
+    let (listen, dial) = ("execution.link_listen", "execution.link_dial");
+    let engine = &config.policy.engine;
+    let Some(address) = &engine.link_listen else {
+        if engine.link_dial.is_some() {
+            let message = format!("{dial}: nothing listens for it");
+            checked.across(&[dial, listen], message, "say where the head listens, too: link_listen: 192.0.2.1:7443");
+        }
+        return;
+    };
+    if engine.kind != EngineKind::Ssh {
+        let message =
+            format!("{listen}: the workers of the local engine are made on this machine, and dial nothing else");
+        checked.across(&[listen, "execution.engine"], message, "add engine: ssh, or leave it out");
+    } else if engine.link_dial.is_none() && super::address::nobody_dials(address) {
+        let message = format!("{listen}: {address} is nothing that another machine can dial");
+        checked.across(&[listen, dial], message, "say what the workers dial, too: link_dial: head.example:7443");
     }
 }
 

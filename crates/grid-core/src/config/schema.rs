@@ -52,6 +52,10 @@ pub(super) enum TextRule {
     User,
     /// Becomes a word of a shell on another machine.
     Directory,
+    /// An address of this machine and a port.
+    Listen,
+    /// A host, by name or address, and a port.
+    Dial,
 }
 
 /// What a plain number counts, which decides what it is turned into and the hint for a wrong one.
@@ -129,6 +133,16 @@ const EXECUTION: &[Key] = &[
         "local_paths",
         Shape::Texts(TextRule::Directory),
         "with files: home, folders that each worker has for itself: who uses a file there does not move",
+    ),
+    key(
+        "link_listen",
+        Shape::Text(TextRule::Listen),
+        "address and port of the head at which its workers' connections are accepted directly; without it, only through ssh",
+    ),
+    key(
+        "link_dial",
+        Shape::Text(TextRule::Dial),
+        "with link_listen, the host and port that workers dial for it; without it, the same",
     ),
     key("default_nodes", count(1, 10_000), "kept for the Ray engine; not used by the local engine"),
     key("default_gpus_per_node", count(0, 1024), "kept for the Ray engine; not used by the local engine"),

@@ -22,6 +22,7 @@ fn facts(cpu: Option<u32>, memory_used: u64) -> NodeFacts {
         psi_io: None,
         gpus: Gpus::None,
         lending: None,
+        link: None,
     }
 }
 

@@ -100,6 +100,7 @@ impl NodeReader {
             psi_io: self.psi("io"),
             gpus,
             lending: None,
+            link: None,
         };
         self.last = Some(CpuReading { at_ns, used_ns });
         Ok(facts)

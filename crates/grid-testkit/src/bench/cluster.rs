@@ -41,6 +41,13 @@ impl Cluster {
         Self::configured(&config, Some(lab))
     }
 
+    /// The same, where the worker also goes to the head directly, and does so first.
+    pub(super) fn beside_ssh(files: &str) -> Result<Self, String> {
+        let lab = Lab::named("gpu1").map_err(|e| format!("a machine for ssh: {e}"))?;
+        let config = lab.config_direct(files).0 + "limits: {max_frozen: 60s}\n";
+        Self::configured(&config, Some(lab))
+    }
+
     fn configured(yaml: &str, lab: Option<Lab>) -> Result<Self, String> {
         let dir = Scratch::new().map_err(|e| e.to_string())?;
         let config = dir.join("cluster.yaml");

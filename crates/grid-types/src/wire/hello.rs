@@ -54,6 +54,9 @@ pub enum Hello {
         token: String,
         /// Which attempt.
         attempt: AttemptId,
+        /// The hub's leave for it, as it came with the frame that had this node dial; spent by this.
+        #[serde(default)]
+        ticket: String,
     },
 }
 

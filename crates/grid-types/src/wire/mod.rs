@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
 /// Raised when a frame changes its meaning; both ends must speak the same.
-pub const PROTOCOL: u32 = 7;
+pub const PROTOCOL: u32 = 8;
 /// No frame is longer.
 pub const MAX_FRAME: usize = 64 << 20;
 
@@ -65,6 +65,9 @@ pub enum Body {
         message: ToDestination,
         /// With `Stage` only.
         stage: Option<Box<Stage>>,
+        /// With it, the hub's leave to open the connection that its memory crosses: good once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ticket: Option<String>,
     },
     /// Handover, destination to source.
     Up {
@@ -196,6 +199,9 @@ pub enum Request {
     StartMove {
         /// Terms.
         order: Box<MoveOrder>,
+        /// The hub's leave to open the connection that its memory crosses: good once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ticket: Option<String>,
     },
     /// Of the hub: let the memory of this attempt pass from one worker to another, and take the streams of its tree
     /// from there.

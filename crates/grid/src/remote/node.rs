@@ -1,7 +1,7 @@
 //! `grid node-run` on a worker: its control group, its agent and its end of the channel, started again when they end.
 //!
 //! Owns the group of the worker's daemons. Told SIGHUP, it reads anew what the head wrote and starts both with it: guests do
-//! not notice. SIGTERM ends everything that lives here.
+//! not notice. SIGUSR1 says that only ssh came anew: the channel drops what crossed the forward before. SIGTERM ends everything that lives here.
 
 use super::RemoteNode;
 use crate::up::{Account, Kept, UpError, failed, tell, write_private};
@@ -10,7 +10,7 @@ use grid_os::cgroup::{Controller, Group, Hierarchies};
 use grid_os::criu::Criu;
 use grid_types::exit::FaultClass;
 use std::fs::{File, TryLockError};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, lchown};
 use std::path::Path;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,6 +28,7 @@ pub async fn node_run(config: &Path) -> Result<(), UpError> {
     let _only = hold(&node.directory)?;
     let on = |kind| signal(kind).map_err(failed("waiting for signals"));
     let (mut hangup, mut terminate) = (on(SignalKind::hangup())?, on(SignalKind::terminate())?);
+    let mut ssh_anew = on(SignalKind::user_defined1())?;
     Criu::find(&node.agent.criu).map_err(environment)?;
     let (mut group, mut kept) = begin(&node)?;
     loop {
@@ -37,6 +38,7 @@ pub async fn node_run(config: &Path) -> Result<(), UpError> {
                 () = agent.keep() => {}
                 () = channel.keep() => {}
                 _ = hangup.recv() => break true,
+                _ = ssh_anew.recv() => channel.hang_up(),
                 _ = terminate.recv() => break false,
             }
         };
@@ -149,7 +151,7 @@ fn channel_files(node: &RemoteNode) -> Result<(Account, std::path::PathBuf), UpE
     write_private(&file, &node.channel, Some(account.gid))?;
     let pin = Identity::open(folder).map_err(environment)?.pin();
     for entry in std::fs::read_dir(folder).map_err(failed(&what))?.flatten() {
-        chown(entry.path(), Some(account.uid), Some(account.gid)).map_err(failed(&what))?;
+        lchown(entry.path(), Some(account.uid), Some(account.gid)).map_err(failed(&what))?;
     }
     std::fs::write(node.pin(), format!("{pin}\n")).map_err(failed(&what))?;
     Ok((account, file))

@@ -7,6 +7,7 @@ use grid_types::exit::FaultClass;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{File, TryLockError};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -31,6 +32,13 @@ pub fn node_start() -> Result<String, UpError> {
         let what = format!("{} works for another head ({}); nothing was changed", node.name, before.head);
         return Err(UpError::new(FaultClass::Conflict, what).hint("grid down there, or another name for this cluster"));
     }
+    if let (Some(before), Some(pid)) = (&before, runs)
+        && let Some(pin) = goes_on(pid, before, &node)
+    {
+        // What crosses the direct way, and moves that are under way, need not notice that ssh broke.
+        kill(pid, Signal::SIGUSR1).map_err(|e| failed("telling the worker's daemons")(e.into()))?;
+        return Ok(pin);
+    }
     write_private(&file, &node, None)?;
     let _ = std::fs::remove_file(node.pin());
     match runs {
@@ -53,6 +61,19 @@ pub fn node_start() -> Result<String, UpError> {
             _ => std::thread::sleep(Duration::from_millis(10)),
         }
     }
+}
+
+/// The fingerprint of a worker whose daemons run with all that the head says, and with the programs that are there now.
+fn goes_on(pid: Pid, before: &RemoteNode, node: &RemoteNode) -> Option<String> {
+    let json = |node: &RemoteNode| serde_json::to_value(node).ok();
+    let started = std::fs::metadata(node.pin()).ok()?;
+    let (runs, program) = (format!("/proc/{pid}/exe"), &node.agent.program);
+    let file = |path: &Path| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    let same_program = file(Path::new(&runs)).is_some_and(|runs| Some(runs) == file(program));
+    let criu_before = std::fs::metadata(&node.agent.criu).ok()?.modified().ok()? <= started.modified().ok()?;
+    let pin = std::fs::read_to_string(node.pin()).ok()?;
+    let all = json(before) == json(node) && same_program && criu_before && pin.ends_with('\n');
+    all.then(|| pin.trim().to_owned())
 }
 
 /// In a session of its own: ssh's end is not its end.

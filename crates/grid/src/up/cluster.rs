@@ -35,6 +35,7 @@ pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration, &Status)) ->
     if let Some((orphan, root)) = down::orphans(&plan.state) {
         return take_over(Plan { program: plan.program, ..orphan }, &root, ready).await;
     }
+    others::can_listen(&plan)?;
     plan.avoid(&taken_blocks());
     let account = account_of(&plan)?;
     plan.daemon = Some(account);

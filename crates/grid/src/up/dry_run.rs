@@ -1,6 +1,6 @@
 //! What `grid up` and `grid down` would do, and do not. What the act would refuse is refused, by the same code.
 
-use super::{Plan, UpError, account, cluster, down};
+use super::{Plan, UpError, account, cluster, down, others};
 use crate::cli::Client;
 use std::fmt::Write;
 use std::path::Path;
@@ -17,6 +17,7 @@ pub fn would_start(plan: &Plan) -> Result<String, UpError> {
         let _ = writeln!(out, "A cluster that lost its supervisor would be taken over: {}.", names.join(", "));
         return Ok(out + "Nothing was changed.\n");
     }
+    others::can_listen(plan)?;
     account::can_hand_over(&plan.head_dir(), cluster::account_of(plan)?)?;
     for node in &plan.nodes {
         let (l, at) = (&node.limits, node.address_node);
@@ -30,6 +31,9 @@ pub fn would_start(plan: &Plan) -> Result<String, UpError> {
             worker.name,
             plan.folder_of(worker).display()
         );
+    }
+    if let Some(link) = plan.config.policy.engine.direct_link() {
+        let _ = writeln!(out, "  workers would come directly to {} first, dialled as {}", link.listen, link.dial);
     }
     Ok(out + "Nothing was changed.\n")
 }

@@ -7,13 +7,14 @@ use super::written::write_private;
 use super::{Account, UpError, failed};
 use crate::remote::{AGENT_SOCKET, ReachConfig, RemoteNode};
 use grid_agent::AgentRole;
-use grid_channel::{ChannelConfig, Identity, Pin, Side};
+use grid_channel::{ChannelConfig, Identity, LINK_FILE, Pin, Side};
 use grid_os::cgroup::Group;
 use grid_os::socket::Address;
 use grid_types::NodeName;
 use grid_types::exit::FaultClass;
 use grid_types::stop::StopPlace;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::pin::Pin as Pinned;
@@ -67,7 +68,9 @@ pub(super) fn write(plan: &Plan, account: Account, secret: impl Fn(&RemotePlan) 
     let what = pins(plan).display().to_string();
     let _ = std::fs::remove_dir_all(pins(plan));
     std::fs::DirBuilder::new().mode(0o755).create(pins(plan)).map_err(failed(&what))?;
-    let side = Side::Head { listen: vec![Address::Unix(door(plan))], hub: plan.workers_socket(), workers: pins(plan) };
+    let direct = plan.config.policy.engine.direct_link().map(|link| link.listen);
+    let (listen, hub) = (vec![Address::Unix(door(plan))], plan.workers_socket());
+    let side = Side::Head { listen, direct, hub, workers: pins(plan) };
     let memory_rate = plan.config.policy.engine.link_limit();
     let channel = ChannelConfig { identity: folder(plan), memory_rate, side };
     write_private(&plan.state.join("conf/channel.json"), &channel, Some(account.gid))?;
@@ -113,6 +116,23 @@ pub(super) fn forget(plan: &Plan, worker: &RemotePlan) {
     let _ = std::fs::remove_dir_all(control(plan, worker));
 }
 
+/// The address at which workers may come directly can be listened at, here and now.
+pub(super) fn can_listen(plan: &Plan) -> Result<(), UpError> {
+    let Some(link) = plan.config.policy.engine.direct_link() else { return Ok(()) };
+    let Err(e) = std::net::TcpListener::bind(link.listen) else { return Ok(()) };
+    let (what, hint) = match e.kind() {
+        ErrorKind::AddrNotAvailable => ("it is no address of this machine".to_owned(), "ip -brief address".to_owned()),
+        ErrorKind::AddrInUse => {
+            let port = link.listen.port();
+            let hint = format!("another port, or end who has it: ss -ltnp 'sport = :{port}'");
+            (format!("port {port} is taken"), hint)
+        }
+        _ => (e.to_string(), "another address, or none: workers come through ssh then".to_owned()),
+    };
+    let what = format!("execution.link_listen {}: {what}; nothing was started", link.listen);
+    Err(UpError::new(FaultClass::Environment, what).hint(hint))
+}
+
 /// The head's key and certificate, the account's own; its folder is the way to the door.
 fn identity(folder: &Path, account: Account) -> Result<Pin, UpError> {
     let what = folder.display().to_string();
@@ -135,6 +155,8 @@ fn reach(plan: &Plan, worker: &RemotePlan, pin: Pin, token: String) -> ReachConf
     agent.program = directory.join("bin/grid");
     agent.stop = StopPlace::of_worker(&directory);
     let head = Address::Unix(directory.join("ssh/head.sock"));
+    let direct = plan.config.policy.engine.direct_link().map(|link| link.dial);
+    agent.link = direct.as_ref().map(|_| directory.join("channel").join(LINK_FILE));
     let node = RemoteNode {
         name: worker.name.clone(),
         head: pin.to_string(),
@@ -143,7 +165,7 @@ fn reach(plan: &Plan, worker: &RemotePlan, pin: Pin, token: String) -> ReachConf
         channel: ChannelConfig {
             identity: directory.join("channel"),
             memory_rate: plan.config.policy.engine.link_limit(),
-            side: Side::Worker { listen: socket, head, pin },
+            side: Side::Worker { listen: socket, head, direct, pin },
         },
         directory,
     };

@@ -313,6 +313,7 @@ impl Plan {
             lends,
             stop: StopPlace::of(&self.state),
             program: self.program.clone(),
+            link: None,
         }
     }
 }

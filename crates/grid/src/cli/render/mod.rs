@@ -44,6 +44,7 @@ pub use status::status;
 pub(crate) use trust::stopped;
 pub use trust::{keeps, kept, would_stop};
 
+use grid_types::facts::Way;
 use grid_types::policy::AutoMode;
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::units::{BootMs, Bytes, MilliCpu, Millis, Resources, UnixMs};
@@ -119,6 +120,16 @@ fn about_self(n: &grid_types::api::NodeView) -> String {
 /// `  (its owner lends 1.0 CPU 4.0 GiB at most)`; nothing where he sets no limit.
 fn limited(n: &grid_types::api::NodeView) -> String {
     n.limited.as_ref().map_or_else(String::new, |limited| format!("  ({limited})"))
+}
+
+/// `  (link direct)`, or why it goes by ssh; nothing where there is one way only, or it is not heard of.
+fn link(n: &grid_types::api::NodeView) -> String {
+    let link = n.facts.as_ref().and_then(|f| f.link.as_ref()).filter(|_| n.state == "ready");
+    link.map_or_else(String::new, |link| match (link.way, &link.why) {
+        (Way::Direct, _) => "  (link direct)".to_owned(),
+        (Way::Ssh, None) => "  (link by ssh)".to_owned(),
+        (Way::Ssh, Some(why)) => format!("  (link by ssh; {}: {why})", link.address),
+    })
 }
 
 /// CPUs as they were asked for: `2`, `0.5`.

@@ -26,7 +26,7 @@ pub fn nodes(all: &[NodeView]) -> String {
             gpus(facts),
             lendable,
             held(&n.lent),
-            seen,
+            seen + &super::link(n),
         ]);
     }
     let ready = all.iter().filter(|n| n.state == "ready").count();

@@ -42,6 +42,7 @@ fn facts(node: &str, cpus: u32, used: u32, gib: f64, available: f64) -> NodeFact
         psi_io: None,
         gpus: Gpus::None,
         lending: None,
+        link: None,
     }
 }
 

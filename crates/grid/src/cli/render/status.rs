@@ -61,7 +61,13 @@ fn others(nodes: &[NodeView], clock: Clock) -> String {
         };
         let why = why.map_or_else(String::new, |w| format!("  ({w})"));
         let limited = if n.state == "ready" { super::limited(n) } else { String::new() };
-        table.row([n.node.to_string(), n.state.clone(), known(lendable), lent, seen + &why + &limited]);
+        table.row([
+            n.node.to_string(),
+            n.state.clone(),
+            known(lendable),
+            lent,
+            seen + &super::link(n) + &why + &limited,
+        ]);
     }
     table.text()
 }
@@ -118,6 +124,22 @@ mod tests {
     #[test]
     fn a_day_with_one_silent_node() {
         insta::assert_snapshot!(super::status(&samples::status(), samples::clock()));
+    }
+
+    #[test]
+    fn a_link_is_direct_or_says_why_not() {
+        use grid_types::facts::{LinkFacts, Way};
+        let mut node = samples::status().nodes.remove(2);
+        let mut said = |way, why: Option<&str>| {
+            let facts = node.facts.as_mut().unwrap();
+            facts.link = Some(LinkFacts { way, address: "ws1.lab:7443".into(), why: why.map(str::to_owned) });
+            super::others(std::slice::from_ref(&node), samples::clock())
+        };
+        assert!(said(Way::Direct, None).contains("0.4 s ago  (link direct)"));
+        let text = said(Way::Ssh, Some("no answer within 2 s"));
+        assert!(text.contains("(link by ssh; ws1.lab:7443: no answer within 2 s)"), "{text}");
+        node.state = "silent".into();
+        assert!(!super::others(&[node], samples::clock()).contains("link"));
     }
 
     #[test]
