@@ -12,10 +12,12 @@ use crate::pinned;
 use crate::pump::Limit;
 use crate::run::{GREETED_WITHIN, pass, say};
 use grid_core::ways::{Way, Ways};
+use grid_os::getent::addresses;
 use grid_os::socket::Address;
 use grid_types::facts::LinkFacts;
 use rustls::pki_types::ServerName;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -115,7 +117,7 @@ impl Worker {
 
     async fn directly(&self, direct: &Direct, why: Knock) -> Result<(Far, Option<OwnedFd>), String> {
         let dialled = async {
-            let Carrier { stream, tcp, .. } = Carrier::tcp(TcpStream::connect(&direct.address).await?)?;
+            let Carrier { stream, tcp, .. } = Carrier::tcp(TcpStream::connect(&*found(&direct.address).await?).await?)?;
             let mut head = self.tls.connect(name()?, stream).await?;
             knock(&mut head, why).await?;
             io::Result::Ok((head, tcp))
@@ -142,6 +144,18 @@ impl Worker {
             }
         }
     }
+}
+
+/// Where it is now: a name may mean another address tomorrow.
+async fn found(address: &str) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = address.parse() {
+        return Ok(vec![address]);
+    }
+    let invalid = || io::Error::new(io::ErrorKind::InvalidInput, format!("{address} is no HOST:PORT"));
+    let (host, port) = address.rsplit_once(':').ok_or_else(invalid)?;
+    let (host, port) = (host.to_owned(), port.parse::<u16>().map_err(|_| invalid())?);
+    let known = tokio::task::spawn_blocking(move || addresses(&host)).await.map_err(io::Error::other)??;
+    Ok(known.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
 }
 
 impl Direct {

@@ -91,12 +91,8 @@ fn a_service_moves_under_pure_cgroup_v2_and_its_journal_has_every_line() {
     vm.wait("nothing to be left", SOON, "! ls -d /sys/fs/cgroup/grid-* && ! pgrep -x 'grid|criu'").unwrap();
 }
 
-#[test]
-#[ignore = "two virtual machines: make test-vm"]
-fn between_two_machines_it_moves_and_a_power_cut_is_told_as_a_loss() {
-    if let Err(why) = Vm::disk() {
-        return println!("SKIPPED: {why}");
-    }
+/// A head with a service of grid's, whose one worker it reaches by ssh.
+fn two(further: &str) -> (Vm, Vm) {
     let cable = Cable::new().unwrap();
     let (mut head, mut worker) = (Vm::start(1, &cable).unwrap(), Vm::start(2, &cable).unwrap());
     [&mut head, &mut worker].into_iter().for_each(ready);
@@ -111,16 +107,28 @@ nodes:
   - {{name: head, role: head, resource_sharing: {{can_share: false}}}}
   - {{name: gpu1, host: {there}, role: worker, cpu_count: 2, memory_gb: 1}}
 execution: {{engine: ssh, files: home}}
+{further}
 E"
     ))
     .unwrap();
     head.run("grid service install --dry-run && ! systemctl is-enabled grid && grid service install").unwrap();
+    (head, worker)
+}
+
+#[test]
+#[ignore = "two virtual machines: make test-vm"]
+fn between_two_machines_it_moves_and_a_power_cut_is_told_as_a_loss() {
+    if let Err(why) = Vm::disk() {
+        return println!("SKIPPED: {why}");
+    }
+    let (mut head, mut worker) = two("");
     is_ready(&head, "the worker");
     head.run(SERVICE).unwrap();
     start(&head, "job");
     head.run("grid boost request head --cpu 1 --memory 256M --duration 1h").unwrap();
     move_out(&head, "job");
     worker.run("pgrep -u alice -f count.py").unwrap();
+    worker.run("[ $(cat /sys/fs/cgroup/system.slice/grid-*-gpu1.service/cgroup.procs | wc -l) -ge 3 ]").unwrap();
     head.wait("lines from there", SOON, &counted("job", 100)).unwrap();
     head.run(&format!("grid offload recall {}", pid(&head, "job"))).unwrap();
     head.wait("lines at home", SOON, &counted("job", 150)).unwrap();
@@ -158,4 +166,47 @@ E"
     head.wait("lines at home", SOON, &counted("last", 100)).unwrap();
     head.run("systemctl is-active last && ! ls -d /var/lib/grid /usr/lib/grid /usr/bin/grid 2>/dev/null").unwrap();
     worker.wait("nothing to be left", SOON, "! ls -d /sys/fs/cgroup/grid-* && ! pgrep -x 'grid|criu'").unwrap();
+    worker.run("! systemctl list-units --all 'grid-*' | grep -q grid-").unwrap();
+}
+
+/// The cable's end in a machine.
+const CABLE: &str = "dev $(ip -o -4 addr show | awk '$4 ~ /^10.9.0/ { print $2 }')";
+
+#[test]
+#[ignore = "two virtual machines: make test-vm"]
+fn a_line_that_loses_packets_a_clock_that_is_set_and_a_sleep_cost_no_line_of_output() {
+    if let Err(why) = Vm::disk() {
+        return println!("SKIPPED: {why}");
+    }
+    let (head, worker) = two("limits: {max_frozen: 2m}");
+    is_ready(&head, "the worker");
+    head.run(SERVICE).unwrap();
+    start(&head, "job");
+    for vm in [&head, &worker] {
+        vm.run(&format!("tc qdisc add {CABLE} root netem delay 2ms 1ms loss 1% reorder 5%")).unwrap();
+    }
+    head.run("grid boost request head --cpu 1 --memory 256M --duration 1h").unwrap();
+    move_out(&head, "job");
+    head.wait("lines over a bad line", SOON, &counted("job", 100)).unwrap();
+
+    // A lease ends by a clock that nobody sets, and what is away comes home whatever the time is there.
+    worker.run("date -s '+2 hours'").unwrap();
+    let seen: u32 = head.run(&counted("job", 100)).unwrap().trim().parse().unwrap();
+    head.wait("lines under a wrong clock", SOON, &counted("job", seen + 200)).unwrap();
+    head.run("grid boost list | grep -qE '^b-.* gpu1 .* 5[0-9]m'").unwrap();
+    head.run(&format!("grid offload recall {}", pid(&head, "job"))).unwrap();
+    move_out(&head, "job");
+    worker.run("date -s '-2 hours'").unwrap();
+
+    // The kernel puts nobody to sleep who waits for home's files: a laptop's owner takes it back first.
+    let grid = "/var/lib/grid/workers/grid-*-gpu1/bin/grid --state /var/lib/grid/workers";
+    worker.run(&format!("{grid} lend off --reclaim && rtcwake -m mem -s 20 && {grid} lend on")).unwrap();
+    is_ready(&head, "the worker after its sleep");
+    head.wait("a boost", SOON, "grid boost request head --cpu 1 --memory 256M --duration 1h").unwrap();
+    move_out(&head, "job");
+    let seen: u32 = head.run(&counted("job", 100)).unwrap().trim().parse().unwrap();
+    head.wait("lines after a sleep", SOON, &counted("job", seen + 100)).unwrap();
+    head.run(&format!("grid offload recall {}", pid(&head, "job"))).unwrap();
+    head.run("awk '$1 != NR - 1 { exit 1 }' /home/alice/job.log").unwrap();
+    worker.run("! pgrep -u alice -f count.py").unwrap();
 }

@@ -76,14 +76,36 @@ fn goes_on(pid: Pid, before: &RemoteNode, node: &RemoteNode) -> Option<String> {
     all.then(|| pin.trim().to_owned())
 }
 
-/// In a session of its own: ssh's end is not its end.
+/// As a unit of systemd's where that runs, which no end of a session touches (`KillUserProcesses`); else, or where systemd
+/// will not, in a session of its own.
 fn detached(node: &RemoteNode, file: &Path) -> std::io::Result<()> {
-    let log = File::options().create(true).append(true).open(node.directory.join("node.log"))?;
-    let mut starter = Command::new("setsid");
-    starter.arg("--fork").arg(&node.agent.program).arg("node-run").arg("--config").arg(file).current_dir("/");
-    starter.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    let status = starter.status()?;
-    if status.success() { Ok(()) } else { Err(std::io::Error::other(format!("setsid: {status}"))) }
+    let log = node.directory.join("node.log");
+    if Path::new("/run/systemd/system").exists()
+        && start(Command::new("systemd-run").args(unit(node, &log)), node, file).is_ok()
+    {
+        return Ok(());
+    }
+    let log = File::options().create(true).append(true).open(log)?;
+    start(Command::new("setsid").arg("--fork").stdout(log.try_clone()?).stderr(log), node, file)
+}
+
+fn start(starter: &mut Command, node: &RemoteNode, file: &Path) -> std::io::Result<()> {
+    starter.arg(&node.agent.program).arg("node-run").arg("--config").arg(file).current_dir("/");
+    let status = starter.stdin(Stdio::null()).status()?;
+    if status.success() { Ok(()) } else { Err(std::io::Error::other(format!("{:?}: {status}", starter.get_program()))) }
+}
+
+/// What systemd-run is told: a transient service, gone when it has ended. Its supervisor alone is told to stop, and ends the
+/// rest itself. Under cgroup v1 guests are in the unit's own group of systemd's: none of them may end it by its memory, and
+/// its count of processes is none of theirs.
+fn unit(node: &RemoteNode, log: &Path) -> Vec<String> {
+    let name = node.directory.file_name().unwrap_or_default().to_string_lossy();
+    let fixed = ["KillMode=process", "OOMPolicy=continue", "TasksMax=infinity", "TimeoutStopSec=30"].map(str::to_owned);
+    let log = ["Output", "Error"].map(|which| format!("Standard{which}=append:{}", log.display()));
+    let mut words = vec!["--quiet".to_owned(), "--collect".to_owned(), format!("--unit={name}")];
+    words.push(format!("--description=grid worker {}", node.name));
+    words.extend(fixed.into_iter().chain(log).map(|property| format!("--property={property}")));
+    words
 }
 
 /// The supervisor of this folder, where one runs: it holds its file.
