@@ -3,10 +3,10 @@
 
 use crate::agent::Agent;
 use grid_core::tickets::Tickets;
+use grid_os::random;
 use grid_types::wire::{Body, Frame, Request};
 use grid_types::{AttemptId, NodeName};
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// So many are kept by a worker: each is of a move that was ordered and did not dial.
@@ -34,7 +34,7 @@ impl HandedOut {
 
     fn hand_out(&self, attempt: &AttemptId, node: &NodeName) -> Option<String> {
         // Without randomness there is none, and the dialling is refused.
-        let fresh = fresh().ok()?;
+        let fresh = random::hex::<32>().ok()?;
         Some(self.0.lock().unwrap_or_else(PoisonError::into_inner).hand_out(attempt, node, fresh))
     }
 
@@ -43,13 +43,6 @@ impl HandedOut {
         let spent = self.0.lock().unwrap_or_else(PoisonError::into_inner).spend(attempt, node, shown);
         spent.map_err(|why| format!("{node} may not carry the memory of {attempt}: {why}"))
     }
-}
-
-/// 256 bits that nobody can guess.
-fn fresh() -> std::io::Result<String> {
-    let mut bytes = [0u8; 32];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// A worker's, until it dials.

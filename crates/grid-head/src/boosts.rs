@@ -357,11 +357,7 @@ pub(crate) fn lease_terms(boost: &Boost, remaining: Millis) -> LeaseTerms {
 fn fresh_id(taken: impl Fn(&str) -> bool) -> String {
     const LETTERS: &[u8; 32] = b"23456789abcdefghjkmnpqrstuvwxyz0";
     loop {
-        let mut bytes = [0u8; 4];
-        let read = std::fs::File::open("/dev/urandom").and_then(|mut f| std::io::Read::read_exact(&mut f, &mut bytes));
-        if read.is_err() {
-            bytes = (unix_ms().0 as u32).to_le_bytes();
-        }
+        let bytes = grid_os::random::bytes().unwrap_or_else(|_| (unix_ms().0 as u32).to_le_bytes());
         let text: String = bytes.iter().map(|b| LETTERS[usize::from(b % 32)] as char).collect();
         let id = format!("b-{text}");
         if !taken(&id) {

@@ -65,9 +65,7 @@ impl Line {
     /// # Errors
     /// No randomness.
     pub fn new(attempt: &str) -> io::Result<Arc<Self>> {
-        let mut random = [0u8; 16];
-        io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut random)?;
-        let life = random.iter().map(|b| format!("{b:02x}")).collect();
+        let life = grid_os::random::hex::<16>()?;
         let (state, wake, serving) = (Mutex::default(), Condvar::new(), Mutex::new(()));
         Ok(Arc::new(Self { attempt: attempt.to_owned(), life, state, wake, serving }))
     }

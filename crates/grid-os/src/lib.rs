@@ -28,6 +28,7 @@ pub mod pidfd;
 pub mod poll;
 pub mod private_tmp;
 pub mod proc;
+pub mod random;
 pub mod rights;
 pub mod seccomp;
 pub mod signals;

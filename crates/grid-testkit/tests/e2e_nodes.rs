@@ -65,6 +65,14 @@ fn history(cluster: &Cluster, name: &str) -> Vec<(&'static str, Actor)> {
     cluster.events().into_iter().filter_map(|e| Some((word(&e.event)?, e.actor))).collect()
 }
 
+/// Until the worker counts as silent.
+fn wait_silent(cluster: &Cluster) {
+    cluster.wait("it to be silent", || {
+        let view = cluster.ask::<Vec<NodeView>>(&["node", "list"]).remove(1);
+        if view.state == "silent" { Ok(()) } else { Err(view.state) }
+    });
+}
+
 #[test]
 fn a_worker_comes_to_a_running_cluster_is_used_drained_and_let_go_and_cannot_come_back() {
     let (labs, config) = two();
@@ -231,10 +239,7 @@ fn a_cluster_without_workers_takes_one_in_while_its_daemons_are_killed_and_one_t
     // Its network breaks while it lends: it is let go only by the words that say so.
     lab.set_link(false).unwrap();
     lab.drop_connections();
-    cluster.wait("it to be silent", || {
-        let view = cluster.ask::<Vec<NodeView>>(&["node", "list"]).remove(1);
-        if view.state == "silent" { Ok(()) } else { Err(view.state) }
-    });
+    wait_silent(&cluster);
     let (code, error) = cluster.refused(&["node", "remove", "gpu1"]);
     assert!(code == 12 && error.message.contains("it holds processes"), "{error:?}");
     assert_eq!(cluster.refused(&["node", "remove", "gpu1", "--unreachable"]).0, 12);
@@ -278,10 +283,7 @@ fn what_was_given_up_with_its_node_ends_there_when_that_is_taken_in_again() {
 
     lab.set_link(false).unwrap();
     lab.drop_connections();
-    cluster.wait("it to be silent", || {
-        let view = cluster.ask::<Vec<NodeView>>(&["node", "list"]).remove(1);
-        if view.state == "silent" { Ok(()) } else { Err(view.state) }
-    });
+    wait_silent(&cluster);
     let said = cluster.grid(&["node", "remove", "gpu1", "--unreachable", "--give-up"]);
     assert_eq!(said.code, 0, "{said:?}");
     parked.process.wait_gone(LIMIT).unwrap();

@@ -52,11 +52,7 @@ pub(super) fn write_configs(plan: &Plan, account: Account) -> Result<(), UpError
 
 /// 256 bits that nobody can guess.
 pub(super) fn token() -> Result<String, UpError> {
-    let mut bytes = [0u8; 32];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut f| std::io::Read::read_exact(&mut f, &mut bytes))
-        .map_err(failed("/dev/urandom"))?;
-    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+    grid_os::random::hex::<32>().map_err(failed("/dev/urandom"))
 }
 
 /// Writes a file that root alone may read, and this group where one is named; nobody but root may change it.
