@@ -13,6 +13,7 @@ use crate::source::{DumpOutcome, Heeded, Outgoing, leaving};
 use crate::tickets::{HandedOut, Held};
 use crate::{AgentConfig, AgentError, AgentRole};
 use grid_core::handover::{SourceAction, SourceInput};
+use grid_core::sleep::Sleep;
 use grid_os::cgroup::{Controller, Group, Hierarchies};
 use grid_os::criu::Criu;
 use grid_os::gpu::GpuReader;
@@ -138,6 +139,8 @@ pub(crate) struct Agent {
     pub(crate) lost_nodes: BTreeSet<NodeName>,
     /// What this machine's owner says of lending it.
     pub(crate) word: OwnersWord,
+    /// Whether it sleeps, and who stands still for that.
+    pub(crate) sleep: Sleep,
     /// The order to stop that stands, and what became of it here.
     pub(crate) heeded: Option<Heeded>,
     /// The head's own order that stands, by its mark, where the head is another machine.
@@ -267,6 +270,7 @@ impl Agent {
             shadows: BTreeMap::new(),
             lost_nodes: BTreeSet::new(),
             word: OwnersWord::of(&cfg.state_dir),
+            sleep: ledger.sleep()?.unwrap_or_default(),
             heeded: None,
             stop_of_head: None,
             criu_has: None,
@@ -555,6 +559,7 @@ impl Agent {
         self.tick_shadows();
         self.tick_listens();
         self.tick_files();
+        self.tick_sleep();
     }
 
     pub(crate) fn group(&self, below: &str, controllers: &[Controller]) -> Group {

@@ -14,7 +14,9 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Raised with each change of the tables.
-const SCHEMA: i64 = 4;
+const SCHEMA: i64 = 5;
+/// The one record of its table.
+const THIS_MACHINE: &str = "this machine";
 
 /// Why the ledger cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -149,6 +151,15 @@ impl Ledger {
         if found < 4 {
             // The tables are the same, with rows of parked copies: a grid that does not know these would call them lost.
             db.pragma_update(None, "user_version", 4).map_err(err)?;
+        }
+        if found < 5 {
+            db.execute_batch(
+                "BEGIN;
+                 CREATE TABLE sleep (sleep TEXT PRIMARY KEY, detail TEXT NOT NULL);
+                 PRAGMA user_version = 5;
+                 COMMIT;",
+            )
+            .map_err(err)?;
         }
         Ok(Self { db, path: path.to_owned(), ballast: Ballast::of(path) })
     }
@@ -324,6 +335,16 @@ impl Ledger {
     /// Every recorded passage.
     pub fn passages<D: DeserializeOwned>(&self) -> Result<Vec<(AttemptId, D)>, LedgerError> {
         Ok(self.named("passage")?.into_iter().map(|(id, detail)| (AttemptId(id), detail)).collect())
+    }
+
+    /// Records what is known of this machine's sleep, in the place of what was known.
+    pub fn put_sleep<D: Serialize>(&self, detail: &D) -> Result<(), LedgerError> {
+        self.put_named("sleep", THIS_MACHINE, detail)
+    }
+
+    /// It; none where it never slept.
+    pub fn sleep<D: DeserializeOwned>(&self) -> Result<Option<D>, LedgerError> {
+        Ok(self.named("sleep")?.pop().map(|(_, detail)| detail))
     }
 
     /// In these tables a record's key is named as the table is.

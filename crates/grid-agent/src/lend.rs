@@ -71,6 +71,7 @@ impl Agent {
         let wrong = |lease: &Lease| take.is_some_and(|take| lease.record.taken_back.is_some() != take);
         let leases: Vec<LeaseId> = self.leases.iter().filter(|(_, l)| wrong(l)).map(|(id, _)| id.clone()).collect();
         let mut trouble: Vec<String> = self.word.activity.blind.clone().into_iter().collect();
+        trouble.extend(self.heed_sleep().err());
         for id in leases {
             let done = self.set_taken_back(&id, take == Some(true));
             trouble.extend(done.err().map(|reason| format!("{id}: {reason}")));
@@ -164,6 +165,8 @@ impl Agent {
             closed,
             rules: self.word.activity.rules.clone(),
             trouble: self.word.trouble.clone(),
+            asleep: self.sleep.is_asleep(),
+            standing: self.sleep.held().count() as u32,
             head: self.is_linked(),
             group: self.cfg.cgroup.clone(),
             leases: self.leases.iter().map(|(id, lease)| self.held(id, lease)).collect(),

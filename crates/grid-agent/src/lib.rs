@@ -33,6 +33,7 @@ mod reclaim;
 mod redial;
 mod rescue;
 mod shadow;
+mod sleep;
 mod source;
 mod streams;
 mod tickets;

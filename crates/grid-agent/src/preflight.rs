@@ -50,6 +50,7 @@ impl Agent {
         let verdict = judge(&tree, &ctx, &order.detector);
         // Frozen by its own lender, who wants it gone.
         let came_by = self.came_by(order.process.pid);
+        self.not_asleep(came_by.as_ref())?;
         let taken_back = self.reclaimed(came_by.as_ref()).is_some();
         let counts = |reason: &Reason| !(taken_back && reason.code == ReasonCode::Frozen);
         if let Some(reason) = verdict.cannot.unwrap_or_default().into_iter().find(counts) {

@@ -56,7 +56,10 @@ impl Agent {
         }
     }
 
-    fn set_guest(&self, guest: &AttemptId, frozen: bool) -> Result<(), String> {
+    pub(crate) fn set_guest(&self, guest: &AttemptId, frozen: bool) -> Result<(), String> {
+        if !frozen && self.sleep.holds(guest) {
+            return Ok(());
+        }
         let read_by_criu = self.sources.values().any(|s| s.is_read_of(guest));
         match self.incoming.get(guest) {
             Some(incoming) if !read_by_criu => incoming.tree().0.group.set_frozen(frozen).map_err(|e| e.to_string()),
@@ -76,12 +79,11 @@ impl Agent {
         lease.and_then(|id| self.leases.get(id)).is_some_and(|lease| lease.record.reclaimed)
     }
 
-    /// A guest that did not get away is frozen again, where its lender took the lease back.
-    pub(crate) fn freeze_if_reclaimed(&self, came_by: Option<&AttemptId>) -> Result<(), String> {
-        match (self.reclaimed(came_by), came_by) {
-            (Some(_), Some(guest)) => self.set_guest(guest, true),
-            _ => Ok(()),
-        }
+    /// A guest that did not get away is frozen again, where its lender took the lease back, or its machine sleeps.
+    pub(crate) fn freeze_if_held(&self, came_by: Option<&AttemptId>) -> Result<(), String> {
+        let Some(guest) = came_by else { return Ok(()) };
+        let held = self.reclaimed(came_by).is_some() || self.sleep.holds(guest);
+        if held { self.set_guest(guest, true) } else { Ok(()) }
     }
 
     /// Into a lease that was taken back nobody comes, and it gets no more time.

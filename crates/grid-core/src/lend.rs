@@ -60,6 +60,7 @@ pub fn lending(
         ..configured
     };
     let closed = match (order.on, limits.hours) {
+        _ if order.asleep.is_some() => Some(Closed::Asleep),
         (false, _) if order.reclaim => Some(Closed::Reclaimed),
         (false, _) => Some(Closed::Owner),
         _ if rule.is_some() => rule.map(|state| Closed::Rule { state: state.clone() }),
@@ -102,6 +103,7 @@ pub fn closed(why: &Closed) -> Reason {
     let text = match why {
         Closed::Owner => "its owner switched lending off".to_owned(),
         Closed::Reclaimed => "its owner took it back".to_owned(),
+        Closed::Asleep => "its machine goes to sleep".to_owned(),
         Closed::Hours { hours } => format!("its owner lends only at {hours}"),
         Closed::Rule { state } => activity::why(state),
         Closed::Unreadable { detail } => format!("what its owner said of lending cannot be read: {detail}"),
@@ -182,10 +184,12 @@ mod tests {
     fn what_is_off_or_cannot_be_read_or_comes_at_another_time_lends_nothing() {
         let off = |reclaim| Ok(LendOrder { on: false, reclaim, ..LendOrder::default() });
         let night = order(LendLimits { hours: Some("18:00-08:00".parse().unwrap()), ..LendLimits::default() });
+        let asleep = Ok(LendOrder { asleep: Some("boot".into()), ..LendOrder::default() });
         let used = "somebody used it: it lends nothing new until that has been over for 1m00s";
         for (order, rule, minute, want) in [
             (off(false), Some(rule(Then::Off)), 0, Some("its owner switched lending off")),
             (off(true), None, 0, Some("its owner took it back")),
+            (asleep, None, 0, Some("its machine goes to sleep")),
             (night.clone(), None, 12 * 60, Some("its owner lends only at 18:00-08:00")),
             (night.clone(), None, 20 * 60, None),
             (night, Some(rule(Then::Off)), 20 * 60, Some(used)),

@@ -19,6 +19,7 @@ pub mod plan;
 pub mod pressure;
 pub mod same_file;
 pub mod sharing;
+pub mod sleep;
 pub mod state;
 pub mod strangers;
 pub mod tickets;

@@ -42,7 +42,9 @@ fn parsed(file: &File) -> Result<LendOrder, String> {
     }
     let mut text = Vec::new();
     file.take(MOST).read_to_end(&mut text).map_err(|e| e.to_string())?;
-    let order: LendOrder = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
+    let mut order: LendOrder = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
+    // Who boots is awake.
+    order.asleep = order.asleep.filter(|boot| crate::clock::boot_id().is_ok_and(|now| now == *boot));
     lend_rule::check(&order.rules).map(|()| order)
 }
 

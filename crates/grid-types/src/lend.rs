@@ -35,6 +35,9 @@ pub struct LendOrder {
     pub on: bool,
     /// Since when that is so, wall clock.
     pub since: UnixMs,
+    /// The machine sleeps, or is about to, since this boot of it: guests stand still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asleep: Option<String>,
     /// Guests are frozen at once and have to leave; only where it does not lend.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reclaim: bool,
@@ -48,7 +51,8 @@ pub struct LendOrder {
 
 impl Default for LendOrder {
     fn default() -> Self {
-        Self { on: true, since: UnixMs(0), reclaim: false, limits: LendLimits::default(), rules: Vec::new() }
+        let (limits, rules) = (LendLimits::default(), Vec::new());
+        Self { on: true, since: UnixMs(0), asleep: None, reclaim: false, limits, rules }
     }
 }
 
@@ -147,6 +151,8 @@ pub enum Closed {
     Owner,
     /// And takes back what is lent.
     Reclaimed,
+    /// The machine goes to sleep.
+    Asleep,
     /// Not at this time of the day.
     Hours {
         /// When it lends.
@@ -194,6 +200,12 @@ pub struct LendAnswer {
     pub rules: Vec<RuleState>,
     /// What of the word could not be carried out yet.
     pub trouble: Option<String>,
+    /// The machine is said to sleep.
+    #[serde(default)]
+    pub asleep: bool,
+    /// Guests that stand still for that: until it is awake, and their home has confirmed each.
+    #[serde(default)]
+    pub standing: u32,
     /// The head is reached.
     pub head: bool,
     /// Control group of the node, below which each lease has one of its name.

@@ -29,6 +29,7 @@ impl Agent {
     fn admit_to_lease(&self, stage: &mut Stage) -> Result<(), Reason> {
         let Some(id) = &stage.lease else { return Ok(()) };
         self.not_reclaimed(id)?;
+        self.not_going_to_sleep()?;
         let lease = self.leases.get(id).ok_or_else(|| no_lease(id))?;
         let used = lease.group.usage().map_or(Bytes(0), |u| u.1);
         let limit = lease.record.terms.amount.memory;

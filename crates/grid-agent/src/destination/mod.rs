@@ -151,6 +151,17 @@ impl Incoming {
         self.record.root.map(|r| r.pid).filter(|_| here)
     }
 
+    /// Something of it was let run here, in a lease, and has not left.
+    pub(crate) fn is_guest(&self) -> bool {
+        let Record { stage, left, .. } = &self.record;
+        self.machine.state == DestinationState::Running && stage.lease.is_some() && !stage.park && !left
+    }
+
+    /// The owner of the attempt has heard that it runs here.
+    pub(crate) fn is_released(&self) -> bool {
+        self.machine.released
+    }
+
     /// Nothing of it is here, and how it ended nobody saw.
     pub(crate) fn is_lost(&self) -> bool {
         self.machine.state == DestinationState::Lost
@@ -385,8 +396,11 @@ impl Agent {
                 incoming.record.parked.iter_mut().for_each(|copy| copy.signals.clone_from(&signals));
             }
             DestinationAction::Thaw => {
-                incoming.place.group.set_frozen(false).map_err(|e| e.to_string())?;
-                self.freeze_if_reclaimed(Some(attempt))?;
+                let group = incoming.place.group.clone();
+                if !self.waits_for_waking(attempt)? {
+                    group.set_frozen(false).map_err(|e| e.to_string())?;
+                    self.freeze_if_held(Some(attempt))?;
+                }
                 self.join_streams(attempt);
             }
             DestinationAction::Refreeze => incoming.place.group.set_frozen(true).map_err(|e| e.to_string())?,

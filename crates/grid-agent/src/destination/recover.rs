@@ -49,6 +49,7 @@ impl Agent {
                 true if leaving.contains(&row.attempt) => TreeCopy::Runs,
                 // What its lender froze stays so: to let it run for a moment would be to break his word.
                 true if row.released && self.is_taken(incoming.record.stage.lease.as_ref()) => TreeCopy::Runs,
+                true if row.released && self.sleep.holds(&row.attempt) => TreeCopy::Runs,
                 true if incoming.place.group.is_frozen().unwrap_or(false) => TreeCopy::Frozen,
                 true => TreeCopy::Runs,
                 false => {

@@ -80,7 +80,7 @@ impl Agent {
     }
 
     /// Says it to the other agent, which may be this one.
-    pub(super) fn say_of_shadow(&mut self, node: &NodeName, attempt: AttemptId, word: ShadowWord) {
+    pub(crate) fn say_of_shadow(&mut self, node: &NodeName, attempt: AttemptId, word: ShadowWord) {
         if *node == self.cfg.node {
             let own = self.cfg.node.clone();
             self.heed_shadow_word(own, attempt, word);
@@ -94,6 +94,8 @@ impl Agent {
             ShadowWord::TreeGone { status } => self.tree_gone(&from, &attempt, status),
             ShadowWord::Stopped => self.shadow_stopped(&attempt),
             ShadowWord::Parked { generation } => self.tree_parked(&from, &attempt, generation),
+            ShadowWord::Awake { epoch, shadow } => self.heed_awake(&from, attempt, epoch, shadow),
+            ShadowWord::MayRun { epoch } => self.heed_may_run(&from, attempt, epoch),
             ShadowWord::Ended | ShadowWord::Missing | ShadowWord::Ask => {
                 if let Some(incoming) = self.incoming.get_mut(&attempt).filter(|i| !i.is_lost()) {
                     let park = incoming.record.stage.park;
@@ -130,6 +132,16 @@ impl Agent {
         let Some(home) = with_shadow.and_then(|_| self.home_node()) else { return };
         let status = self.ended_with(attempt);
         self.say_of_shadow(&home, attempt.clone(), ShadowWord::TreeGone { status });
+    }
+
+    /// Its shadow waits here, and what it has there is nobody else's.
+    pub(crate) fn is_still_there(&self, attempt: &AttemptId, node: &NodeName) -> bool {
+        let is = |s: &Shadow| {
+            let known = s.record.attempt == *attempt && s.record.node == *node;
+            known || self.passed_to(attempt, &s.record.offload, node)
+        };
+        let waits = |s: &Shadow| s.told_end.is_none() && s.gone.is_none() && !s.record.given_up;
+        !self.lost_nodes.contains(node) && self.shadows.values().any(|s| is(s) && waits(s))
     }
 
     fn tree_gone(&mut self, from: &NodeName, attempt: &AttemptId, status: Option<ExitStatus>) {

@@ -258,13 +258,16 @@ impl Agent {
         }
         let place = self.tree_place(attempt, None);
         let far = self.far_of(attempt);
-        let taken_back = self.reclaimed(self.came_by_of(attempt).as_ref());
+        let came_by = self.came_by_of(attempt);
+        let awake = self.not_asleep(came_by.as_ref());
+        let taken_back = self.reclaimed(came_by.as_ref());
         let Some(outgoing) = self.sources.get_mut(attempt) else { return };
         if outgoing.machine.state != SourceState::Running || outgoing.dumping {
             return;
         }
         let faults = &self.faults;
         let prepared = refuse_when_stopped(&self.cfg.stop)
+            .and(awake)
             .map_err(|reason| reason.to_string())
             .and_then(|()| faults.at(FaultPoint::TakeHold))
             .and_then(|()| take_hold(outgoing))
@@ -337,7 +340,7 @@ impl Agent {
         }
         // One that was undone meanwhile was thawed while CRIU had it.
         if before == SourceState::Aborted {
-            self.freeze_if_reclaimed(came_by.as_ref()).unwrap_or_else(|e| tracing_line(&e));
+            self.freeze_if_held(came_by.as_ref()).unwrap_or_else(|e| tracing_line(&e));
         }
     }
 
@@ -464,7 +467,7 @@ impl Agent {
                 thaw_home(outgoing)?;
                 let (dumping, came_by) = (outgoing.dumping, outgoing.record.came_by.clone());
                 if !dumping {
-                    self.freeze_if_reclaimed(came_by.as_ref())?;
+                    self.freeze_if_held(came_by.as_ref())?;
                 }
                 if let Some(control) = self.far_of(attempt) {
                     streams::tell(&control, &ToFar::Resume);

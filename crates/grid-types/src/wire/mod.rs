@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
 /// Raised when a frame changes its meaning; both ends must speak the same.
-pub const PROTOCOL: u32 = 8;
+pub const PROTOCOL: u32 = 9;
 /// No frame is longer.
 pub const MAX_FRAME: usize = 64 << 20;
 
@@ -134,6 +134,18 @@ pub enum ShadowWord {
     Parked {
         /// Of the tree's far end to come: what is known under a lower one is older.
         generation: u64,
+    },
+    /// To home: this machine has slept, and the tree stands still. May it run on? Said again until it is answered.
+    Awake {
+        /// Of this sleep.
+        epoch: u64,
+        /// The tree has a shadow at home.
+        shadow: bool,
+    },
+    /// From home: it may.
+    MayRun {
+        /// Of the sleep that was asked about.
+        epoch: u64,
     },
     /// To home: nothing of the tree is here any more that could speak to the shadow itself.
     TreeGone {

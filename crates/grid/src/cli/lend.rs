@@ -2,7 +2,7 @@
 //! heeds it, and answers beside it.
 
 use super::failure::Failure;
-use super::lend_args::{LendCommand, LendOffArgs, LimitArgs, WhichNode};
+use super::lend_args::{LendCommand, LendOffArgs, LimitArgs, SleepArgs, WhichNode};
 use super::lend_rule::{self, Has};
 use super::may;
 use super::output::Printed;
@@ -92,7 +92,7 @@ pub(super) async fn run(state: &Path, command: &LendCommand) -> Result<Printed, 
                 (order.on, order.reclaim) = (true, false);
                 Ok(())
             };
-            change(&node, |_| true, on, *dry_run, None).await
+            printed(&change(&node, |_| true, on, *dry_run, None).await?, None)
         }
         LendCommand::Off(LendOffArgs { reclaim, by, which, dry_run }) => {
             let node = one(state, nodes, which)?;
@@ -101,7 +101,8 @@ pub(super) async fn run(state: &Path, command: &LendCommand) -> Result<Printed, 
                 (order.on, order.reclaim) = (false, order.reclaim || *reclaim);
                 Ok(())
             };
-            change(&node, |_| true, off, *dry_run, reclaim.then_some(*by)).await
+            let by = reclaim.then_some(*by);
+            printed(&change(&node, |_| true, off, *dry_run, by).await?, by)
         }
         LendCommand::Limit(args) => {
             let node = one(state, nodes, &args.which)?;
@@ -109,12 +110,15 @@ pub(super) async fn run(state: &Path, command: &LendCommand) -> Result<Printed, 
                 limit(&mut order.limits, args);
                 Ok(())
             };
-            change(&node, Result::is_ok, limit, args.dry_run, None).await
+            printed(&change(&node, Result::is_ok, limit, args.dry_run, None).await?, None)
         }
         LendCommand::Rule(args) => {
             let node = one(state, nodes, &args.which)?;
-            change(&node, Result::is_ok, |order| lend_rule::change(order, args, Has::here()), args.dry_run, None).await
+            let rule = |order: &mut LendOrder| lend_rule::change(order, args, Has::here());
+            printed(&change(&node, Result::is_ok, rule, args.dry_run, None).await?, None)
         }
+        LendCommand::Sleep(args) => sleep(state, nodes, args, Some(boot()?)).await,
+        LendCommand::Wake(args) => sleep(state, nodes, args, None).await,
     }
 }
 
@@ -257,7 +261,7 @@ async fn change(
     alter: impl FnOnce(&mut LendOrder) -> Result<(), Failure>,
     dry_run: bool,
     leave_by: Option<Millis>,
-) -> Result<Printed, Failure> {
+) -> Result<LendChange, Failure> {
     let said = grid_os::lend::read(&node.place).order;
     if !may_build_on(&said) {
         let what = format!("{}: {}", node.place.order.display(), said.err().unwrap_or_default());
@@ -290,7 +294,26 @@ async fn change(
         }
         changed.waited = Millis(begun.elapsed().as_millis() as u64);
     }
-    Printed::local(&changed, render::lend_changed(&changed, leave_by, Clock::now()), node.name.clone())
+    Ok(changed)
+}
+
+fn printed(changed: &LendChange, leave_by: Option<Millis>) -> Result<Printed, Failure> {
+    Printed::local(changed, render::lend_changed(changed, leave_by, Clock::now()), changed.node.clone())
+}
+
+/// The machine sleeps since this boot of it, or is awake.
+async fn sleep(state: &Path, nodes: Vec<Node>, args: &SleepArgs, asleep: Option<String>) -> Result<Printed, Failure> {
+    let node = one(state, nodes, &args.which)?;
+    let say = |order: &mut LendOrder| {
+        order.asleep = asleep;
+        Ok(())
+    };
+    let changed = change(&node, Result::is_ok, say, args.dry_run, None).await?;
+    Printed::local(&changed, render::lend_sleep(&changed), changed.node.clone())
+}
+
+fn boot() -> Result<String, Failure> {
+    grid_os::clock::boot_id().map_err(|e| Failure::new(FaultClass::Environment, format!("{e}. Nothing was changed.")))
 }
 
 async fn heeded(place: &LendPlace, mark: &str) -> Option<LendAnswer> {

@@ -35,6 +35,12 @@ pub enum LendCommand {
 sudo grid lend limit --hours 18:00-08:00\n  sudo grid lend limit --none"
     )]
     Limit(LimitArgs),
+    /// This machine goes to sleep: what lives here stands still first, and nothing comes. Where systemd suspends, it says so itself
+    #[command(after_help = "Examples:\n  sudo grid lend sleep && systemctl suspend")]
+    Sleep(SleepArgs),
+    /// It is awake: what stood still runs again as soon as its head has confirmed it
+    #[command(after_help = "Examples:\n  sudo grid lend wake")]
+    Wake(SleepArgs),
     /// What you do on this machine says no for you; each rule may be another, and `grid lend status` shows them
     #[command(after_help = "Examples:\n  sudo grid lend rule --when-load 1.5 --for 30s\n  \
 sudo grid lend rule --when-memory 2GiB --quiet 10m\n  sudo grid lend rule --when-input 10m --then reclaim\n  \
@@ -48,6 +54,17 @@ pub struct WhichNode {
     /// The node, where this machine has several
     #[arg(long, value_name = "NAME")]
     pub node: Option<String>,
+}
+
+/// `grid lend sleep` and `wake`.
+#[derive(Clone, Debug, Args)]
+pub struct SleepArgs {
+    /// Of which node.
+    #[command(flatten)]
+    pub which: WhichNode,
+    /// Only say what would happen
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `grid lend off`.

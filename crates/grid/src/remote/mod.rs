@@ -11,6 +11,7 @@
 mod node;
 mod reach;
 mod script;
+mod sleep_unit;
 mod start;
 
 pub use node::node_run;

@@ -1,7 +1,7 @@
 //! `grid node-start` and `grid node-stop` on a worker, called by the head through ssh.
 
-use super::RemoteNode;
 use super::node::{end_orphans, read};
+use super::{RemoteNode, sleep_unit};
 use crate::up::{UpError, failed, write_private};
 use grid_types::exit::FaultClass;
 use nix::sys::signal::{Signal, kill};
@@ -36,6 +36,7 @@ pub fn node_start() -> Result<String, UpError> {
         && let Some(pin) = goes_on(pid, before, &node)
     {
         // What crosses the direct way, and moves that are under way, need not notice that ssh broke.
+        sleep_unit::put(&node);
         kill(pid, Signal::SIGUSR1).map_err(|e| failed("telling the worker's daemons")(e.into()))?;
         return Ok(pin);
     }
@@ -45,6 +46,7 @@ pub fn node_start() -> Result<String, UpError> {
         Some(pid) => kill(pid, Signal::SIGHUP).map_err(|e| failed("telling the worker's daemons")(e.into()))?,
         None => detached(&node, &file).map_err(failed("starting the worker's daemons"))?,
     }
+    sleep_unit::put(&node);
     let deadline = Instant::now() + THERE_WITHIN;
     loop {
         match std::fs::read_to_string(node.pin()) {
@@ -123,6 +125,7 @@ fn running(directory: &Path) -> Option<Pid> {
 
 /// Ends what lives in this folder's worker, and removes the folder where that is asked for and nothing is parked in it.
 pub fn node_stop(directory: &Path, purge: bool) -> Result<(), UpError> {
+    sleep_unit::remove(directory);
     if let Some(pid) = running(directory) {
         kill(pid, Signal::SIGTERM).map_err(|e| failed("ending the worker's daemons")(e.into()))?;
         let deadline = Instant::now() + ENDED_WITHIN;

@@ -1,7 +1,7 @@
 //! `grid lend`.
 
 use super::table::Table;
-use super::{Clock, count, cpus, held, known, lend_rule};
+use super::{Clock, count, cpus, held, known, lend_rule, lend_sleep};
 use crate::cli::lend::{LendChange, LendStatus};
 use grid_core::lend::above;
 use grid_types::lend::{Closed, GuestHeld, LeaseHeld, LendAnswer, LendLimits, LendOrder};
@@ -38,6 +38,7 @@ fn one(s: &LendStatus, clock: Clock) -> String {
     let mut out = match (lend_word(s), answer.and_then(|a| a.closed.as_ref())) {
         ("on", Some(Closed::Rule { state })) => format!("{node} {}.\n", lend_rule::does(state, &by)),
         ("on", Some(Closed::Hours { hours })) => format!("{node} lends nothing new now: only at {hours}{by}.\n"),
+        ("on", Some(Closed::Asleep)) => format!("{node} lends nothing new: it goes to sleep{by}.\n"),
         ("on", _) => format!("{node} lends {limit} at most.\n"),
         ("off", _) => format!("{node} lends nothing new{since}{by}.\n"),
         ("reclaim", _) => format!("{node} lends nothing{since}{by}, and takes back what it had lent.\n"),
@@ -49,6 +50,9 @@ fn one(s: &LendStatus, clock: Clock) -> String {
         let _ = writeln!(out, "  limits   {limits}{by}; configured: {configured}");
     }
     out.push_str(&lend_rule::rules(s, clock));
+    if let Some(standing) = answer.and_then(lend_sleep::standing) {
+        let _ = writeln!(out, "  asleep   {standing}");
+    }
     if let Some(trouble) = answer.and_then(|a| a.trouble.as_ref()) {
         let _ = writeln!(out, "  TROUBLE  {trouble}");
     }
@@ -228,6 +232,7 @@ fn next(c: &LendChange) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::samples;
+    use super::lend_sleep::lend_sleep;
     use super::*;
     use crate::cli::lend::LeaseUse;
     use grid_core::activity;
@@ -250,6 +255,8 @@ mod tests {
             closed: None,
             rules: Vec::new(),
             trouble: None,
+            asleep: false,
+            standing: 0,
             head: true,
             group: "grid-1/gpu1".into(),
             leases: vec![LeaseHeld {
@@ -304,6 +311,10 @@ mod tests {
         (order, LendAnswer { rules, closed, ..answer() })
     }
 
+    fn asleep() -> LendOrder {
+        LendOrder { asleep: Some("boot".into()), ..LendOrder::default() }
+    }
+
     fn limited() -> LendOrder {
         let hours = "18:00-08:00".parse().ok();
         let limits = LendLimits { cpu: Some(MilliCpu(1000)), memory: None, keep_memory: Some(Bytes(4 << 30)), hours };
@@ -327,6 +338,8 @@ mod tests {
             status(Some(rules.clone()), in_force),
             status(Some(rules), calm),
             status(Some(limited()), limits),
+            status(Some(asleep()), LendAnswer { asleep: true, standing: 1, closed: Some(Closed::Asleep), ..answer() }),
+            status(Some(LendOrder::default()), LendAnswer { standing: 1, ..answer() }),
             status(Some(off(false)), empty.clone()),
             status(Some(off(true)), frozen),
             LendStatus { running: Some(false), heeded: false, ..status(Some(off(false)), empty) },
@@ -374,6 +387,10 @@ mod tests {
                 samples::clock(),
             ),
             lend_changed(&change(off(false), None), None, samples::clock()),
+            lend_sleep(&change(asleep(), Some(LendAnswer { standing: 1, ..answer() }))),
+            lend_sleep(&LendChange { dry_run: true, ..change(asleep(), Some(answer())) }),
+            lend_sleep(&change(LendOrder::default(), Some(LendAnswer { standing: 2, ..answer() }))),
+            lend_sleep(&change(LendOrder::default(), Some(answer()))),
         ];
         insta::assert_snapshot!(text.join("\n"));
     }

@@ -10,6 +10,7 @@ mod event;
 mod explain;
 mod lend;
 mod lend_rule;
+mod lend_sleep;
 mod members;
 mod nodes;
 mod offload;
@@ -30,6 +31,7 @@ pub use cordon::{cordoned, drained};
 pub use event::event;
 pub use explain::{code, explain, explain_word};
 pub(crate) use lend::{lend_changed, lend_status, lend_word};
+pub(crate) use lend_sleep::lend_sleep;
 pub use members::{added, explain_node, removed};
 pub use nodes::nodes;
 pub use offload::{
