@@ -8,6 +8,7 @@ use grid_testkit::lab::Lab;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 /// A worker on which the folder of the test is empty, and a lease there. None where this machine lacks what moves need.
@@ -138,7 +139,7 @@ echo $? >status.new; mv status.new status
     // Not before, however fast this machine is.
     std::fs::write(guest.dir.join("go"), "").unwrap();
     assert_eq!(guest.wait_text("status", |text| text.ends_with('\n')), "0\n", "{}", guest.read("made"));
-    let said = std::process::Command::new(guest.dir.join("prog")).output().unwrap();
+    let said = Command::new(guest.dir.join("prog")).output().unwrap();
     assert_eq!(String::from_utf8(said.stdout).unwrap(), "300");
 }
 
@@ -189,4 +190,77 @@ fn a_node_server_answers_and_writes_at_home() {
     ask("third");
     let hits: Vec<String> = guest.read("hits").lines().map(str::to_owned).collect();
     assert_eq!(hits, (1..=hits.len()).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+/// Works block by block through a file of 1 GiB that is mapped, and waits before a block where it is told to.
+const ARRAY: &str = r#"
+import numpy, os, time
+data = numpy.memmap('array', dtype='<u4', mode='r+')
+block, total = 1 << 20, 0
+for n in range(len(data) // block):
+    while os.path.exists('wait') and n >= int(open('wait').read() or 0):
+        time.sleep(0.02)
+    part = data[n * block:(n + 1) * block]
+    total += int(part.sum(dtype='u8'))
+    part *= 3
+    part += 1
+    print(n, file=open('log', 'a'), flush=True)
+data.flush()
+with open('new', 'w') as f:
+    f.write(f'{total}\n')
+os.rename('new', 'total')
+"#;
+
+/// Before it: writes the file, every block another, and says its sum. After it: says whether every number is as it should be.
+const AROUND: &str = r#"
+import numpy, sys
+block = 1 << 20
+def numbers(n):
+    return numpy.arange(n * block, (n + 1) * block, dtype='<u4') * numpy.uint32(2654435761)
+if sys.argv[1] == 'write':
+    with open('array', 'wb') as f:
+        total = 0
+        for n in range(256):
+            total += int(numbers(n).sum(dtype='u8'))
+            f.write(numbers(n).tobytes())
+    print(total)
+else:
+    seen = numpy.memmap('array', dtype='<u4', mode='r')
+    right = (numpy.array_equal(seen[n * block:(n + 1) * block], numbers(n) * 3 + 1) for n in range(256))
+    print(len(seen) == 256 * block and all(right))
+"#;
+
+fn around(guest: &Guest, word: &str) -> String {
+    let out = Command::new("/usr/bin/python3").args(["-c", AROUND, word]).current_dir(&*guest.dir).output().unwrap();
+    assert!(out.status.success(), "{out:?}");
+    String::from_utf8(out.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn numpy_goes_through_a_file_of_a_gibibyte_at_home_there_and_at_home_again() {
+    if !Path::new("/usr/lib/python3/dist-packages/numpy").exists() {
+        return println!("SKIPPED: no numpy on this machine");
+    }
+    let lab = Lab::start();
+    let Some(cluster) = apart(&lab) else { return };
+    let script = format!(
+        "cat >job.py <<'E'\n{ARRAY}\nE\necho 0 >wait; while ! [ -e begin ]; do sleep 0.05; done; exec /usr/bin/python3 job.py"
+    );
+    let guest = Guest::script(&cluster, &script);
+    let sum = around(&guest, "write");
+    std::os::unix::fs::chown(guest.dir.join("array"), Some(grid_testkit::procs::NOBODY), None).unwrap();
+    let until = |block: usize| {
+        std::fs::write(guest.dir.join("wait"), block.to_string()).unwrap();
+        let _ = std::fs::write(guest.dir.join("begin"), "");
+        guest.wait_text("log", |text| text.lines().count() >= block);
+        assert_eq!(guest.numbered("log"), block);
+    };
+    until(64);
+    let out = cluster.move_out(guest.pid());
+    until(88);
+    cluster.bring_home(out.record.id.as_str());
+    std::fs::remove_file(guest.dir.join("wait")).unwrap();
+    assert_eq!(guest.wait_text("total", |text| text.ends_with('\n')).trim(), sum);
+    guest.process.wait_gone(Duration::from_secs(20)).unwrap();
+    assert_eq!((guest.numbered("log"), &*around(&guest, "check")), (256, "True"));
 }
