@@ -203,6 +203,7 @@ pub(crate) mod tests {
             shadow: None,
             files: Vec::new(),
             home_files: false,
+            files_patience: None,
             park: false,
             private_tmp: false,
             own_paths: Default::default(),

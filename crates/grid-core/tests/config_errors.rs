@@ -273,6 +273,8 @@ proptest! {
 fn folders_that_are_the_workers_own() {
     let paths = |text: &str| more(&format!("execution:\n  {text}\n"));
     insta::assert_snapshot!(paths("shared_paths: [/data]"), @"c.yaml:6:3: execution.shared_paths: without files: home every folder of a worker is its own; add files: home, or leave it out");
+    insta::assert_snapshot!(paths("files_patience: 10m"), @"c.yaml:6:3: execution.files_patience: without files: home nobody on a worker waits for the head's files; add files: home, or leave it out");
+    insta::assert_snapshot!(paths("files: home\n  files_patience: 0s"), @r#"c.yaml:7:19: execution.files_patience: "0s" is out of range: it must be more than zero"#);
     insta::assert_snapshot!(paths("files: home\n  shared_paths: [/data, data, /a/../b]"), @r#"
     c.yaml:7:25: execution.shared_paths[1]: "data" is no folder's path; an absolute path of letters, digits and . _ - /, as /var/lib/grid
     c.yaml:7:31: execution.shared_paths[2]: "/a/../b" is no folder's path; an absolute path of letters, digits and . _ - /, as /var/lib/grid

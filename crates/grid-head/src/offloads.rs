@@ -258,6 +258,7 @@ impl Head {
             private_paths: self.private_paths(),
             apart: !inner.cfg.embedded,
             home_files: !inner.cfg.embedded && policy.engine.files == Files::Home,
+            files_patience: policy.engine.files_patience,
             own_paths: OwnPaths {
                 shared: policy.engine.shared_paths.clone(),
                 local: policy.engine.local_paths.clone(),

@@ -28,6 +28,8 @@ struct State {
     confirmed: u64,
     /// The connection in use.
     socket: Option<Socket>,
+    /// Where there is none: since when.
+    away_since: Option<Instant>,
     /// How many there were.
     links: u64,
     /// The other end's life, once it is known.
@@ -66,7 +68,8 @@ impl Line {
     /// No randomness.
     pub fn new(attempt: &str) -> io::Result<Arc<Self>> {
         let life = grid_os::random::hex::<16>()?;
-        let (state, wake, serving) = (Mutex::default(), Condvar::new(), Mutex::new(()));
+        let state = Mutex::new(State { away_since: Some(Instant::now()), ..State::default() });
+        let (wake, serving) = (Condvar::new(), Mutex::new(()));
         Ok(Arc::new(Self { attempt: attempt.to_owned(), life, state, wake, serving }))
     }
 
@@ -83,6 +86,11 @@ impl Line {
     /// There is a connection, and both ends know each other.
     pub fn is_up(&self) -> bool {
         self.state().socket.is_some()
+    }
+
+    /// There has been none for so long. A machine that sleeps misses nobody.
+    pub fn away_for(&self) -> Option<Duration> {
+        self.state().away_since.map(|since| since.elapsed())
     }
 
     /// Ends the connection before, and serves this one until it ends too. `up` is called once both ends know each other,
@@ -111,9 +119,12 @@ impl Line {
 
     /// Ends the connection that is in use.
     pub fn hang_up(&self) {
-        if let Some(socket) = self.state().socket.take() {
+        let mut state = self.state();
+        if let Some(socket) = state.socket.take() {
+            state.away_since = Some(Instant::now());
             let _ = socket.shutdown(Shutdown::Both);
         }
+        drop(state);
         self.wake.notify_all();
     }
 
@@ -135,6 +146,7 @@ impl Line {
         state.other = Some(theirs.life);
         state.confirmed = heard;
         state.socket = Some(socket.try_clone()?);
+        state.away_since = None;
         state.links += 1;
         Ok(state.links)
     }

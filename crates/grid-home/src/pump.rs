@@ -45,6 +45,8 @@ pub struct Pump {
     pub uid: u32,
     /// And group.
     pub gid: u32,
+    /// Who waits for home gets an error once it has been away for so long; none: it waits for ever.
+    pub patience: Option<Duration>,
     /// The tree has a `/tmp` and a `/dev/shm` of its own, over the head's.
     pub private_tmp: bool,
     /// Folders in which it sees this machine's files.
@@ -94,7 +96,8 @@ impl Pump {
         let agents = shared.clone();
         std::thread::spawn(move || agents.agents(&control));
         let looks = shared.clone();
-        std::thread::spawn(move || looks.let_go());
+        let patience = self.patience;
+        std::thread::spawn(move || looks.let_go(patience));
         // What follows asks home, so somebody must answer the kernel.
         let asks = shared.clone();
         let private_tmp = self.private_tmp.then_some(Owner { uid: self.uid, gid: self.gid });
@@ -176,10 +179,11 @@ impl Shared {
         }
     }
 
-    fn let_go(&self) {
+    fn let_go(&self, patience: Option<Duration>) {
         loop {
             std::thread::sleep(LOOK);
-            let up = self.line.is_up();
+            let away = self.line.away_for();
+            let (up, too_long) = (away.is_none(), patience.is_some_and(|patience| away >= Some(patience)));
             let slow: Vec<(Request, Duration)> = lock(&self.waiting)
                 .values()
                 .map(|(request, since)| (*request, since.elapsed()))
@@ -188,6 +192,7 @@ impl Shared {
             for (request, waited) in slow {
                 let closes = request.operation == crate::fuse::FLUSH;
                 let errno = match request.thread {
+                    _ if too_long => libc::EIO,
                     0 if request.is_look_from_outside() && (!up || waited >= PATIENCE) => libc::ETIMEDOUT,
                     0 => continue,
                     thread if self.is_killed(thread) => libc::EINTR,

@@ -214,6 +214,53 @@ fn what_waits_for_home_is_not_frozen_and_ends_where_it_is_killed() {
     cluster.wait("its server to end", || server_of(&cluster).map_or(Ok(()), Err));
 }
 
+/// Adds to its log, goes on after errors, and calls itself as the last one is called. What it needs for that it uses all the
+/// time: a page of a program that could not be read would be its end.
+const PATIENT: &str = r#"
+import ctypes, errno, os, time
+prctl, last = ctypes.CDLL(None).prctl, b'none'
+def write(path, text):
+    try:
+        out = os.open(path, os.O_WRONLY | os.O_APPEND)
+        os.write(out, text)
+        os.close(out)
+    except OSError as e:
+        return errno.errorcode[e.errno].encode()
+for n in range(10**9):
+    write('nothing', b'')
+    last = write('log', b'%d\n' % n) or last
+    prctl(15, last)
+    time.sleep(0.01)
+"#;
+
+#[test]
+fn home_s_being_away_for_longer_than_the_user_allows_is_an_error_and_then_it_goes_on() {
+    let lab = Lab::start();
+    let config = lab.config("home").replace("files: home", "files: home, files_patience: 2s");
+    let Some(cluster) = Cluster::configured(&config) else { return };
+    cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
+    let guest =
+        Guest::script(&cluster, &format!("cat >job.py <<'E'\n{PATIENT}\nE\n>log; exec /usr/bin/python3 job.py"));
+    let added = |text: &str, from: usize| text.lines().count() > from + 20;
+    let more = || {
+        let from = guest.read("log").lines().count();
+        guest.wait_text("log", |text| added(text, from));
+    };
+    guest.wait_text("log", |text| added(text, 0));
+    let out = cluster.move_out(guest.pid());
+    more();
+    let pid = away(&guest).unwrap();
+    let called = || std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap().trim().to_owned();
+    assert_eq!(called(), "none");
+    let server = server_of(&cluster).unwrap();
+    kill(Pid::from_raw(server), Signal::SIGSTOP).unwrap();
+    cluster.wait("it to get an error", || if called() == "EIO" { Ok(()) } else { Err(called()) });
+    kill(Pid::from_raw(server), Signal::SIGCONT).unwrap();
+    more();
+    cluster.bring_home(out.record.id.as_str());
+    more();
+}
+
 /// A restore finds its files at home, one after the other. Where home falls silent in the middle of it, the process goes on at
 /// home, and nothing that was to be it stays on the worker until home speaks again; nor does its server at home.
 #[test]

@@ -259,6 +259,7 @@ fn a_head_gets_nothing_of_a_lender_but_what_it_lends() {
         private_paths: Vec::new(),
         apart: false,
         home_files: false,
+        files_patience: None,
         park: false,
         parked: None,
         private_tmp: false,

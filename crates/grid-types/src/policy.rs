@@ -56,6 +56,9 @@ pub struct Engine {
     /// Folders that each worker has for itself, where the head's files are seen otherwise.
     #[serde(default)]
     pub local_paths: Vec<String>,
+    /// Home being away for longer is an I/O error for who uses its files; none: they wait.
+    #[serde(default)]
+    pub files_patience: Option<Millis>,
     /// Bytes of memory a second that leave a machine for another at most.
     #[serde(default)]
     pub link_rate: Option<Bytes>,
@@ -99,6 +102,7 @@ impl Default for Engine {
             files: Files::default(),
             shared_paths: Vec::new(),
             local_paths: Vec::new(),
+            files_patience: None,
             link_rate: None,
             link_listen: None,
             link_dial: None,

@@ -139,6 +139,7 @@ fn nothing(from: NodeName, boot_id: &str) -> Record {
         shadow: None,
         files: Vec::new(),
         home_files: false,
+        files_patience: None,
         park: false,
         private_tmp: false,
         own_paths: Default::default(),

@@ -34,6 +34,7 @@ pub(super) fn stage_of(
         shadow,
         files,
         home_files: order.home_files,
+        files_patience: order.files_patience,
         own_paths: order.own_paths.clone(),
         probes: Vec::new(),
         park: order.park,

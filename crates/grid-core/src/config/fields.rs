@@ -101,6 +101,7 @@ pub(super) const POLICY: &[Field<Policy>] = fields! { Policy:
     "execution.files" => engine.files;
     "execution.shared_paths" => engine.shared_paths;
     "execution.local_paths" => engine.local_paths;
+    "execution.files_patience" => engine.files_patience;
     "execution.link_rate_limit" => engine.link_rate;
     "execution.link_listen" => engine.link_listen;
     "execution.link_dial" => engine.link_dial;

@@ -226,6 +226,11 @@ const NO_OWN_PATHS: [&str; 4] = ["/", "/proc", "/dev", "/sys"];
 fn own_paths(config: &Config, checked: &mut Checked) {
     let engine = &config.policy.engine;
     let (shared, local) = ("execution.shared_paths", "execution.local_paths");
+    if engine.files_patience.is_some() && engine.files != Files::Home {
+        let patience = "execution.files_patience";
+        let message = format!("{patience}: without files: home nobody on a worker waits for the head's files");
+        checked.across(&[patience, "execution.files"], message, "add files: home, or leave it out");
+    }
     let all: Vec<(&str, &String)> = engine.shared_paths.iter().map(|path| (shared, path)).collect::<Vec<_>>();
     let all = [all, engine.local_paths.iter().map(|path| (local, path)).collect()].concat();
     let Some(first) = all.first().map(|(key, _)| *key) else { return };

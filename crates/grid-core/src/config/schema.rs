@@ -135,6 +135,11 @@ const EXECUTION: &[Key] = &[
         "with files: home, folders that each worker has for itself: who uses a file there does not move",
     ),
     key(
+        "files_patience",
+        Shape::Span(Zero::Refused),
+        "with files: home, who uses the head's files gets I/O errors once the head has been away for so long; without it, waits",
+    ),
+    key(
         "link_listen",
         Shape::Text(TextRule::Listen),
         "address and port of the head at which its workers' connections are accepted directly; without it, only through ssh",

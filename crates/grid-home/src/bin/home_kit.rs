@@ -22,7 +22,8 @@ fn main() -> io::Result<()> {
                 nix::mount::MsFlags::empty(),
                 None::<&str>,
             )?;
-            Pump { dir, attempt, uid: number(3), gid: number(4), private_tmp: false, own: Vec::new() }.run()
+            Pump { dir, attempt, uid: number(3), gid: number(4), private_tmp: false, patience: None, own: Vec::new() }
+                .run()
         }
         _ => Home { dir, attempt, uid: number(3), gid: number(4), groups: Vec::new() }.run(),
     }

@@ -107,6 +107,9 @@ pub struct MoveOrder {
     /// On a worker it sees the head's files.
     #[serde(default)]
     pub home_files: bool,
+    /// It waits for them no longer than this while home is away.
+    #[serde(default)]
+    pub files_patience: Option<Millis>,
     /// But not there.
     #[serde(default)]
     pub own_paths: OwnPaths,
@@ -214,6 +217,9 @@ pub struct Stage {
     /// On a lender it sees the head's files.
     #[serde(default)]
     pub home_files: bool,
+    /// It waits for them no longer than this while home is away.
+    #[serde(default)]
+    pub files_patience: Option<Millis>,
     /// But not there.
     #[serde(default)]
     pub own_paths: OwnPaths,

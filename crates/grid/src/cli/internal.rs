@@ -166,6 +166,9 @@ pub struct HomePumpArgs {
     /// It has a /tmp of its own.
     #[arg(long)]
     pub private_tmp: bool,
+    /// Who waits for home gets an error once it has been away for so long.
+    #[arg(long)]
+    pub patience_ms: Option<u64>,
     /// A folder in which it sees this machine's files.
     #[arg(long)]
     pub own: Vec<PathBuf>,
