@@ -124,14 +124,29 @@ const WORDS: [(&str, &[&str]); 10] = [
 ];
 
 /// A file with this word in place of the first of its key's.
+/// No key of words: everything that may be left out is named.
+const OPTIONAL: &str = "";
+
 fn sample(key: &str, word: &str) -> String {
     let of =
         |k: &str| if k == key { word.to_owned() } else { WORDS.iter().find(|w| w.0 == k).unwrap().1[0].to_owned() };
+    // What has no default is named where the defaults are not what is tried, so that it is explained.
+    let optional = if key == OPTIONAL {
+        "  ssh_config: /c\n  link_rate_limit: 1MiB\n  link_listen: 192.0.2.1:7443\n  link_dial: h:7443\n  files_patience: 10m\n"
+    } else {
+        ""
+    };
+    let of = |k: &str| match k {
+        "engine" if key == OPTIONAL => "ssh".to_owned(),
+        "role" if key == OPTIONAL => "worker".to_owned(),
+        "files" if key == OPTIONAL => "home".to_owned(),
+        k => of(k),
+    };
     // One head and one worker; where the worker's role is tried, the other is what is left.
     let first = if of("role") == "worker" { "head" } else { "worker" };
     format!(
         "name: NAME\nnodes:\n  - {{name: a, host: a, role: {first}}}\n  - {{name: b, host: b, role: {}}}\n\
-         execution:\n  resource_sharing:\n    mode: {}\n    policy: {}\n    auto_offload: {{mode: {}}}\n  engine: {}\n  files: {}\n\
+         execution:\n  resource_sharing:\n    mode: {}\n    policy: {}\n    auto_offload: {{mode: {}}}\n  engine: {}\n  files: {}\n{optional}\
          detector:\n  tcp_connections: {}\n  rules:\n    - {{name: N, exe: \"*\", comm: c, arg: a, user: u, kind: {}, action: {}}}\n\
          limits: {{at_end: {}}}\nusers: {{daemon: d}}\n",
         of("role"),
@@ -159,7 +174,7 @@ fn every_word_of_the_page_is_read() {
 
 /// Every key that a file may have, with its default and meaning, in the words of `grid config check`.
 fn configuration() -> String {
-    let parsed = parse(&sample("role", "worker")).unwrap();
+    let parsed = parse(&sample(OPTIONAL, "")).unwrap();
     let mut out = String::from(
         "# Configuration\n\nOne YAML file. `grid init` writes a commented one for this machine, `grid config check FILE` says\n\
          what each value means here, `grid config show FILE` prints all values in force. An unknown or contradictory key\n\
