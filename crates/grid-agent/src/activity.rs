@@ -46,6 +46,9 @@ impl Agent {
         let activity = &mut self.word.activity;
         let before = activity.in_force().map(|state| state.rule);
         activity.rules = activity.watch.step(&rules, &sample);
+        if before != activity.in_force().map(|state| state.rule) {
+            self.told_facts = None;
+        }
         match activity.in_force() {
             Some(state) if before != Some(state.rule) => {
                 tracing_line(&format!("a rule is in force: {}", grid_core::activity::why(state)));

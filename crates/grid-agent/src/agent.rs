@@ -35,6 +35,8 @@ use tokio::sync::{mpsc, watch};
 
 /// What lives here is joined with its shadow within this, before the agent ends.
 const JOINED_WITHIN: Duration = Duration::from_secs(2);
+/// Less than between two ticks.
+const TICK_JITTER: Duration = Duration::from_millis(300);
 /// Between two looks at that.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -137,6 +139,8 @@ pub(crate) struct Agent {
     pub(crate) shadows: BTreeMap<ShadowId, Shadow>,
     /// Nodes that somebody gave up, with what lived there.
     pub(crate) lost_nodes: BTreeSet<NodeName>,
+    /// When the head was told of this node last; none: it is to be told at once.
+    pub(crate) told_facts: Option<Instant>,
     /// What this machine's owner says of lending it.
     pub(crate) word: OwnersWord,
     /// Whether it sleeps, and who stands still for that.
@@ -269,6 +273,7 @@ impl Agent {
             leases: BTreeMap::new(),
             shadows: BTreeMap::new(),
             lost_nodes: BTreeSet::new(),
+            told_facts: None,
             word: OwnersWord::of(&cfg.state_dir),
             sleep: ledger.sleep()?.unwrap_or_default(),
             heeded: None,
@@ -332,6 +337,7 @@ impl Agent {
 
     fn link_up(&mut self, party: Party, outbox: Outbox, boot_id: Option<String>) {
         self.links.insert(party.clone(), outbox);
+        self.told_facts = None;
         let Party::Agent(node) = party else {
             let nodes: Vec<NodeName> = self.agents_up().cloned().collect();
             for node in nodes {
@@ -542,11 +548,14 @@ impl Agent {
     fn tick(&mut self) {
         self.look_at_owner();
         self.carry_out_word();
-        if self.links.contains_key(&Party::Daemon) || matches!(self.cfg.role, AgentRole::Spoke { .. }) {
+        let linked = self.links.contains_key(&Party::Daemon) || matches!(self.cfg.role, AgentRole::Spoke { .. });
+        if linked && self.facts_are_due() {
             match self.node.read(&self.cfg.node, self.gpu.read()) {
                 Ok(mut facts) => {
                     self.faults.alter(&mut facts);
                     facts.lending = self.cfg.lends.map(|_| self.lending());
+                    // Use is known from the second look on, which is soon after the first.
+                    self.told_facts = facts.cpu_used.map(|_| Instant::now());
                     facts.link = self.cfg.link.as_deref().and_then(grid_os::link::read);
                     let leases = self.lease_holdings();
                     self.notice(Notice::Facts { facts: Box::new(facts), leases });
@@ -560,6 +569,12 @@ impl Agent {
         self.tick_listens();
         self.tick_files();
         self.tick_sleep();
+    }
+
+    fn facts_are_due(&self) -> bool {
+        let every = Duration::from_millis(self.cfg.facts_every.map_or(0, |every| every.0));
+        // Ticks come a little late now and then.
+        self.told_facts.is_none_or(|told| told.elapsed() + TICK_JITTER >= every)
     }
 
     pub(crate) fn group(&self, below: &str, controllers: &[Controller]) -> Group {

@@ -57,6 +57,7 @@ impl Agent {
 
     pub(crate) fn lend_changed(&mut self) {
         self.word.said = grid_os::lend::read(&self.word.place);
+        self.told_facts = None;
         self.look_at_owner();
         self.carry_out_word();
     }

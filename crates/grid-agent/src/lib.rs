@@ -73,6 +73,9 @@ pub struct AgentConfig {
     /// What this node lends in all; the node is that group then, and its facts are the group's. A head that wants more is
     /// refused. None where it lends nothing.
     pub lends: Option<Resources>,
+    /// The head is told of this node so often; none: each second.
+    #[serde(default)]
+    pub facts_every: Option<grid_types::Millis>,
     /// Where orders to stop are looked for.
     #[serde(default)]
     pub stop: StopPlace,

@@ -99,7 +99,7 @@ fn our_extensions_are_read_with_units() {
          critical_threshold: 97.5, burst: 2, refill_seconds: 0.5}\n\
          detector:\n  min_age: 0s\n  min_memory: 1.5GiB\n  worth_cpu: 1500m\n  worth_memory: 2G\n  protected_users: [postgres, 33]\n\
          \x20 rules:\n    - {exe: \"*/python3\", arg: '*train*', kind: training, action: allow}\n    - {name: mine, comm: sshd, action: protect}\n\
-         limits: {boost_duration: 1h30m, max_boost_duration: 2d, max_frozen: 500ms, plan_validity: 30s, stale_after: 3s, at_end: stay, history: 7}\n\
+         limits: {boost_duration: 1h30m, max_boost_duration: 2d, max_frozen: 500ms, plan_validity: 30s, facts_every: 1.5s, stale_after: 3s, at_end: stay, history: 7}\n\
          users: {daemon: gridd, boost_group: wheel}\n",
     );
     assert_eq!((c.policy.users.daemon.as_deref(), c.policy.users.boost_group.as_str()), (Some("gridd"), "wheel"));
@@ -111,7 +111,7 @@ fn our_extensions_are_read_with_units() {
     assert_eq!(det.rules[0].name, "rule 1");
     assert_eq!((det.rules[0].kind, det.rules[1].action), (Some(ProcessKind::Training), Some(RuleAction::Protect)));
     assert_eq!((lim.boost_duration, lim.max_frozen), (Millis(5_400_000), Millis(500)));
-    assert_eq!((lim.at_end, lim.history), (AtEnd::Stay, 7));
+    assert_eq!((lim.at_end, lim.history, lim.facts_every), (AtEnd::Stay, 7, Millis(1500)));
 }
 
 #[test]

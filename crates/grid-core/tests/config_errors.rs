@@ -270,6 +270,14 @@ proptest! {
 }
 
 #[test]
+fn facts_come_in_time_to_be_known() {
+    let limits = |text: &str| more(&format!("limits: {{{text}}}\n"));
+    insta::assert_snapshot!(limits("facts_every: 500ms"), @"c.yaml:5:10: limits.facts_every: 500 ms is more often than agents look; 1s or more");
+    insta::assert_snapshot!(limits("facts_every: 10s"), @"c.yaml:5:10: limits.facts_every: nodes that speak every 10 s are unknown after 5.0 s; make stale_after at least twice as long");
+    parse(&format!("{TWO}limits: {{facts_every: 10s, stale_after: 30s}}\n")).unwrap();
+}
+
+#[test]
 fn folders_that_are_the_workers_own() {
     let paths = |text: &str| more(&format!("execution:\n  {text}\n"));
     insta::assert_snapshot!(paths("shared_paths: [/data]"), @"c.yaml:6:3: execution.shared_paths: without files: home every folder of a worker is its own; add files: home, or leave it out");

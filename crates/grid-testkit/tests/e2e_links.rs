@@ -6,6 +6,7 @@
 
 use grid_testkit::cluster::{Cluster, Guest};
 use grid_testkit::procs;
+use grid_types::api::NodeView;
 use grid_types::event::Event;
 use grid_types::fault::{Effect, FaultPoint};
 use grid_types::handover::ToSource;
@@ -279,3 +280,26 @@ nodes:
   - {name: gpu1, role: worker, resource_sharing: {can_share: true, max_share_cpu: 8, max_share_memory_gb: 2}}
   - {name: gpu2, role: worker, resource_sharing: {can_share: true, max_share_cpu: 8, max_share_memory_gb: 2}}
 ";
+
+/// As often as the user says, and at once where the owner of a lender says something else.
+#[test]
+fn facts_come_as_often_as_they_are_asked_for() {
+    let Some(cluster) = Cluster::configured(&format!("{CONFIG}limits: {{facts_every: 20s, stale_after: 40s}}\n"))
+    else {
+        return;
+    };
+    let node = || cluster.ask::<Vec<NodeView>>(&["node", "list"]).swap_remove(1);
+    // More than agents that speak each second let pass.
+    let view = cluster.wait("older facts", || match node() {
+        view if view.seen.is_some_and(|seen| seen > Millis(4_000)) => Ok(view),
+        view => Err(view.seen),
+    });
+    assert_eq!(view.state, "ready");
+    let begun = std::time::Instant::now();
+    assert_eq!(cluster.grid(&["lend", "off", "--node", "gpu1"]).code, 0);
+    cluster.wait("the head to know it", || {
+        let out = cluster.grid(&["status"]).out;
+        if out.contains("its owner switched lending off") { Ok(()) } else { Err(out) }
+    });
+    assert!(begun.elapsed() < Duration::from_secs(10), "it was not told at once");
+}

@@ -367,12 +367,19 @@ pub struct Limits {
     pub max_frozen: Millis,
     /// A plan is valid for so long.
     pub plan_validity: Millis,
+    /// Each agent tells the head of its node so often.
+    #[serde(default = "every_second")]
+    pub facts_every: Millis,
     /// Facts older than this are unknown.
     pub stale_after: Millis,
     /// Default of `--at-end`.
     pub at_end: AtEnd,
     /// Kept records of ended boosts and offloads.
     pub history: u32,
+}
+
+fn every_second() -> Millis {
+    Millis(1_000)
 }
 
 /// Who may do what, and as whom the head's daemon runs.
@@ -465,6 +472,7 @@ impl Default for Limits {
             max_boost_duration: Millis(7 * 86_400_000),
             max_frozen: Millis(10_000),
             plan_validity: Millis(60_000),
+            facts_every: every_second(),
             stale_after: Millis(5_000),
             at_end: AtEnd::Recall,
             history: 100,

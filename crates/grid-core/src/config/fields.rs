@@ -90,6 +90,7 @@ pub(super) const POLICY: &[Field<Policy>] = fields! { Policy:
     "limits.max_boost_duration" => limits.max_boost_duration;
     "limits.max_frozen" => limits.max_frozen;
     "limits.plan_validity" => limits.plan_validity;
+    "limits.facts_every" => limits.facts_every;
     "limits.stale_after" => limits.stale_after;
     "limits.at_end" => limits.at_end;
     "limits.history" => limits.history;

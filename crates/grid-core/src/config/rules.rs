@@ -3,8 +3,8 @@
 use super::check::Checked;
 use super::fields::sharing;
 use super::read::GIB;
-use grid_types::policy::{AutoMode, Config, EngineKind, Files, NodeConfig, ProcessRule, Role};
-use grid_types::units::{Bytes, MilliCpu};
+use grid_types::policy::{AutoMode, Config, EngineKind, Files, Limits, NodeConfig, ProcessRule, Role};
+use grid_types::units::{Bytes, MilliCpu, Millis};
 use std::collections::BTreeMap;
 
 /// Checks a configuration across its keys. Says nothing about keys that are wrong in themselves.
@@ -187,6 +187,7 @@ fn auto_limits(config: &Config, checked: &mut Checked) {
 
 fn durations(config: &Config, checked: &mut Checked) {
     let limits = &config.policy.limits;
+    facts_rate(limits, checked);
     if limits.boost_duration > limits.max_boost_duration {
         let message = format!(
             "limits.boost_duration: {} is longer than max_boost_duration ({})",
@@ -217,6 +218,19 @@ fn direct_link(config: &Config, checked: &mut Checked) {
     } else if engine.link_dial.is_none() && super::address::nobody_dials(address) {
         let message = format!("{listen}: {address} is nothing that another machine can dial");
         checked.across(&[listen, dial], message, "say what the workers dial, too: link_dial: head.example:7443");
+    }
+}
+
+/// An agent looks once a second, and one message that is late is no silence.
+fn facts_rate(limits: &Limits, checked: &mut Checked) {
+    let (every, stale) = ("limits.facts_every", "limits.stale_after");
+    if limits.facts_every < Millis(1_000) {
+        let message = format!("{every}: {} is more often than agents look", limits.facts_every);
+        checked.across(&[every], message, "1s or more");
+    } else if limits.facts_every.0.saturating_mul(2) > limits.stale_after.0 {
+        let Limits { facts_every, stale_after, .. } = limits;
+        let message = format!("{every}: nodes that speak every {facts_every} are unknown after {stale_after}");
+        checked.across(&[every, stale], message, "make stale_after at least twice as long");
     }
 }
 

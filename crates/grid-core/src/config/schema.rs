@@ -308,6 +308,7 @@ const LIMITS: &[Key] = &[
     key("max_boost_duration", Shape::Span(Zero::Refused), "longest duration of a boost"),
     key("max_frozen", Shape::Span(Zero::Refused), "a move that would freeze its process for longer is refused"),
     key("plan_validity", Shape::Span(Zero::Refused), "a plan can be applied for so long"),
+    key("facts_every", Shape::Span(Zero::Refused), "each node tells the head so often what it has and uses"),
     key("stale_after", Shape::Span(Zero::Refused), "facts older than this are unknown"),
     key("at_end", Shape::Word(AT_END), "what happens with moved processes when their boost ends"),
     key("history", count(0, 1_000_000), "records kept of ended boosts and offloads"),

@@ -311,6 +311,7 @@ impl Plan {
             criu: self.criu.clone(),
             cgroup: format!("{}/{node}", self.cgroup),
             lends,
+            facts_every: Some(self.config.policy.limits.facts_every),
             stop: StopPlace::of(&self.state),
             program: self.program.clone(),
             link: None,
