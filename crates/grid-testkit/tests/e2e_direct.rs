@@ -13,14 +13,6 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
-/// Counts into a pipe; the other process at home writes what comes out of it.
-const COUNTER: &str = r#"
-import itertools, time
-for n in itertools.count():
-    print(n, flush=True)
-    time.sleep(0.002)
-"#;
-
 /// How connections of this worker go now, as its agent says.
 fn link(cluster: &Cluster, name: &str) -> Option<LinkFacts> {
     let node = cluster.status().ok()?.nodes.into_iter().find(|n| n.node.as_str() == name && n.state == "ready")?;
@@ -153,32 +145,21 @@ fn output_is_whole_while_the_address_goes_down_and_up_and_ssh_breaks() {
     let Some(cluster) = Cluster::configured(&config) else { return };
     wait_way(&cluster, Way::Direct);
     cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
-    let script = format!("echo '{COUNTER}' >count.py; {{ exec /usr/bin/python3 count.py; }} | cat >out & wait");
-    let guest = Guest::script(&cluster, &script);
-    guest.wait_text("out", |text| text.lines().count() > 20);
-    let child = |pid: &i32| {
-        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.ends_with(b"count.py\0"))
-            && std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == *guest.dir)
-    };
-    let pid = procs::all().into_iter().find(child).unwrap();
-    let more_lines = || {
-        let from = guest.numbered("out");
-        guest.wait_text("out", |text| text.lines().count() > from + 100);
-    };
+    let (guest, pid) = Guest::counting(&cluster);
     let out = cluster.move_out(pid);
-    more_lines();
+    guest.writes_on();
     lab.set_direct(false).unwrap();
     wait_way(&cluster, Way::Ssh);
-    more_lines();
+    guest.writes_on();
     lab.set_direct(true).unwrap();
     wait_way(&cluster, Way::Direct);
     // Its streams went over to ssh, and find the direct way when that breaks.
     lab.set_ssh(false).unwrap();
     lab.drop_connections();
-    more_lines();
+    guest.writes_on();
     cluster.wait_heard();
     cluster.bring_home(out.record.id.as_str());
-    more_lines();
+    guest.writes_on();
     // To end what runs there, grid needs ssh.
     ssh_is_back(&lab, &cluster);
 }

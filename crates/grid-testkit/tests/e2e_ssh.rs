@@ -12,40 +12,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-/// Counts into a pipe; the other process at home writes what comes out of it.
-const COUNTER: &str = r#"
-import itertools, time
-for n in itertools.count():
-    print(n, flush=True)
-    time.sleep(0.002)
-"#;
-
-/// A counter with a pipe as its output: the guest is the shell that started both, and this is the counter's number.
-fn counter(cluster: &Cluster) -> (Guest, i32) {
-    let script = format!(
-        "echo '{COUNTER}' >count.py; {{ echo $$; }} >shell; \
-                          {{ exec /usr/bin/python3 count.py; }} | cat >out & echo $! >cat; wait"
-    );
-    let guest = Guest::script(cluster, &script);
-    guest.wait_text("out", |text| text.lines().count() > 20);
-    let child = |pid: &i32| {
-        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.ends_with(b"count.py\0"))
-            && std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == *guest.dir)
-    };
-    let pid = procs::all().into_iter().find(child).unwrap();
-    (guest, pid)
-}
-
-/// So many lines came, each once and in its order.
-fn lines(guest: &Guest) -> usize {
-    guest.numbered("out")
-}
-
-fn more_lines(guest: &Guest) {
-    let from = lines(guest);
-    guest.wait_text("out", |text| text.lines().count() > from + 100);
-}
-
 /// Programs of the worker, by a word of their command line.
 fn on_worker(lab: &Lab, word: &str) -> Option<i32> {
     let folder = lab.workers().display().to_string();
@@ -79,16 +45,16 @@ fn ssh_breaks_while_a_process_is_away_and_its_output_is_whole() {
     let lab = Lab::start();
     let Some(cluster) = Cluster::configured(&lab.config("same")) else { return };
     cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
-    let (guest, pid) = counter(&cluster);
+    let (guest, pid) = Guest::counting(&cluster);
     let out = cluster.move_out(pid);
-    more_lines(&guest);
+    guest.writes_on();
 
     assert!(lab.drop_connections() > 0);
     cluster.wait("ssh to be there again", || {
         let text = std::fs::read_to_string(cluster.state().join("log/reach-gpu1.log")).unwrap_or_default();
         if text.matches("is reached at").count() > 1 { Ok(()) } else { Err(text) }
     });
-    more_lines(&guest);
+    guest.writes_on();
     // Whoever keeps ssh is killed, and both ends of the channel. The worker's daemons are started anew where ssh is dialled
     // again, so that they may be gone for a moment.
     let there = |word: &str| cluster.wait("the worker's daemons", || on_worker(&lab, word).ok_or("none"));
@@ -101,13 +67,13 @@ fn ssh_breaks_while_a_process_is_away_and_its_output_is_whole() {
     cluster.kill9(of_head("reach-gpu1.json"));
     cluster.kill9(of_head("channel.json"));
     cluster.kill9(there("channel"));
-    more_lines(&guest);
+    guest.writes_on();
     // The worker's agent, and its supervisor with it: the process is nobody's child there.
     cluster.kill9(there("agent"));
-    more_lines(&guest);
+    guest.writes_on();
     cluster.wait_heard();
     cluster.bring_home(out.record.id.as_str());
-    more_lines(&guest);
+    guest.writes_on();
 }
 
 #[test]
@@ -115,16 +81,16 @@ fn the_worker_s_supervisor_is_killed_and_the_next_one_takes_over_what_lives_ther
     let lab = Lab::start();
     let Some(cluster) = Cluster::configured(&lab.config("same")) else { return };
     cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
-    let (guest, pid) = counter(&cluster);
+    let (guest, pid) = Guest::counting(&cluster);
     let out = cluster.move_out(pid);
     cluster.kill9(on_worker(&lab, "node-run").unwrap());
     // Found out where ssh is dialled again, which starts it.
     lab.drop_connections();
     cluster.wait("a supervisor", || on_worker(&lab, "node-run").ok_or("none"));
     cluster.wait_heard();
-    more_lines(&guest);
+    guest.writes_on();
     cluster.bring_home(out.record.id.as_str());
-    more_lines(&guest);
+    guest.writes_on();
 }
 
 /// `grid up` with this configuration: what it says when it gives up.

@@ -9,6 +9,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Counts without an end.
+const COUNTER: &str = "
+import itertools, time
+for n in itertools.count():
+    print(n, flush=True)
+    time.sleep(0.002)
+";
+
 /// A running program. Dropped, it is ended where it is still at home, and its folder is removed.
 #[derive(Debug)]
 pub struct Guest {
@@ -37,6 +45,33 @@ impl Guest {
     /// A python program. Debian's own interpreter: a user's wrapper script is another process tree.
     pub fn python(cluster: &Cluster, code: &str) -> Self {
         Self::start(cluster, "/usr/bin/python3", &["-c", code])
+    }
+
+    /// A shell with a counter whose output is a pipe, which another process at home writes to the file `out`. Returns the
+    /// counter's number, too; the shell's own is in the file `shell`, the other process's in `cat`.
+    ///
+    /// # Panics
+    /// Where it does not count.
+    pub fn counting(cluster: &Cluster) -> (Self, i32) {
+        let script = format!(
+            "echo '{COUNTER}' >count.py; {{ echo $$; }} >shell; \
+             {{ exec /usr/bin/python3 count.py; }} | cat >out & echo $! >cat; wait"
+        );
+        let guest = Self::script(cluster, &script);
+        guest.wait_text("out", |text| text.lines().count() > 20);
+        let counter = |pid: &i32| {
+            std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.ends_with(b"count.py\0"))
+                && std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == *guest.dir)
+        };
+        let pid = procs::all().into_iter().find(counter).unwrap_or_else(|| panic!("no counter"));
+        (guest, pid)
+    }
+
+    /// Waits for a hundred numbers more of a counter; all are there once, in their order.
+    pub fn writes_on(&self) {
+        let from = self.numbered("out");
+        self.wait_text("out", |text| text.lines().count() > from + 100);
+        self.numbered("out");
     }
 
     /// A program of ours that reports to the file `report`, running when this returns.
