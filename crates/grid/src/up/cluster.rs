@@ -5,7 +5,7 @@ use super::node::run;
 use super::plan::Plan;
 use super::supervise::Kept;
 use super::worker::{Node, make_again, make_node};
-use super::written::{make_state, write_configs, write_private};
+use super::written::{make_state, replace_program, write_configs, write_private};
 use super::{Account, UpError, account, down, failed, held, others, tell};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
 use grid_os::criu::Criu;
@@ -75,6 +75,7 @@ async fn take_over(plan: Plan, root: &Group, ready: impl FnOnce(&Plan, Duration,
         .kill(Duration::from_secs(5))
         .map_err(|e| UpError::new(FaultClass::Environment, e.to_string()))?;
     down::write_pid(&plan.state).map_err(failed(&plan.state.display().to_string()))?;
+    replace_program(&plan)?;
     let mut nodes = Vec::new();
     for node in &plan.nodes {
         let made = Node::find(&plan, node).map_or_else(|| make_again(&plan, node, root), Ok);

@@ -6,6 +6,7 @@ use grid_types::NodeName;
 use grid_types::exit::FaultClass;
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 pub(super) fn make_state(plan: &Plan, account: Account) -> Result<(), UpError> {
@@ -71,6 +72,27 @@ pub(crate) fn write_private(path: &Path, value: &impl serde::Serialize, readers:
     }
     file.write_all(&json).and_then(|()| file.sync_all()).map_err(failed(&what))?;
     std::fs::rename(&new, path).map_err(failed(&what))
+}
+
+/// Where daemons were started by another program before, an older grid or one that is gone, they are started by this one
+/// from now on.
+pub(super) fn replace_program(plan: &Plan) -> Result<(), UpError> {
+    let reached = plan.remote.iter().map(|worker| super::others::reach_file(plan, worker));
+    for file in [plan.state.join("conf/hub.json")].into_iter().chain(reached) {
+        let what = file.display().to_string();
+        let text = std::fs::read_to_string(&file).map_err(failed(&what))?;
+        let mut value: serde_json::Value = serde_json::from_str(&text)
+            .map_err(|e| UpError::new(FaultClass::State, format!("{what}: {e}; nothing was changed")))?;
+        let program = serde_json::json!(plan.program);
+        if value["program"] == program {
+            continue;
+        }
+        value["program"] = program;
+        let owner = std::fs::metadata(&file).map_err(failed(&what))?;
+        write_private(&file, &value, Some(owner.gid()))?;
+        std::os::unix::fs::chown(&file, Some(owner.uid()), None).map_err(failed(&what))?;
+    }
+    write_private(&plan.state.join("conf/plan.json"), plan, None)
 }
 
 /// Of a plan, whatever grid wrote the rest of it.
