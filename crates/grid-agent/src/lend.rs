@@ -167,7 +167,7 @@ impl Agent {
             rules: self.word.activity.rules.clone(),
             trouble: self.word.trouble.clone(),
             asleep: self.sleep.is_asleep(),
-            standing: self.sleep.held().count() as u32,
+            standing: self.standing(),
             head: self.is_linked(),
             group: self.cfg.cgroup.clone(),
             leases: self.leases.iter().map(|(id, lease)| self.held(id, lease)).collect(),

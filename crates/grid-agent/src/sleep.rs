@@ -33,16 +33,24 @@ impl Agent {
 
     /// To be let run by the handover: true where it stands still instead, until this machine is awake.
     pub(crate) fn waits_for_waking(&mut self, attempt: &AttemptId) -> Result<bool, String> {
-        if self.incoming.get(attempt).is_some_and(Incoming::is_guest) {
+        if self.is_guest(attempt) {
             self.step_sleep(SleepInput::Came(attempt.clone()))?;
         }
         Ok(self.sleep.holds(attempt))
     }
 
+    fn is_guest(&self, attempt: &AttemptId) -> bool {
+        self.incoming.get(attempt).is_some_and(Incoming::is_guest)
+    }
+
+    /// How many stand still.
+    pub(crate) fn standing(&self) -> u32 {
+        self.sleep.held().filter(|attempt| self.is_guest(attempt)).count() as u32
+    }
+
     /// What is not here any more is forgotten, and home is asked of the others.
     pub(crate) fn tick_sleep(&mut self) {
-        let here = |attempt: &&AttemptId| self.incoming.get(*attempt).is_some_and(Incoming::is_guest);
-        let gone: Vec<AttemptId> = self.sleep.held().filter(|attempt| !here(attempt)).cloned().collect();
+        let gone: Vec<AttemptId> = self.sleep.held().filter(|attempt| !self.is_guest(attempt)).cloned().collect();
         for attempt in gone {
             self.step_sleep(SleepInput::Gone(attempt)).unwrap_or_else(|e| tracing_line(&e));
         }
