@@ -5,8 +5,9 @@
 //! wait for a home that is away.
 
 use crate::control::{CONTROL_FD, READY_FD, Word, next_connection, say};
-use crate::fuse::{Request, answered, error};
+use crate::fuse::{Request, answered, error, is_notice};
 use crate::line::{Ended, LONGEST, Line};
+use crate::notices::Notices;
 use grid_os::descriptors::inherited;
 use grid_os::packets;
 use grid_os::private_tmp::mount_all;
@@ -56,6 +57,8 @@ struct Shared {
     line: Arc<Line>,
     /// Asked, and not answered.
     waiting: Mutex<BTreeMap<u64, (Request, Instant)>>,
+    /// What changed at home.
+    notices: Notices,
     /// The agent, where it is there.
     agent: Mutex<Option<Arc<OwnedFd>>>,
     proc: OwnedFd,
@@ -87,6 +90,7 @@ impl Pump {
             device,
             line: Line::new(&self.attempt)?,
             waiting: Mutex::default(),
+            notices: Notices::default(),
             agent: Mutex::default(),
             proc: mount::hold_folder("/proc")?,
         });
@@ -95,6 +99,8 @@ impl Pump {
         std::thread::spawn(move || agents.agents(&control));
         let looks = shared.clone();
         std::thread::spawn(move || looks.let_go());
+        let notices = shared.clone();
+        std::thread::spawn(move || notices.tell_kernel());
         // What follows asks home, so somebody must answer the kernel.
         let asks = shared.clone();
         let private_tmp = self.private_tmp.then_some(Owner { uid: self.uid, gid: self.gid });
@@ -167,12 +173,24 @@ impl Shared {
         Ok(true)
     }
 
-    /// An answer from home.
+    /// An answer from home, or what changed there.
     fn answer(&self, message: &[u8]) {
+        if is_notice(message) {
+            self.notices.put(message);
+            return;
+        }
         let Ok(unique) = answered(message) else { return };
         // One that was let go, or was never asked for, is not the kernel's business.
         if lock(&self.waiting).remove(&unique).is_some() {
             let _ = (&self.device).write(message);
+        }
+    }
+
+    /// A thread of its own: see [`Notices`].
+    fn tell_kernel(&self) {
+        loop {
+            // What it does not remember, or not any more, it need not be told.
+            let _ = (&self.device).write(&self.notices.next());
         }
     }
 
