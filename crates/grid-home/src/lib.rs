@@ -18,6 +18,7 @@ pub mod notices;
 pub mod once;
 pub mod pump;
 pub mod serve;
+pub mod watch;
 
 /// Both ends speak the same.
 pub const VERSION: u32 = 2;

@@ -1,9 +1,13 @@
 //! What is looked at of the kernel's FUSE messages. Everything else passes unread.
 
+pub mod asked;
+
 use std::io;
 
 /// A file is read.
 pub const READ: u32 = 15;
+/// A file is written.
+pub const WRITE: u32 = 16;
 /// Somebody closes a file, or ends with it open. All that was written was said before it.
 pub const FLUSH: u32 = 25;
 /// First message of a mount.
