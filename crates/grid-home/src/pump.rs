@@ -32,6 +32,9 @@ const LOOK: Duration = Duration::from_millis(500);
 const LONG: Duration = Duration::from_millis(500);
 /// So long somebody from outside waits for home, where that is thought to be there.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// KiB that the kernel asks for ahead of who reads: by the kernel's own choice, a quarter of it, a reader waits for home more
+/// often than home for the line.
+const READ_AHEAD: u32 = 512;
 /// Who it is once everything is mounted.
 const NOBODY: u32 = 65534;
 
@@ -86,6 +89,8 @@ impl Pump {
         let device = File::options().read(true).write(true).open("/dev/fuse");
         let device = device.map_err(|e| io::Error::new(e.kind(), format!("/dev/fuse here: {e} (modprobe fuse)")))?;
         mount::fuse(&device, &place, self.uid, self.gid)?;
+        // Where that cannot be set it is slower, no more.
+        let _ = mount::read_ahead(&place, READ_AHEAD);
         let shared = Arc::new(Shared {
             device,
             line: Line::new(&self.attempt)?,

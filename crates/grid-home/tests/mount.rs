@@ -7,7 +7,7 @@ mod watch;
 
 use grid_home::control::{CONTROL_FD, READY_FD, Word, hand_over, hear};
 use grid_home::frame::{self, Kind};
-use grid_home::fuse::{Request, is_notice};
+use grid_home::fuse::{READ, Request, is_notice, room};
 use grid_home::serve::MOST_WATCHED;
 use grid_os::packets;
 use grid_os::pidfd::PidFd;
@@ -34,6 +34,8 @@ struct Crossed {
     looks: AtomicUsize,
     /// Home said by itself that something changed.
     notices: AtomicUsize,
+    /// The most that was asked for in one read.
+    read: AtomicUsize,
 }
 
 impl Crossed {
@@ -41,8 +43,14 @@ impl Crossed {
         const LOOKS: [u32; 2] = [1, 3];
         if is_notice(message) {
             self.notices.fetch_add(1, Ordering::SeqCst);
-        } else if Request::of(message).is_ok_and(|request| LOOKS.contains(&request.operation)) {
+        }
+        let Ok(request) = Request::of(message) else { return };
+        if LOOKS.contains(&request.operation) {
             self.looks.fetch_add(1, Ordering::SeqCst);
+        }
+        if request.operation == READ {
+            // What the kernel leaves room for.
+            self.read.fetch_max(room(message) - room(&[]), Ordering::SeqCst);
         }
     }
 }
@@ -226,6 +234,17 @@ fn what_is_read_written_and_run_there_is_home_s_as_the_owner() {
         text(&lab.run("grep ' / / ' /proc/self/mountinfo | wc -l; ls -d /proc/self /dev/null")),
         "1\n/dev/null\n/proc/self\n"
     );
+}
+
+#[test]
+fn what_is_read_in_its_order_is_asked_for_in_large_parts() {
+    let Some(lab) = lab() else { return };
+    std::fs::write(lab.dir.path().join("data/large"), vec![7; 4 << 20]).unwrap();
+    assert_eq!(text(&lab.run("dd if=$D/large bs=64k 2>/dev/null | cksum")), text(&lab.run("cksum <$D/large")));
+    let read = lab.crossed.read.load(Ordering::SeqCst);
+    // Where nobody may set it, it is the kernel's own choice.
+    let own = nix::unistd::access("/sys/class/bdi", nix::unistd::AccessFlags::W_OK).is_err();
+    assert!(read >= if own { 128 } else { 512 } << 10, "{read} bytes at once");
 }
 
 #[test]

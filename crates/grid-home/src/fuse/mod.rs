@@ -168,6 +168,8 @@ pub fn agree(request: &[u8], answer: &mut [u8]) {
             place.copy_from_slice(bytes);
         }
     };
+    // As far as who mounted set more than the kernel's own.
+    put(24, &LARGEST.to_ne_bytes());
     put(28, &(flags as u32).to_ne_bytes());
     put(32, &64u16.to_ne_bytes());
     put(34, &48u16.to_ne_bytes());
