@@ -3,7 +3,7 @@
 
 use crate::control::{CONTROL_FD, next_connection};
 use crate::fuse::asked::Asked;
-use crate::fuse::{INIT, Request, WRITE, agree, forget_who_asks, room};
+use crate::fuse::{HEAD, INIT, Request, WRITE, agree, forget_who_asks, room};
 use crate::line::Line;
 use crate::watch::Watch;
 use fuse_backend_rs::api::filesystem::{Context, FileSystem};
@@ -187,8 +187,9 @@ impl Passthrough {
 impl Files for Passthrough {
     fn answer(&self, request: Vec<u8>, say: &mut dyn FnMut(Vec<u8>)) {
         let Ok(head) = Request::of(&request) else { return };
-        // The longest ones, of which nothing is remembered.
-        let copy = if head.operation == WRITE { Vec::new() } else { request.clone() };
+        // Of the longest ones only their head is looked at.
+        let seen = if head.operation == WRITE { HEAD.min(request.len()) } else { request.len() };
+        let copy = request[..seen].to_vec();
         let asked = Asked::of(&copy);
         let begun = self.watch.begin(&asked, |node| self.folder(node));
         let answer = self.answer_of(head, request);

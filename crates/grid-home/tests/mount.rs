@@ -34,7 +34,9 @@ struct Crossed {
     looks: AtomicUsize,
     /// Home said by itself that something changed.
     notices: AtomicUsize,
-    /// The most that was asked for in one read.
+    /// Content was asked for.
+    reads: AtomicUsize,
+    /// The most at once.
     read: AtomicUsize,
 }
 
@@ -49,6 +51,7 @@ impl Crossed {
             self.looks.fetch_add(1, Ordering::SeqCst);
         }
         if request.operation == READ {
+            self.reads.fetch_add(1, Ordering::SeqCst);
             // What the kernel leaves room for.
             self.read.fetch_max(room(message) - room(&[]), Ordering::SeqCst);
         }

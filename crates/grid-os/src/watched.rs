@@ -106,7 +106,7 @@ pub struct Change {
     pub name: Box<[u8]>,
     /// The name leads elsewhere, or nowhere.
     pub is_of_name: bool,
-    /// The file has other content.
+    /// The file has other content, or who could write to it has closed it.
     pub is_of_content: bool,
     /// By this process.
     pub is_own: bool,
@@ -216,7 +216,7 @@ fn one(record: &[u8], own: i32) -> Option<Change> {
         folder: [system, handle].concat().into(),
         name: name.into(),
         is_of_name: mask.intersects(NAMES),
-        is_of_content: mask.contains(MaskFlags::FAN_MODIFY),
+        is_of_content: mask.intersects(MaskFlags::FAN_MODIFY | MaskFlags::FAN_CLOSE_WRITE),
         is_own: word(record, 20)? as i32 == own,
     })
 }

@@ -1,19 +1,25 @@
 //! What a request means for what the worker's kernel remembers, and how long the answer lets it remember that.
 
-use super::{ANSWER_HEAD, READ, READDIRPLUS, REQUEST_HEAD, u32_at, u64_at};
+use super::{ANSWER_HEAD, HEAD, OPEN, READ, READDIRPLUS, WRITE, u32_at, u64_at};
 use std::time::Duration;
 
 /// A request, by what the kernel remembers afterwards.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Asked<'a> {
-    /// Where a name leads, looked up or made anew.
+    /// Where a name leads.
     Name(u64, &'a [u8]),
+    /// A name is made.
+    Making(u64, &'a [u8]),
     /// Where the names of a folder lead.
     Names(u64),
     /// Attributes of a file.
     Attributes(u64),
+    /// A file is opened.
+    Opening(u64),
     /// Content of a file.
     Content(u64),
+    /// A file is written.
+    Writing(u64),
     /// A name is taken away.
     Removal(u64, &'a [u8]),
     /// A name becomes another; with `true` that one becomes the first.
@@ -31,31 +37,35 @@ impl<'a> Asked<'a> {
     pub fn of(message: &'a [u8]) -> Self {
         let node = u64_at(message, 16);
         let names = |behind: usize| {
-            let mut names = message.get(REQUEST_HEAD + behind..).unwrap_or_default().split(|byte| *byte == 0);
+            let mut names = message.get(HEAD + behind..).unwrap_or_default().split(|byte| *byte == 0);
             move || names.next().unwrap_or_default()
         };
         let renaming = |behind: usize, flags: u32| {
             let mut names = names(behind);
             let (from, to) = (names(), names());
-            let folder = u64_at(message, REQUEST_HEAD);
+            let folder = u64_at(message, HEAD);
             Self::Renaming((node, from), (folder, to), flags & RENAME_EXCHANGE != 0)
         };
         match u32_at(message, 4) {
-            // LOOKUP and SYMLINK, MKDIR and LINK, MKNOD and CREATE: what comes before the name differs.
-            1 | 6 => Self::Name(node, names(0)()),
-            9 | 13 => Self::Name(node, names(8)()),
-            8 | 35 => Self::Name(node, names(16)()),
+            // LOOKUP.
+            1 => Self::Name(node, names(0)()),
+            // SYMLINK, MKDIR and LINK, MKNOD and CREATE: what comes before the name differs.
+            6 => Self::Making(node, names(0)()),
+            9 | 13 => Self::Making(node, names(8)()),
+            8 | 35 => Self::Making(node, names(16)()),
             READDIRPLUS => Self::Names(node),
             // GETATTR and SETATTR.
             3 | 4 => Self::Attributes(node),
+            OPEN => Self::Opening(node),
             READ => Self::Content(node),
+            WRITE => Self::Writing(node),
             // UNLINK and RMDIR.
             10 | 11 => Self::Removal(node, names(0)()),
             12 => renaming(8, 0),
-            45 => renaming(16, u32_at(message, REQUEST_HEAD + 8)),
-            super::FORGET => Self::Forgetting(vec![(node, u64_at(message, REQUEST_HEAD))]),
+            45 => renaming(16, u32_at(message, HEAD + 8)),
+            super::FORGET => Self::Forgetting(vec![(node, u64_at(message, HEAD))]),
             super::BATCH_FORGET => {
-                let pairs = message.get(REQUEST_HEAD + 8..).unwrap_or_default().chunks_exact(16);
+                let pairs = message.get(HEAD + 8..).unwrap_or_default().chunks_exact(16);
                 Self::Forgetting(pairs.map(|pair| (u64_at(pair, 0), u64_at(pair, 8))).collect())
             }
             _ => Self::Other,
@@ -65,7 +75,25 @@ impl<'a> Asked<'a> {
 
 /// An answer does not say that something failed.
 pub fn is_success(answer: &[u8]) -> bool {
-    answer.len() >= ANSWER_HEAD && u32_at(answer, 4) == 0
+    answer.len() >= ANSWER_HEAD && super::errno(answer) == 0
+}
+
+/// What becomes of the answer to [`Asked::Name`] that nothing is there, where that is to be believed.
+pub fn absence(answer: &[u8], time: Duration) -> Vec<u8> {
+    let mut absence = vec![0; ANSWER_HEAD + ENTRY];
+    absence[..4].copy_from_slice(&((ANSWER_HEAD + ENTRY) as u32).to_ne_bytes());
+    absence[8..16].copy_from_slice(&u64_at(answer, 8).to_ne_bytes());
+    put(&mut absence, ANSWER_HEAD + 16, time);
+    absence
+}
+
+/// Of an answer to [`Asked::Opening`]: what the kernel has of the file's content stays.
+pub fn keep_content(answer: &mut [u8]) {
+    const FOPEN_KEEP_CACHE: u32 = 2;
+    let flags = u32_at(answer, ANSWER_HEAD + 8) | FOPEN_KEEP_CACHE;
+    if let Some(place) = answer.get_mut(ANSWER_HEAD + 8..ANSWER_HEAD + 12) {
+        place.copy_from_slice(&flags.to_ne_bytes());
+    }
 }
 
 /// A file, as an answer tells of it.
@@ -100,7 +128,7 @@ fn told(answer: &[u8], at: usize, attributes: usize, node: u64) -> Told {
     Told { node, is_folder, is_single: u32_at(answer, attributes + 64) == 1, at }
 }
 
-/// Of an answer to [`Asked::Name`].
+/// Of an answer to [`Asked::Name`] or [`Asked::Making`].
 pub fn entry(answer: &[u8]) -> Option<Told> {
     entry_at(answer, ANSWER_HEAD)
 }
@@ -157,7 +185,7 @@ mod tests {
 
     fn request(operation: u32, body: &[&[u8]]) -> Vec<u8> {
         let body = body.concat();
-        let mut message = ((REQUEST_HEAD + body.len()) as u32).to_ne_bytes().to_vec();
+        let mut message = ((HEAD + body.len()) as u32).to_ne_bytes().to_vec();
         message.extend(operation.to_ne_bytes());
         message.extend(1u64.to_ne_bytes());
         message.extend(5u64.to_ne_bytes());
@@ -173,11 +201,11 @@ mod tests {
             assert_eq!(Asked::of(&request(operation, body)), wanted, "{operation}");
         };
         is(1, &[b"a\0"], Asked::Name(5, b"a"));
-        is(6, &[b"a\0target\0"], Asked::Name(5, b"a"));
-        is(9, &[&[1; 8], b"a\0"], Asked::Name(5, b"a"));
-        is(13, &[&six, b"a\0"], Asked::Name(5, b"a"));
-        is(8, &[&[1; 16], b"a\0"], Asked::Name(5, b"a"));
-        is(35, &[&[1; 16], b"a\0"], Asked::Name(5, b"a"));
+        is(6, &[b"a\0target\0"], Asked::Making(5, b"a"));
+        is(9, &[&[1; 8], b"a\0"], Asked::Making(5, b"a"));
+        is(13, &[&six, b"a\0"], Asked::Making(5, b"a"));
+        is(8, &[&[1; 16], b"a\0"], Asked::Making(5, b"a"));
+        is(35, &[&[1; 16], b"a\0"], Asked::Making(5, b"a"));
         is(44, &[&[0; 40]], Asked::Names(5));
         is(3, &[&[0; 16]], Asked::Attributes(5));
         is(15, &[&[0; 40]], Asked::Content(5));
@@ -186,7 +214,9 @@ mod tests {
         is(45, &[&six, &flag, b"a\0b\0"], Asked::Renaming((5, b"a"), (6, b"b"), true));
         is(2, &[&two], Asked::Forgetting(vec![(5, 2)]));
         is(42, &[&two, &six, &two, &two, &six], Asked::Forgetting(vec![(6, 2), (2, 6)]));
-        is(16, &[&[0; 40]], Asked::Other);
+        is(14, &[&[0; 8]], Asked::Opening(5));
+        is(16, &[&[0; 40]], Asked::Writing(5));
+        is(18, &[&[0; 24]], Asked::Other);
         assert_eq!(Asked::of(&request(45, &[])), Asked::Renaming((5, b""), (0, b""), false));
     }
 
@@ -229,6 +259,12 @@ mod tests {
         believe_attributes(&mut answer, &of, minute);
         assert_eq!(u64_at(&answer, ANSWER_HEAD), 60);
         assert_eq!(attributes(&head, 8), None);
+        let nothing = absence(&super::super::error(9, 2), minute);
+        assert_eq!((nothing.len(), super::super::answered(&nothing).unwrap()), (16 + 128, 9));
+        assert_eq!((entry(&nothing), u64_at(&nothing, 16), u64_at(&nothing, 32)), (None, 0, 60));
+        let mut opened = vec![1; 32];
+        keep_content(&mut opened);
+        assert_eq!((u64_at(&opened, 16), u32_at(&opened, 24)), (u64_at(&[1; 8], 0), 0x0101_0103));
         assert!(is_success(&head) && !is_success(&super::super::error(1, 2)) && !is_success(&[]));
     }
 }

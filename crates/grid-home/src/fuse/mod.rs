@@ -4,6 +4,8 @@ pub mod asked;
 
 use std::io;
 
+/// A file is opened.
+const OPEN: u32 = 14;
 /// A file is read.
 pub const READ: u32 = 15;
 /// A file is written.
@@ -24,7 +26,7 @@ const LOOKS: [u32; 5] = [1, 3, 5, 34, 52];
 const BATCH_FORGET: u32 = 42;
 
 /// The head of a request.
-const REQUEST_HEAD: usize = 40;
+pub const HEAD: usize = 40;
 /// The head of an answer.
 const ANSWER_HEAD: usize = 16;
 
@@ -53,7 +55,7 @@ impl Request {
     /// # Errors
     /// It is no request.
     pub fn of(message: &[u8]) -> io::Result<Self> {
-        if message.len() < REQUEST_HEAD || u32_at(message, 0) as usize != message.len() {
+        if message.len() < HEAD || u32_at(message, 0) as usize != message.len() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "no FUSE request"));
         }
         Ok(Self { operation: u32_at(message, 4), unique: u64_at(message, 8), thread: u32_at(message, 32) })
@@ -79,6 +81,11 @@ pub fn answered(message: &[u8]) -> io::Result<u64> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "no FUSE answer"));
     }
     Ok(u64_at(message, 8))
+}
+
+/// The error that an answer is; 0 where it is none.
+pub fn errno(answer: &[u8]) -> i32 {
+    -(u32_at(answer, 4) as i32)
 }
 
 /// An answer that is only an error.
@@ -203,6 +210,7 @@ mod tests {
         assert!(Request::of(&message[..63]).is_err() && Request::of(&[0; 8]).is_err());
         let answer = error(5, nix::libc::EINTR);
         assert_eq!((answered(&answer).unwrap(), answer.len()), (5, 16));
+        assert_eq!((errno(&answer), errno(&[0; 16])), (nix::libc::EINTR, 0));
         assert!(answered(&answer[..15]).is_err());
         let look = |thread, operation| Request { operation, unique: 1, thread }.is_look_from_outside();
         assert!(look(0, 1) && look(0, 34) && !look(7, 1) && !look(0, READ));

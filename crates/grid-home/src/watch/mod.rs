@@ -7,6 +7,7 @@
 pub mod table;
 
 use crate::fuse::asked::{self, Asked};
+use crate::fuse::errno;
 use grid_os::watched::{Folder, Told, Watcher};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::HashMap;
@@ -14,7 +15,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use table::{Belief, Table};
 
 /// So long the kernel believes where a name in a watched folder leads.
@@ -28,6 +29,7 @@ pub struct Watch {
     folders: Mutex<HashMap<u64, Folder>>,
     /// None where nothing can be watched here.
     watcher: Option<Watcher>,
+    begun: Instant,
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -39,13 +41,16 @@ impl Watch {
     pub fn new(most: usize) -> Self {
         let watcher = Watcher::new().ok();
         let most = if watcher.is_some() { most } else { 0 };
-        Self { table: Mutex::new(Table::new(most)), folders: Mutex::default(), watcher }
+        Self { table: Mutex::new(Table::new(most)), folders: Mutex::default(), watcher, begun: Instant::now() }
     }
 
     /// A request comes. What [`Self::say`] is to be given with its answer.
     pub fn begin(&self, asked: &Asked<'_>, find: impl Fn(u64) -> io::Result<Folder>) -> u64 {
         match asked {
-            Asked::Name(folder, _) | Asked::Names(folder) | Asked::Renaming(_, (folder, _), _) => {
+            Asked::Name(folder, _)
+            | Asked::Making(folder, _)
+            | Asked::Names(folder)
+            | Asked::Renaming(_, (folder, _), _) => {
                 self.watch(*folder, find);
             }
             Asked::Forgetting(all) => all.iter().for_each(|(node, times)| self.forget(*node, *times)),
@@ -76,11 +81,48 @@ impl Watch {
     pub fn say(&self, begun: u64, asked: &Asked<'_>, mut answer: Vec<u8>, mut say: impl FnMut(Vec<u8>)) {
         let mut table = lock(&self.table);
         let mut notices = Vec::new();
-        if asked::is_success(&answer) {
-            notices = remember(&mut table, begun, asked, &mut answer);
+        match asked {
+            _ if asked::is_success(&answer) => notices = self.remember(&mut table, begun, asked, &mut answer),
+            Asked::Name(folder, name) if errno(&answer) == nix::libc::ENOENT => {
+                if let Some(further) = table.absence(begun, (*folder, name)) {
+                    (answer, notices) = (asked::absence(&answer, NAME), further);
+                }
+            }
+            _ => {}
         }
         say(answer);
         notices.into_iter().for_each(say);
+    }
+
+    /// What the kernel remembers after this answer, and what it must be told at once.
+    fn remember(&self, table: &mut Table, begun: u64, asked: &Asked<'_>, answer: &mut [u8]) -> Vec<Vec<u8>> {
+        match asked {
+            Asked::Name(folder, name) | Asked::Making(folder, name) => {
+                if let Some(told) = asked::entry(answer) {
+                    believe(table.name(begun, (*folder, name), &told), answer, &told);
+                }
+            }
+            Asked::Names(folder) => {
+                for (name, told) in asked::entries(answer) {
+                    believe(table.name(begun, (*folder, &name), &told), answer, &told);
+                }
+            }
+            Asked::Attributes(node) => {
+                if let Some(told) = asked::attributes(answer, *node).filter(|told| table.attributes(begun, told)) {
+                    asked::believe_attributes(answer, &told, ATTRIBUTES);
+                }
+            }
+            Asked::Opening(node) => {
+                if table.opening(*node, self.begun.elapsed()) {
+                    asked::keep_content(answer);
+                }
+            }
+            Asked::Writing(node) => table.writing(*node),
+            Asked::Removal(folder, name) => table.removal((*folder, name)),
+            Asked::Renaming(from, to, exchange) => return table.renaming(begun, *from, *to, *exchange),
+            Asked::Content(_) | Asked::Forgetting(_) | Asked::Other => {}
+        }
+        Vec::new()
     }
 
     /// The body of a thread: says what changes from now on.
@@ -115,31 +157,6 @@ impl Watch {
             }
         }
     }
-}
-
-/// What the kernel remembers after this answer, and what it must be told at once.
-fn remember(table: &mut Table, begun: u64, asked: &Asked<'_>, answer: &mut [u8]) -> Vec<Vec<u8>> {
-    match asked {
-        Asked::Name(folder, name) => {
-            if let Some(told) = asked::entry(answer) {
-                believe(table.name(begun, (*folder, name), &told), answer, &told);
-            }
-        }
-        Asked::Names(folder) => {
-            for (name, told) in asked::entries(answer) {
-                believe(table.name(begun, (*folder, &name), &told), answer, &told);
-            }
-        }
-        Asked::Attributes(node) => {
-            if let Some(told) = asked::attributes(answer, *node).filter(|told| table.attributes(begun, told)) {
-                asked::believe_attributes(answer, &told, ATTRIBUTES);
-            }
-        }
-        Asked::Removal(folder, name) => table.removal((*folder, name)),
-        Asked::Renaming(from, to, exchange) => return table.renaming(begun, *from, *to, *exchange),
-        Asked::Content(_) | Asked::Forgetting(_) | Asked::Other => {}
-    }
-    Vec::new()
 }
 
 fn believe(belief: Belief, answer: &mut [u8], told: &asked::Told) {

@@ -8,10 +8,15 @@
 use crate::fuse::asked::Told;
 use crate::fuse::{attributes_changed, content_changed, name_changed};
 use grid_os::watched::{Change, Id};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 /// More names are not believed for long.
 pub const MOST_NAMES: usize = 1 << 16;
+/// So many names are believed not to be in a folder: unlike files, the kernel does not say when it forgets them.
+const MOST_ABSENT: usize = 1024;
+/// Content is kept for so long before it is asked for anew by who opens the file: storing through a mapping is not told.
+pub const KEPT: Duration = Duration::from_secs(60);
 /// The root's number.
 const ROOT: u64 = 1;
 
@@ -32,6 +37,8 @@ struct Folder {
     changed: u64,
     /// What is believed to be in it.
     names: HashMap<Box<[u8]>, u64>,
+    /// And what is not.
+    absent: HashSet<Box<[u8]>>,
 }
 
 /// A file that the kernel remembers.
@@ -41,8 +48,14 @@ struct Node {
     told: u64,
     /// Under which name in which watched folder.
     at: Option<(u64, Box<[u8]>)>,
-    /// Its attributes, or its content, may be believed for long.
-    is_believed: bool,
+    /// What happens to it happens by that name, in that folder.
+    is_single: bool,
+    /// Its attributes may be believed for long.
+    attributes: bool,
+    /// Content of it may be remembered.
+    content: bool,
+    /// Since when, where it is kept from one opening to the next.
+    kept: Option<Duration>,
 }
 
 /// A place: a folder and a name in it.
@@ -58,7 +71,7 @@ pub struct Table {
     /// A folder may be there twice, by two mounts.
     by_id: HashMap<Id, Vec<u64>>,
     nodes: HashMap<u64, Node>,
-    /// Names in all folders.
+    /// Names in all folders, there or not.
     names: usize,
     /// Changes so far.
     changes: u64,
@@ -87,7 +100,7 @@ impl Table {
             self.room = self.room.saturating_sub(1);
             self.by_id.entry(id.clone()).or_default().push(folder);
         }
-        let new = id.map(|id| Folder { id, changed: self.changes, names: HashMap::new() });
+        let new = id.map(|id| Folder { id, changed: self.changes, names: HashMap::new(), absent: HashSet::new() });
         self.folders.insert(folder, new);
     }
 
@@ -109,23 +122,28 @@ impl Table {
         Belief { name: believed, attributes }
     }
 
-    /// The name is believed from now on, where it may be.
+    fn may_believe(&mut self, folder: u64, begun: u64) -> bool {
+        self.names < MOST_NAMES && self.unchanged(folder, begun).is_some()
+    }
+
+    /// The name is believed from now on, where it may be. Where not, an answer beside this one may have said that it is.
     fn put(&mut self, (folder, name): Place<'_>, node: u64, begun: u64) -> bool {
-        let full = self.names >= MOST_NAMES;
-        let Some(found) = self.unchanged(folder, begun) else { return false };
-        if full && !found.names.contains_key(name) {
+        if !self.may_believe(folder, begun) {
             return false;
         }
-        if found.names.insert(name.into(), node).is_none() {
-            self.names += 1;
-        }
+        self.take((folder, name));
+        let Some(found) = self.unchanged(folder, begun) else { return false };
+        found.names.insert(name.into(), node);
+        self.names += 1;
         self.nodes.entry(node).or_default().at = Some((folder, name.into()));
         true
     }
 
     /// No name is believed there any more. The file to which it led.
     fn take(&mut self, (folder, name): Place<'_>) -> Option<u64> {
-        let node = self.folders.get_mut(&folder)?.as_mut()?.names.remove(name)?;
+        let found = self.folders.get_mut(&folder)?.as_mut()?;
+        self.names -= usize::from(found.absent.remove(name));
+        let node = found.names.remove(name)?;
         self.names -= 1;
         let found = self.nodes.get_mut(&node);
         if let Some(found) = found.filter(|found| found.at.as_ref().is_some_and(|at| (at.0, &*at.1) == (folder, name)))
@@ -135,25 +153,58 @@ impl Table {
         Some(node)
     }
 
+    /// The kernel is told that a name is not there. Whether it may believe that for long, and what it is told besides.
+    pub fn absence(&mut self, begun: u64, (folder, name): Place<'_>) -> Option<Vec<Vec<u8>>> {
+        if !self.may_believe(folder, begun) {
+            return None;
+        }
+        self.take((folder, name));
+        let found = self.unchanged(folder, begun)?;
+        let many = found.absent.len() >= MOST_ABSENT;
+        let gone: Vec<_> = if many { found.absent.drain().collect() } else { Vec::new() };
+        found.absent.insert(name.into());
+        self.names = self.names + 1 - gone.len();
+        Some(gone.iter().map(|name| name_changed(folder, name)).collect())
+    }
+
     /// The kernel is told a file's attributes.
     pub fn attributes(&mut self, begun: u64, told: &Told) -> bool {
-        let at = self.nodes.get(&told.node).and_then(|node| node.at.as_ref()).map(|at| at.0);
-        let watched = match at {
-            _ if told.is_folder => Some(told.node),
-            Some(folder) if told.is_single && are_on_one_mount(folder, told.node) => Some(folder),
-            _ => None,
-        };
+        let node = self.nodes.entry(told.node).or_default();
+        let at = node.at.as_ref().map(|at| at.0);
+        node.is_single = !told.is_folder && told.is_single && at.is_some_and(|at| are_on_one_mount(at, told.node));
+        let watched = if told.is_folder { Some(told.node) } else { at.filter(|_| node.is_single) };
         let believed = watched.is_some_and(|folder| self.unchanged(folder, begun).is_some());
         if believed {
-            self.nodes.entry(told.node).or_default().is_believed = true;
+            self.nodes.entry(told.node).or_default().attributes = true;
         }
         believed
     }
 
+    fn followed(&mut self, node: u64) -> Option<&mut Node> {
+        self.nodes.get_mut(&node).filter(|node| node.at.is_some() && node.is_single)
+    }
+
     /// The kernel asks for a file's content.
     pub fn content(&mut self, node: u64) {
-        if let Some(node) = self.nodes.get_mut(&node).filter(|node| node.at.is_some()) {
-            node.is_believed = true;
+        if let Some(node) = self.followed(node) {
+            node.content = true;
+        }
+    }
+
+    /// A file is opened. Whether the kernel keeps what it has of its content.
+    pub fn opening(&mut self, node: u64, now: Duration) -> bool {
+        let Some(node) = self.followed(node) else { return false };
+        let keep = node.content && node.kept.is_some_and(|since| now.saturating_sub(since) < KEPT);
+        if !keep {
+            node.kept = Some(now);
+        }
+        keep
+    }
+
+    /// The worker wrote: where home appends, too, the kernel does not know at which place of the file it did.
+    pub fn writing(&mut self, node: u64) {
+        if let Some(node) = self.nodes.get_mut(&node) {
+            node.kept = None;
         }
     }
 
@@ -182,9 +233,10 @@ impl Table {
         self.changes += 1;
         let Some(Some(found)) = self.folders.get_mut(&folder) else { return Vec::new() };
         found.changed = self.changes;
-        let node = found.names.get(&change.name).copied();
+        let (node, absent) = (found.names.get(&change.name).copied(), found.absent.contains(&change.name));
         let mut notices = Vec::new();
-        if change.is_of_name && self.take((folder, &change.name)).is_some() {
+        if change.is_of_name && (node.is_some() || absent) {
+            self.take((folder, &change.name));
             notices.push(name_changed(folder, &change.name));
         }
         // The time of its change, and more, are another.
@@ -195,9 +247,14 @@ impl Table {
         notices
     }
 
-    fn doubt(&mut self, node: u64, content: bool) -> Option<Vec<u8>> {
-        let believed = self.nodes.get_mut(&node).is_some_and(|node| std::mem::take(&mut node.is_believed));
-        believed.then(|| if content { content_changed(node) } else { attributes_changed(node) })
+    /// What the kernel is told where it believes what is not so any more.
+    fn doubt(&mut self, number: u64, content: bool) -> Option<Vec<u8>> {
+        let node = self.nodes.get_mut(&number)?;
+        let (attributes, had) = (std::mem::take(&mut node.attributes), content && std::mem::take(&mut node.content));
+        if content && (attributes || had) {
+            return Some(content_changed(number));
+        }
+        attributes.then(|| attributes_changed(number))
     }
 
     /// Anything may have changed.
@@ -208,15 +265,12 @@ impl Table {
         for (node, folder) in &mut self.folders {
             let Some(folder) = folder else { continue };
             folder.changed = self.changes;
-            notices.extend(folder.names.drain().map(|(name, _)| name_changed(*node, &name)));
+            let names = folder.names.drain().map(|(name, _)| name).chain(folder.absent.drain());
+            notices.extend(names.map(|name| name_changed(*node, &name)));
         }
-        for (number, node) in &mut self.nodes {
-            node.at = None;
-            if std::mem::take(&mut node.is_believed) {
-                let is_folder = self.folders.contains_key(number);
-                notices.push(if is_folder { attributes_changed(*number) } else { content_changed(*number) });
-            }
-        }
+        self.nodes.values_mut().for_each(|node| node.at = None);
+        let all: Vec<_> = self.nodes.keys().copied().collect();
+        notices.extend(all.into_iter().filter_map(|node| self.doubt(node, !self.folders.contains_key(&node))));
         notices
     }
 
@@ -242,7 +296,7 @@ impl Table {
             self.take((folder, &name));
         }
         let folder = self.folders.remove(&node)??;
-        self.names -= folder.names.len();
+        self.names -= folder.names.len() + folder.absent.len();
         self.room += 1;
         let left = self.by_id.get_mut(&folder.id).map_or(0, |all| {
             all.retain(|other| *other != node);

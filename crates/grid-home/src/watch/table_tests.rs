@@ -50,6 +50,10 @@ fn what_is_believed_is_told_once_until_it_is_asked_for_again() {
     assert_eq!(table.change(&change(b"file")), [attributes_changed(FILE)]);
     table.content(FILE);
     assert_eq!(table.change(&of_content(b"file")), [content_changed(FILE)]);
+    table.content(FILE);
+    assert!(table.attributes(begun + 9, &told(FILE)));
+    assert_eq!(table.change(&change(b"file")), [attributes_changed(FILE)]);
+    assert_eq!(table.change(&of_content(b"file")), [content_changed(FILE)], "of its content nothing was told yet");
     assert_eq!(table.change(&of_content(b"nobody asked")), [] as [Vec<u8>; 0]);
     assert_eq!(table.change(&Change { folder: id(9), ..of_content(b"file") }), [] as [Vec<u8>; 0]);
 }
@@ -169,4 +173,58 @@ fn where_nothing_can_be_watched_any_more_nothing_is_believed() {
     assert_eq!(ask(&mut table, b"file", FILE), Belief::default());
     assert!(!table.wants(FOLDER + 9));
     assert_eq!(table.forget(FOLDER, 1), None);
+}
+
+#[test]
+fn what_is_not_there_is_believed_until_it_is_there() {
+    let mut table = table();
+    let begun = table.begin();
+    assert_eq!(table.absence(begun, (FOLDER, b"new")), Some(vec![]));
+    assert_eq!(table.change(&of_name(b"new")), [name_changed(FOLDER, b"new")]);
+    assert_eq!(table.absence(begun, (FOLDER, b"other")), None, "it was asked before");
+    assert_eq!(table.absence(table.begin(), (FILE, b"other")), None, "nobody watches");
+    // The worker makes it itself.
+    let begun = table.begin();
+    table.absence(begun, (FOLDER, b"made"));
+    assert!(ask(&mut table, b"made", FILE + 1).name);
+    assert_eq!(table.change(&of_name(b"made")), [name_changed(FOLDER, b"made"), attributes_changed(FILE + 1)]);
+    table.change(&of_name(b"file"));
+    assert_eq!(table.names, 0);
+    let begun = table.begin();
+    for n in 0..MOST_ABSENT {
+        assert_eq!(table.absence(begun, (FOLDER, &n.to_ne_bytes())), Some(vec![]));
+    }
+    let told = table.absence(begun, (FOLDER, b"one too many")).unwrap();
+    assert!(told.len() == MOST_ABSENT && told.contains(&name_changed(FOLDER, &7usize.to_ne_bytes())));
+    assert_eq!(table.names, 1);
+    assert_eq!(table.all_changed(), [name_changed(FOLDER, b"one too many")]);
+    table.absence(table.begin(), (FOLDER, b"x"));
+    table.forget(FOLDER, 0);
+    table.nodes.entry(FOLDER).or_default().told = 1;
+    table.forget(FOLDER, 1);
+    assert_eq!(table.names, 0);
+}
+
+#[test]
+fn content_is_kept_while_nobody_changes_it_and_for_a_minute() {
+    let mut table = table();
+    let at = Duration::from_secs;
+    assert!(!table.opening(FILE, at(100)), "nobody knows since when it is there");
+    assert!(!table.opening(FILE, at(101)), "nothing was read");
+    table.content(FILE);
+    assert!(table.opening(FILE, at(102)) && table.opening(FILE, at(160)));
+    assert!(!table.opening(FILE, at(161)) && table.opening(FILE, at(162)));
+    table.change(&change(b"file"));
+    assert!(table.opening(FILE, at(163)), "only its attributes changed");
+    table.change(&of_content(b"file"));
+    assert!(!table.opening(FILE, at(164)));
+    table.content(FILE);
+    assert!(table.opening(FILE, at(165)));
+    table.writing(FILE);
+    assert!(!table.opening(FILE, at(166)));
+    // Whose other names are not watched.
+    let begun = table.begin();
+    table.attributes(begun, &Told::new(FILE, false, false));
+    table.content(FILE);
+    assert!(!table.opening(FILE, at(167)));
 }
