@@ -62,8 +62,13 @@ impl Watch {
     }
 
     fn watch(&self, node: u64, find: impl Fn(u64) -> io::Result<Folder>) {
-        let Some(watcher) = self.watcher.as_ref().filter(|_| lock(&self.table).wants(node)) else { return };
+        let wanted = || lock(&self.table).wants(node);
+        let Some(watcher) = self.watcher.as_ref().filter(|_| wanted()) else { return };
         let mut folders = lock(&self.folders);
+        // Who waited here may have waited for just that.
+        if !wanted() {
+            return;
+        }
         let watched = find(node).and_then(|folder| watcher.watch(&folder).map(|()| folder)).ok();
         lock(&self.table).watched(node, watched.as_ref().map(|folder| folder.id().clone()));
         folders.extend(watched.map(|folder| (node, folder)));

@@ -96,8 +96,9 @@ impl Table {
 
     /// It is watched, or cannot be.
     pub fn watched(&mut self, folder: u64, id: Option<Id>) {
+        let id = id.filter(|_| self.room > 0);
         if let Some(id) = &id {
-            self.room = self.room.saturating_sub(1);
+            self.room -= 1;
             self.by_id.entry(id.clone()).or_default().push(folder);
         }
         let new = id.map(|id| Folder { id, changed: self.changes, names: HashMap::new(), absent: HashSet::new() });

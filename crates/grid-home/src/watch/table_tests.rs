@@ -172,6 +172,8 @@ fn where_nothing_can_be_watched_any_more_nothing_is_believed() {
     assert_eq!(table.give_up(), [name_changed(FOLDER, b"file"), content_changed(FILE)]);
     assert_eq!(ask(&mut table, b"file", FILE), Belief::default());
     assert!(!table.wants(FOLDER + 9));
+    table.watched(FOLDER, Some(id(1)));
+    assert_eq!(ask(&mut table, b"file", FILE), Belief::default(), "it was being watched meanwhile");
     assert_eq!(table.forget(FOLDER, 1), None);
 }
 
