@@ -280,10 +280,14 @@ fn what_is_mounted_at_home_is_seen() {
     std::fs::write(lab.path("below/under"), "").unwrap();
     let mut looker = Looker::start(&lab);
     looker.soon_sees("os.listdir('below')", "['under']");
-    looker.sees("os.stat('below').st_mode");
+    looker.sees("(os.stat('below').st_mode, os.stat('file'))");
     let told = lab.notices();
     lab.at_home(&["mount", "-t", "tmpfs", "-o", "mode=755", "over"]);
     looker.soon_sees("os.listdir('below')", "[]");
+    // Nothing else is asked for anew.
+    let asked = lab.looks();
+    looker.sees("os.stat('file')");
+    assert_eq!(lab.looks(), asked);
     lab.at_home(&["umount", "--lazy"]);
     looker.soon_sees("os.listdir('below')", "['under']");
     assert!(lab.notices() > told);
