@@ -253,6 +253,20 @@ fn where_more_changed_than_was_kept_all_is_asked_for_again() {
 }
 
 #[test]
+fn who_is_killed_while_it_waits_for_a_page_of_home_s_ends() {
+    let Some(lab) = lab() else { return };
+    let mut looker = Looker::start(&lab);
+    looker.sees("os.fstat(file).st_size");
+    lab.cut();
+    looker.begin(CONTENT);
+    let wchan = format!("/proc/{}/wchan", looker.child.id());
+    let wchan = || std::fs::read_to_string(&wchan).unwrap_or_default();
+    lab.until("a page", || wchan().contains("folio_wait"));
+    looker.child.kill().unwrap();
+    assert!(!looker.child.wait().unwrap().success());
+}
+
+#[test]
 fn what_changes_while_home_is_away_is_told_when_it_is_there_again() {
     let Some(mut lab) = lab() else { return };
     let mut looker = Looker::start(&lab);
