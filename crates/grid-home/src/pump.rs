@@ -5,8 +5,9 @@
 //! wait for a home that is away.
 
 use crate::control::{CONTROL_FD, READY_FD, Word, next_connection, say};
-use crate::fuse::{Request, answered, error};
+use crate::fuse::{Request, answered, error, is_notice};
 use crate::line::{Ended, LONGEST, Line};
+use crate::notices::Notices;
 use grid_os::descriptors::inherited;
 use grid_os::packets;
 use grid_os::private_tmp::mount_all;
@@ -31,6 +32,9 @@ const LOOK: Duration = Duration::from_millis(500);
 const LONG: Duration = Duration::from_millis(500);
 /// So long somebody from outside waits for home, where that is thought to be there.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// KiB that the kernel asks for ahead of who reads: by the kernel's own choice, a quarter of it, a reader waits for home more
+/// often than home for the line.
+const READ_AHEAD: u32 = 512;
 /// Who it is once everything is mounted.
 const NOBODY: u32 = 65534;
 
@@ -58,6 +62,8 @@ struct Shared {
     line: Arc<Line>,
     /// Asked, and not answered.
     waiting: Mutex<BTreeMap<u64, (Request, Instant)>>,
+    /// What changed at home.
+    notices: Notices,
     /// The agent, where it is there.
     agent: Mutex<Option<Arc<OwnedFd>>>,
     proc: OwnedFd,
@@ -85,10 +91,13 @@ impl Pump {
         let device = File::options().read(true).write(true).open("/dev/fuse");
         let device = device.map_err(|e| io::Error::new(e.kind(), format!("/dev/fuse here: {e} (modprobe fuse)")))?;
         mount::fuse(&device, &place, self.uid, self.gid)?;
+        // Where that cannot be set it is slower, no more.
+        let _ = mount::read_ahead(&place, READ_AHEAD);
         let shared = Arc::new(Shared {
             device,
             line: Line::new(&self.attempt)?,
             waiting: Mutex::default(),
+            notices: Notices::default(),
             agent: Mutex::default(),
             proc: mount::hold_folder("/proc")?,
         });
@@ -98,6 +107,8 @@ impl Pump {
         let looks = shared.clone();
         let patience = self.patience;
         std::thread::spawn(move || looks.let_go(patience));
+        let notices = shared.clone();
+        std::thread::spawn(move || notices.tell_kernel());
         // What follows asks home, so somebody must answer the kernel.
         let asks = shared.clone();
         let private_tmp = self.private_tmp.then_some(Owner { uid: self.uid, gid: self.gid });
@@ -170,12 +181,24 @@ impl Shared {
         Ok(true)
     }
 
-    /// An answer from home.
+    /// An answer from home, or what changed there.
     fn answer(&self, message: &[u8]) {
+        if is_notice(message) {
+            self.notices.put(message);
+            return;
+        }
         let Ok(unique) = answered(message) else { return };
         // One that was let go, or was never asked for, is not the kernel's business.
         if lock(&self.waiting).remove(&unique).is_some() {
             let _ = (&self.device).write(message);
+        }
+    }
+
+    /// A thread of its own: see [`Notices`].
+    fn tell_kernel(&self) {
+        loop {
+            // What it does not remember, or not any more, it need not be told.
+            let _ = (&self.device).write(&self.notices.next());
         }
     }
 

@@ -10,11 +10,12 @@ fn main() -> io::Result<()> {
     let number = |at: usize| words.get(at).and_then(|w| w.parse().ok()).unwrap_or(0);
     let word = |at: usize| words.get(at).cloned().unwrap_or_default();
     let (dir, attempt) = (PathBuf::from(word(1)), word(2));
+    // What is mounted elsewhere meanwhile is neither's.
+    let flags = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
+    nix::mount::mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)?;
     match word(0).as_str() {
         "pump" => {
             // What is another file on the worker than at home.
-            let flags = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
-            nix::mount::mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)?;
             nix::mount::mount(
                 Some("hidden"),
                 word(5).as_str(),
@@ -25,6 +26,9 @@ fn main() -> io::Result<()> {
             Pump { dir, attempt, uid: number(3), gid: number(4), private_tmp: false, patience: None, own: Vec::new() }
                 .run()
         }
-        _ => Home { dir, attempt, uid: number(3), gid: number(4), groups: Vec::new() }.run(),
+        _ => {
+            let most_watched = number(5) as usize;
+            Home { dir, attempt, uid: number(3), gid: number(4), groups: Vec::new(), most_watched }.run()
+        }
     }
 }
