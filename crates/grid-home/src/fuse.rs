@@ -4,12 +4,20 @@ use std::io;
 
 /// A file is read.
 pub const READ: u32 = 15;
+/// Nobody has an open file any more.
+pub const RELEASE: u32 = 18;
 /// Somebody closes a file, or ends with it open. All that was written was said before it.
 pub const FLUSH: u32 = 25;
 /// First message of a mount.
 pub const INIT: u32 = 26;
 /// A folder is read.
 pub const READDIR: u32 = 28;
+/// Which lock is in the way of another.
+pub const GETLK: u32 = 31;
+/// A lock is taken, where it is free, or let go of.
+pub const SETLK: u32 = 32;
+/// A lock is taken, and waited for.
+pub const SETLKW: u32 = 33;
 /// Somebody who waits for an answer got a signal.
 pub const INTERRUPT: u32 = 36;
 /// A folder is read with what is known of its entries.
@@ -18,17 +26,19 @@ const FORGET: u32 = 2;
 /// Looking at a file: its name, attributes, link, rights. Nothing is done by it, and no process does it in the background.
 const LOOKS: [u32; 5] = [1, 3, 5, 34, 52];
 const BATCH_FORGET: u32 = 42;
+/// Those of the kernel are far below it.
+const LAST_OPERATION: u32 = u32::MAX >> 1;
 
 /// The head of a request.
-const REQUEST_HEAD: usize = 40;
+pub(crate) const REQUEST_HEAD: usize = 40;
 /// The head of an answer.
-const ANSWER_HEAD: usize = 16;
+pub(crate) const ANSWER_HEAD: usize = 16;
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes)
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_ne_bytes)
 }
 
@@ -62,26 +72,39 @@ impl Request {
 
     /// The kernel waits for an answer.
     pub fn is_answered(&self) -> bool {
-        !matches!(self.operation, FORGET | BATCH_FORGET | INTERRUPT)
+        // Beyond the kernel's own numbers are words of the pump's.
+        self.operation <= LAST_OPERATION && !matches!(self.operation, FORGET | BATCH_FORGET | INTERRUPT)
     }
 }
 
-/// The number of the request that an answer is to.
+/// The number of the request that an answer is to, and the error that it says; 0 where there was none.
 ///
 /// # Errors
 /// It is no answer.
-pub fn answered(message: &[u8]) -> io::Result<u64> {
+pub fn answered(message: &[u8]) -> io::Result<(u64, i32)> {
     if message.len() < ANSWER_HEAD || u32_at(message, 0) as usize != message.len() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "no FUSE answer"));
     }
-    Ok(u64_at(message, 8))
+    Ok((u64_at(message, 8), (u32_at(message, 4) as i32).wrapping_neg()))
 }
 
-/// An answer that is only an error.
+/// An answer that is only an error, or (0) that there was none.
 pub fn error(unique: u64, errno: i32) -> Vec<u8> {
     let mut out = (ANSWER_HEAD as u32).to_ne_bytes().to_vec();
     out.extend((-errno).to_ne_bytes());
     out.extend(unique.to_ne_bytes());
+    out
+}
+
+/// Nothing that the kernel remembers of a file's content and attributes is right any more. It writes back first what was
+/// stored to a mapping, and asks home for that.
+pub fn forget_content(node: u64) -> Vec<u8> {
+    const FUSE_NOTIFY_INVAL_INODE: i32 = 2;
+    let mut out = ((ANSWER_HEAD + 24) as u32).to_ne_bytes().to_vec();
+    out.extend(FUSE_NOTIFY_INVAL_INODE.to_ne_bytes());
+    out.extend(0u64.to_ne_bytes());
+    // From the first byte on, all.
+    [node, 0, 0].iter().for_each(|word| out.extend(word.to_ne_bytes()));
     out
 }
 
@@ -105,10 +128,10 @@ pub fn room(message: &[u8]) -> usize {
 
 /// Largest write, and read, in one message.
 const LARGEST: u32 = 1 << 20;
-/// Asynchronous reads; truncation with the open; lookups of `.` and `..`; big writes; content that is dropped where the time
+/// Asynchronous reads; locks of both kinds are the server's; truncation with the open; lookups of `.` and `..`; big writes; content that is dropped where the time
 /// of change differs; attributes with a folder's entries; writes past the cache at once; lookups beside each other; the
 /// server takes set-id bits off; many pages; links cached; a longer answer to this; mappings of files that are not cached.
-const FEATURES: [u32; 14] = [0, 3, 4, 5, 12, 13, 14, 15, 18, 19, 22, 23, 30, 36];
+const FEATURES: [u32; 16] = [0, 1, 3, 4, 5, 10, 12, 13, 14, 15, 18, 19, 22, 23, 30, 36];
 
 /// What is agreed on with the kernel, in the place of what the library agrees on. Never more than the kernel offered.
 pub fn agree(request: &[u8], answer: &mut [u8]) {
@@ -151,7 +174,7 @@ mod tests {
         assert!(message[24..32].iter().all(|b| *b == 0));
         assert!(Request::of(&message[..63]).is_err() && Request::of(&[0; 8]).is_err());
         let answer = error(5, nix::libc::EINTR);
-        assert_eq!((answered(&answer).unwrap(), answer.len()), (5, 16));
+        assert_eq!((answered(&answer).unwrap(), answer.len()), ((5, nix::libc::EINTR), 16));
         assert!(answered(&answer[..15]).is_err());
         let look = |thread, operation| Request { operation, unique: 1, thread }.is_look_from_outside();
         assert!(look(0, 1) && look(0, 34) && !look(7, 1) && !look(0, READ));

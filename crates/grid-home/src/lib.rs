@@ -14,9 +14,11 @@ pub mod control;
 pub mod frame;
 pub mod fuse;
 pub mod line;
+pub mod locks;
 pub mod once;
 pub mod pump;
+mod reopen;
 pub mod serve;
 
 /// Both ends speak the same.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;

@@ -1,12 +1,14 @@
 //! The worker's end: reads the kernel's messages and says them home, and gives the kernel what comes back.
 //!
 //! It walks no path after it has mounted: that would ask itself. It lets go of a process that is killed while home does
-//! not answer; every other signal waits for the answer. Whoever looks from outside of the tree (the lender's agent) does not
+//! not answer; every other signal waits for the answer, but who waits for a lock waits no longer. Whoever looks from outside of the tree (the lender's agent) does not
 //! wait for a home that is away.
 
-use crate::control::{CONTROL_FD, READY_FD, Word, next_connection, say};
-use crate::fuse::{Request, answered, error};
+use crate::control::{CONTROL_FD, LOCKS_FD, READY_FD, Word, next_connection, say, say_locks};
+use crate::fuse::{Request, answered, error, forget_content};
 use crate::line::{Ended, LONGEST, Line};
+use crate::locks::Held;
+use crate::locks::message::{About, let_go};
 use grid_os::descriptors::inherited;
 use grid_os::packets;
 use grid_os::private_tmp::mount_all;
@@ -20,7 +22,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 /// Name under which `ps` shows it.
@@ -51,11 +53,50 @@ pub struct Pump {
     pub own: Vec<PathBuf>,
 }
 
+/// Asked, and not answered.
+struct Waiting {
+    request: Request,
+    since: Instant,
+    about: About,
+}
+
+/// What the kernel was told, and not.
+#[derive(Default)]
+struct Open {
+    waiting: BTreeMap<u64, Waiting>,
+    held: Held,
+}
+
+impl Open {
+    /// Takes what is answered now, by home or for it; who takes it tells the kernel.
+    fn take(&mut self, unique: u64, errno: i32) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&unique)?;
+        // What lets go of locks does so whatever else was the matter with it, and whoever hears of it.
+        if errno == 0 || !matches!(waiting.about, About::Set(wish) if wish.mode.is_some()) {
+            self.held.done(&waiting.about);
+        }
+        Some(waiting)
+    }
+
+    /// The file on which home grants somebody a lock by its answer to that.
+    fn granted(&self, unique: u64) -> Option<u64> {
+        match self.waiting.get(&unique)?.about {
+            About::Set(wish) => wish.mode.map(|_| wish.whose.node),
+            _ => None,
+        }
+    }
+
+    fn waits_for_a_lock(&self, unique: u64) -> bool {
+        self.waiting.get(&unique).is_some_and(|w| matches!(w.about, About::Set(wish) if wish.waits))
+    }
+}
+
 struct Shared {
     device: File,
     line: Arc<Line>,
-    /// Asked, and not answered.
-    waiting: Mutex<BTreeMap<u64, (Request, Instant)>>,
+    open: Mutex<Open>,
+    /// Files on which a lock is granted, and the answers that say so.
+    grants: mpsc::Sender<(u64, Vec<u8>)>,
     /// The agent, where it is there.
     agent: Mutex<Option<Arc<OwnedFd>>>,
     proc: OwnedFd,
@@ -83,16 +124,21 @@ impl Pump {
         let device = File::options().read(true).write(true).open("/dev/fuse");
         let device = device.map_err(|e| io::Error::new(e.kind(), format!("/dev/fuse here: {e} (modprobe fuse)")))?;
         mount::fuse(&device, &place, self.uid, self.gid)?;
+        let (grants, granted) = mpsc::channel();
         let shared = Arc::new(Shared {
             device,
             line: Line::new(&self.attempt)?,
-            waiting: Mutex::default(),
+            open: Mutex::default(),
+            grants,
             agent: Mutex::default(),
             proc: mount::hold_folder("/proc")?,
         });
-        let control = inherited(CONTROL_FD)?;
+        let (control, locks) = (inherited(CONTROL_FD)?, inherited(LOCKS_FD)?);
         let agents = shared.clone();
         std::thread::spawn(move || agents.agents(&control));
+        let (lists, grants) = (shared.clone(), shared.clone());
+        std::thread::spawn(move || lists.list_locks(&locks));
+        std::thread::spawn(move || grants.grant(&granted));
         let looks = shared.clone();
         std::thread::spawn(move || looks.let_go());
         // What follows asks home, so somebody must answer the kernel.
@@ -156,12 +202,14 @@ impl Shared {
         };
         let message = &buffer[..length];
         let request = Request::of(message)?;
-        // Who is interrupted is looked for, and let go where he is killed.
-        if request.operation == crate::fuse::INTERRUPT {
+        let about = About::of(message);
+        // Who is interrupted is looked for, and let go where he is killed. Home must hear of one who waits for a lock.
+        if matches!(about, About::Interrupt { of } if !lock(&self.open).waits_for_a_lock(of)) {
             return Ok(true);
         }
         if request.is_answered() {
-            lock(&self.waiting).insert(request.unique, (request, Instant::now()));
+            let waiting = Waiting { request, since: Instant::now(), about };
+            lock(&self.open).waiting.insert(request.unique, waiting);
         }
         self.line.say(message.to_vec());
         Ok(true)
@@ -169,20 +217,50 @@ impl Shared {
 
     /// An answer from home.
     fn answer(&self, message: &[u8]) {
-        let Ok(unique) = answered(message) else { return };
+        let Ok((unique, errno)) = answered(message) else { return };
+        let granted = if errno == 0 { lock(&self.open).granted(unique) } else { None };
+        match granted {
+            Some(node) => drop(self.grants.send((node, message.to_vec()))),
+            None => self.pass_on(message),
+        }
+    }
+
+    fn pass_on(&self, message: &[u8]) {
+        let Ok((unique, errno)) = answered(message) else { return };
         // One that was let go, or was never asked for, is not the kernel's business.
-        if lock(&self.waiting).remove(&unique).is_some() {
+        let taken = lock(&self.open).take(unique, errno);
+        if taken.is_some() {
             let _ = (&self.device).write(message);
         }
+    }
+
+    /// Whoever has a lock sees what was written under it before, wherever that was. To forget may wait for other answers, so
+    /// this has a thread of its own.
+    fn grant(&self, granted: &mpsc::Receiver<(u64, Vec<u8>)>) {
+        while let Ok((node, answer)) = granted.recv() {
+            let _ = (&self.device).write(&forget_content(node));
+            self.pass_on(&answer);
+        }
+    }
+
+    /// Instead of home.
+    fn answer_for_home(&self, unique: u64, errno: i32) {
+        let Some(waiting) = lock(&self.open).take(unique, errno) else { return };
+        // Before whatever else that process makes the kernel say.
+        if matches!(waiting.about, About::Set(wish) if wish.mode.is_some()) {
+            self.line.say(let_go(unique));
+        }
+        let _ = (&self.device).write(&error(unique, errno));
     }
 
     fn let_go(&self) {
         loop {
             std::thread::sleep(LOOK);
             let up = self.line.is_up();
-            let slow: Vec<(Request, Duration)> = lock(&self.waiting)
+            let slow: Vec<(Request, Duration)> = lock(&self.open)
+                .waiting
                 .values()
-                .map(|(request, since)| (*request, since.elapsed()))
+                .map(|waiting| (waiting.request, waiting.since.elapsed()))
                 .filter(|(_, waited)| *waited >= LONG)
                 .collect();
             for (request, waited) in slow {
@@ -195,9 +273,7 @@ impl Shared {
                     thread if !up && closes && self.is_ending(thread) => libc::EINTR,
                     _ => continue,
                 };
-                if lock(&self.waiting).remove(&request.unique).is_some() {
-                    let _ = (&self.device).write(&error(request.unique, errno));
-                }
+                self.answer_for_home(request.unique, errno);
             }
         }
     }
@@ -221,6 +297,14 @@ impl Shared {
                 let shared = self.clone();
                 std::thread::spawn(move || shared.connection(socket));
             }
+        }
+    }
+
+    /// Whoever comes is told which locks there are.
+    fn list_locks(&self, door: &OwnedFd) {
+        while let Ok(agent) = packets::accept(door) {
+            let locks = lock(&self.open).held.list();
+            let _ = say_locks(&agent, locks);
         }
     }
 

@@ -4,6 +4,8 @@
 use crate::control::{CONTROL_FD, next_connection};
 use crate::fuse::{INIT, Request, agree, forget_who_asks, room};
 use crate::line::Line;
+use crate::locks::{Done, Locks};
+use crate::reopen::reopen;
 use fuse_backend_rs::api::server::Server;
 use fuse_backend_rs::passthrough::{CachePolicy, Config, PassthroughFs};
 use fuse_backend_rs::transport::{FuseBuf, FuseDevWriter, Reader, Writer};
@@ -48,6 +50,8 @@ pub struct Home {
 trait Files: Send + Sync {
     /// The answer to a request; empty where there is none.
     fn answer(&self, request: Vec<u8>) -> Vec<u8>;
+    /// The file of that number, open once more.
+    fn reopen(&self, node: u64) -> io::Result<File>;
 }
 
 impl Home {
@@ -66,9 +70,11 @@ impl Home {
         nix::sys::stat::umask(nix::sys::stat::Mode::empty());
         let files: Arc<dyn Files> = Arc::new(Passthrough::new()?);
         let line = Line::new(&self.attempt)?;
-        let asked = start_workers(&files, &line);
+        let (opens, says) = (files.clone(), line.clone());
+        let locks = Locks::new(Box::new(move |node| opens.reopen(node)), Box::new(move |answer| says.say(answer)));
+        let asked = start_workers(&files, &locks, &line);
         let agents = line.clone();
-        std::thread::spawn(move || take_connections(&control, &agents, &asked));
+        std::thread::spawn(move || take_connections(&control, &agents, &locks, &asked));
         while self.dir.exists() {
             std::thread::sleep(LOOK);
         }
@@ -76,17 +82,21 @@ impl Home {
     }
 }
 
-fn start_workers(files: &Arc<dyn Files>, line: &Arc<Line>) -> mpsc::SyncSender<Vec<u8>> {
+fn start_workers(files: &Arc<dyn Files>, locks: &Arc<Locks>, line: &Arc<Line>) -> mpsc::SyncSender<Vec<u8>> {
     let (asked, requests) = mpsc::sync_channel::<Vec<u8>>(WAITING);
     let requests = Arc::new(Mutex::new(requests));
     for _ in 0..WORKERS {
-        let (files, line, requests) = (files.clone(), line.clone(), requests.clone());
+        let (files, locks, line, requests) = (files.clone(), locks.clone(), line.clone(), requests.clone());
         std::thread::spawn(move || {
             loop {
                 let next = requests.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 let Ok(request) = next else { return };
                 line.wait_for_room();
-                let answer = files.answer(request);
+                let answer = match locks.answer(&request) {
+                    Done::Pass => files.answer(request),
+                    Done::Answer(answer) => answer,
+                    Done::Later => continue,
+                };
                 if !answer.is_empty() {
                     line.say(answer);
                 }
@@ -96,15 +106,25 @@ fn start_workers(files: &Arc<dyn Files>, line: &Arc<Line>) -> mpsc::SyncSender<V
     asked
 }
 
-fn take_connections(control: &std::os::fd::OwnedFd, line: &Arc<Line>, asked: &mpsc::SyncSender<Vec<u8>>) {
+fn take_connections(
+    control: &std::os::fd::OwnedFd,
+    line: &Arc<Line>,
+    locks: &Arc<Locks>,
+    asked: &mpsc::SyncSender<Vec<u8>>,
+) {
     while let Ok(agent) = packets::accept(control) {
-        let (line, asked) = (line.clone(), asked.clone());
+        let (line, locks, asked) = (line.clone(), locks.clone(), asked.clone());
         std::thread::spawn(move || {
             while let Ok(Some(socket)) = next_connection(&agent) {
-                let (line, asked) = (line.clone(), asked.clone());
+                let (line, locks, asked) = (line.clone(), locks.clone(), asked.clone());
                 std::thread::spawn(move || {
+                    let heard = |request: Vec<u8>| {
+                        if !locks.hear(&request) {
+                            let _ = asked.send(request);
+                        }
+                    };
                     // Another one comes for one that broke.
-                    let _ = line.serve(socket, || {}, |request| drop(asked.send(request)));
+                    let _ = line.serve(socket, || {}, heard);
                 });
             }
         });
@@ -113,7 +133,8 @@ fn take_connections(control: &std::os::fd::OwnedFd, line: &Arc<Line>, asked: &mp
 
 /// By the library's file system that passes everything through.
 struct Passthrough {
-    server: Server<PassthroughFs>,
+    library: Arc<PassthroughFs>,
+    server: Server<Arc<PassthroughFs>>,
     null: File,
 }
 
@@ -129,8 +150,9 @@ impl Passthrough {
             allow_direct_io: false,
             ..Config::default()
         };
-        let server = Server::new(PassthroughFs::<()>::new(config)?);
-        Ok(Self { server, null: File::options().write(true).open("/dev/null")? })
+        let library = Arc::new(PassthroughFs::<()>::new(config)?);
+        let server = Server::new(library.clone());
+        Ok(Self { library, server, null: File::options().write(true).open("/dev/null")? })
     }
 
     fn handle(&self, request: &mut [u8], answer: &mut [u8]) -> io::Result<()> {
@@ -160,5 +182,8 @@ impl Files for Passthrough {
             agree(&request, &mut answer);
         }
         answer
+    }
+    fn reopen(&self, node: u64) -> io::Result<File> {
+        reopen(&self.library, node)
     }
 }

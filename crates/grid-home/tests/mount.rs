@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
 
-use grid_home::control::{CONTROL_FD, READY_FD, Word, hand_over, hear};
+use grid_home::control::{CONTROL_FD, LOCKS_FD, READY_FD, Word, hand_over, hear, locks};
 use grid_os::packets;
 use grid_os::pidfd::PidFd;
 use grid_os::spawn::{Place, spawn};
@@ -51,9 +51,10 @@ fn lab() -> Option<Lab> {
         (packets::listen(&path, 0o600).unwrap(), path)
     };
     let ((server_door, server_path), (pump_door, pump_path)) = (listen("server"), listen("pump"));
+    let locks_door = packets::listen(&dir.path().join("pump/locks"), 0o600).unwrap();
     let server = start("serve", dir.path(), vec![(server_door.as_fd(), CONTROL_FD)], 0);
     let (rx, tx) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
-    let inherit = vec![(pump_door.as_fd(), CONTROL_FD), (tx.as_fd(), READY_FD)];
+    let inherit = vec![(pump_door.as_fd(), CONTROL_FD), (tx.as_fd(), READY_FD), (locks_door.as_fd(), LOCKS_FD)];
     let pump = start("pump", dir.path(), inherit, libc::CLONE_NEWNS);
     drop(tx);
     let (server_control, pump_control) =
@@ -243,3 +244,6 @@ fn no_other_process_of_the_owner_s_reaches_into_the_server() {
     let out = command.args(["ls", &format!("/proc/{}/fd", lab.server)]).output().unwrap();
     assert!(!out.status.success(), "{}", text(&out));
 }
+
+#[path = "mount/locks.rs"]
+mod locked;

@@ -259,6 +259,7 @@ impl Agent {
         let place = self.tree_place(attempt, None);
         let far = self.far_of(attempt);
         let taken_back = self.reclaimed(self.came_by_of(attempt).as_ref());
+        let locks = self.locks_of(self.came_by_of(attempt).as_ref());
         let Some(outgoing) = self.sources.get_mut(attempt) else { return };
         if outgoing.machine.state != SourceState::Running || outgoing.dumping {
             return;
@@ -288,6 +289,7 @@ impl Agent {
         let carried = came_by.as_ref().and_then(|a| self.incoming.get(a)).is_some_and(|i| carried(&i.record.stage));
         let work = Dump {
             carried,
+            locks,
             private_tmp,
             criu,
             faults,
