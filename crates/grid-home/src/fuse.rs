@@ -96,16 +96,49 @@ pub fn error(unique: u64, errno: i32) -> Vec<u8> {
     out
 }
 
-/// Nothing that the kernel remembers of a file's content and attributes is right any more. It writes back first what was
-/// stored to a mapping, and asks home for that.
-pub fn forget_content(node: u64) -> Vec<u8> {
-    const FUSE_NOTIFY_INVAL_INODE: i32 = 2;
-    let mut out = ((ANSWER_HEAD + 24) as u32).to_ne_bytes().to_vec();
-    out.extend(FUSE_NOTIFY_INVAL_INODE.to_ne_bytes());
+/// What is known of a file is asked for anew.
+const INVAL_INODE: u32 = 2;
+/// Where a name leads is asked for anew.
+const INVAL_ENTRY: u32 = 3;
+/// A name is not there any more.
+const DELETE: u32 = 6;
+/// With [`INVAL_ENTRY`]: who has the file open, or works there, keeps its name, and what is mounted there stays.
+const EXPIRE_ONLY: u32 = 1;
+/// A notice is at least this, and no longer than with the longest name.
+const NOTICE: std::ops::RangeInclusive<usize> = ANSWER_HEAD + 16..=ANSWER_HEAD + 24 + 256;
+
+/// Home says by itself that something changed; nobody asked. Other notices could put content into the kernel's cache, have
+/// requests done twice, or take what is mounted on the head's files away: they are none.
+pub fn is_notice(message: &[u8]) -> bool {
+    let code = u32_at(message, 4);
+    answered(message).is_ok_and(|(unique, _)| unique == 0)
+        && NOTICE.contains(&message.len())
+        && matches!(code, INVAL_INODE | INVAL_ENTRY | DELETE)
+}
+
+fn notice(code: u32, body: &[&[u8]]) -> Vec<u8> {
+    let length = ANSWER_HEAD + body.iter().map(|part| part.len()).sum::<usize>();
+    let mut out = (length as u32).to_ne_bytes().to_vec();
+    out.extend(code.to_ne_bytes());
     out.extend(0u64.to_ne_bytes());
-    // From the first byte on, all.
-    [node, 0, 0].iter().for_each(|word| out.extend(word.to_ne_bytes()));
+    body.iter().for_each(|part| out.extend(*part));
     out
+}
+
+/// The name in that folder is looked up anew.
+pub fn name_changed(folder: u64, name: &[u8]) -> Vec<u8> {
+    let (length, flags) = ((name.len() as u32).to_ne_bytes(), EXPIRE_ONLY.to_ne_bytes());
+    notice(INVAL_ENTRY, &[&folder.to_ne_bytes(), &length, &flags, name, &[0]])
+}
+
+/// Attributes of the file are asked for anew.
+pub fn attributes_changed(node: u64) -> Vec<u8> {
+    notice(INVAL_INODE, &[&node.to_ne_bytes(), &(-1i64).to_ne_bytes(), &0i64.to_ne_bytes()])
+}
+
+/// Attributes and content of the file are asked for anew.
+pub fn content_changed(node: u64) -> Vec<u8> {
+    notice(INVAL_INODE, &[&node.to_ne_bytes(), &0i64.to_ne_bytes(), &0i64.to_ne_bytes()])
 }
 
 /// Whoever asks is nobody in particular: the server is the owner and becomes no other.
@@ -179,5 +212,23 @@ mod tests {
         let look = |thread, operation| Request { operation, unique: 1, thread }.is_look_from_outside();
         assert!(look(0, 1) && look(0, 34) && !look(7, 1) && !look(0, READ));
         assert!(!Request::of(&request(FORGET, 0)).unwrap().is_answered());
+    }
+
+    #[test]
+    fn notices_are_as_the_kernel_s_header_says_and_others_are_none() {
+        // struct fuse_out_header, then struct fuse_notify_inval_entry_out and the name with its zero.
+        let name = name_changed(7, b"ab");
+        let words = |bytes: &[u8]| bytes.chunks_exact(4).map(|word| u32_at(word, 0)).collect::<Vec<_>>();
+        assert_eq!((words(&name[..32]), &name[32..]), (vec![35, 3, 0, 0, 7, 0, 2, 1], &b"ab\0"[..]));
+        // struct fuse_notify_inval_inode_out: a negative offset is attributes alone.
+        assert_eq!(words(&attributes_changed(9)), [40, 2, 0, 0, 9, 0, u32::MAX, u32::MAX, 0, 0]);
+        assert_eq!(words(&content_changed(9)), [40, 2, 0, 0, 9, 0, 0, 0, 0, 0]);
+        let all = [name.clone(), attributes_changed(9), content_changed(9), name_changed(1, &[b'x'; 255])];
+        assert!(all.iter().all(|notice| is_notice(notice)));
+        let with_code = |code: u32| [&name[..4], &code.to_ne_bytes(), &name[8..]].concat();
+        assert!(is_notice(&with_code(DELETE)));
+        assert!([0, 1, 4, 5, 7, 8, 9].iter().all(|code| !is_notice(&with_code(*code))));
+        let answer = [&name[..8], &5u64.to_ne_bytes(), &name[16..]].concat();
+        assert!(!is_notice(&answer) && !is_notice(&error(0, 2)) && !is_notice(&name_changed(1, &[b'x'; 300])));
     }
 }

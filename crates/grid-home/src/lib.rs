@@ -15,6 +15,7 @@ pub mod frame;
 pub mod fuse;
 pub mod line;
 pub mod locks;
+pub mod notices;
 pub mod once;
 pub mod pump;
 mod reopen;

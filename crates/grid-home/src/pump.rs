@@ -5,10 +5,11 @@
 //! wait for a home that is away.
 
 use crate::control::{CONTROL_FD, LOCKS_FD, READY_FD, Word, next_connection, say, say_locks};
-use crate::fuse::{Request, answered, error, forget_content};
+use crate::fuse::{Request, answered, content_changed, error, is_notice};
 use crate::line::{Ended, LONGEST, Line};
 use crate::locks::Held;
 use crate::locks::message::{About, let_go};
+use crate::notices::Notices;
 use grid_os::descriptors::inherited;
 use grid_os::packets;
 use grid_os::private_tmp::mount_all;
@@ -97,6 +98,8 @@ struct Shared {
     open: Mutex<Open>,
     /// Files on which a lock is granted, and the answers that say so.
     grants: mpsc::Sender<(u64, Vec<u8>)>,
+    /// What changed at home.
+    notices: Notices,
     /// The agent, where it is there.
     agent: Mutex<Option<Arc<OwnedFd>>>,
     proc: OwnedFd,
@@ -130,6 +133,7 @@ impl Pump {
             line: Line::new(&self.attempt)?,
             open: Mutex::default(),
             grants,
+            notices: Notices::default(),
             agent: Mutex::default(),
             proc: mount::hold_folder("/proc")?,
         });
@@ -141,6 +145,8 @@ impl Pump {
         std::thread::spawn(move || grants.grant(&granted));
         let looks = shared.clone();
         std::thread::spawn(move || looks.let_go());
+        let notices = shared.clone();
+        std::thread::spawn(move || notices.tell_kernel());
         // What follows asks home, so somebody must answer the kernel.
         let asks = shared.clone();
         let private_tmp = self.private_tmp.then_some(Owner { uid: self.uid, gid: self.gid });
@@ -215,8 +221,12 @@ impl Shared {
         Ok(true)
     }
 
-    /// An answer from home.
+    /// An answer from home, or what changed there.
     fn answer(&self, message: &[u8]) {
+        if is_notice(message) {
+            self.notices.put(message);
+            return;
+        }
         let Ok((unique, errno)) = answered(message) else { return };
         let granted = if errno == 0 { lock(&self.open).granted(unique) } else { None };
         match granted {
@@ -238,7 +248,7 @@ impl Shared {
     /// this has a thread of its own.
     fn grant(&self, granted: &mpsc::Receiver<(u64, Vec<u8>)>) {
         while let Ok((node, answer)) = granted.recv() {
-            let _ = (&self.device).write(&forget_content(node));
+            let _ = (&self.device).write(&content_changed(node));
             self.pass_on(&answer);
         }
     }
@@ -251,6 +261,14 @@ impl Shared {
             self.line.say(let_go(unique));
         }
         let _ = (&self.device).write(&error(unique, errno));
+    }
+
+    /// A thread of its own: see [`Notices`].
+    fn tell_kernel(&self) {
+        loop {
+            // What it does not remember, or not any more, it need not be told.
+            let _ = (&self.device).write(&self.notices.next());
+        }
     }
 
     fn let_go(&self) {
