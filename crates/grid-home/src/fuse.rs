@@ -2,6 +2,8 @@
 
 use std::io;
 
+/// A file is opened.
+pub const OPEN: u32 = 14;
 /// A file is read.
 pub const READ: u32 = 15;
 /// Nobody has an open file any more.
@@ -49,6 +51,8 @@ pub struct Request {
     pub operation: u32,
     /// Its number, the kernel's.
     pub unique: u64,
+    /// The file.
+    pub node: u64,
     /// The thread that waits for it; 0 where none does.
     pub thread: u32,
 }
@@ -62,7 +66,12 @@ impl Request {
         if message.len() < REQUEST_HEAD || u32_at(message, 0) as usize != message.len() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "no FUSE request"));
         }
-        Ok(Self { operation: u32_at(message, 4), unique: u64_at(message, 8), thread: u32_at(message, 32) })
+        Ok(Self {
+            operation: u32_at(message, 4),
+            unique: u64_at(message, 8),
+            node: u64_at(message, 16),
+            thread: u32_at(message, 32),
+        })
     }
 
     /// Somebody from outside of the tree looks at a file.
@@ -192,6 +201,7 @@ mod tests {
         message[0..4].copy_from_slice(&64u32.to_ne_bytes());
         message[4..8].copy_from_slice(&operation.to_ne_bytes());
         message[8..16].copy_from_slice(&unique.to_ne_bytes());
+        message[16] = 3;
         message[24..32].fill(9);
         message[32..36].copy_from_slice(&77u32.to_ne_bytes());
         message[56..60].copy_from_slice(&u32::MAX.to_ne_bytes());
@@ -201,7 +211,7 @@ mod tests {
     #[test]
     fn heads_are_read_and_what_has_none_is_refused() {
         let mut message = request(READ, 5);
-        assert_eq!(Request::of(&message).unwrap(), Request { operation: READ, unique: 5, thread: 77 });
+        assert_eq!(Request::of(&message).unwrap(), Request { operation: READ, unique: 5, node: 3, thread: 77 });
         assert!(room(&message) <= (1 << 20) + (16 << 10), "what is asked for is bounded");
         forget_who_asks(&mut message);
         assert!(message[24..32].iter().all(|b| *b == 0));
@@ -209,7 +219,7 @@ mod tests {
         let answer = error(5, nix::libc::EINTR);
         assert_eq!((answered(&answer).unwrap(), answer.len()), ((5, nix::libc::EINTR), 16));
         assert!(answered(&answer[..15]).is_err());
-        let look = |thread, operation| Request { operation, unique: 1, thread }.is_look_from_outside();
+        let look = |thread, operation| Request { operation, unique: 1, node: 3, thread }.is_look_from_outside();
         assert!(look(0, 1) && look(0, 34) && !look(7, 1) && !look(0, READ));
         assert!(!Request::of(&request(FORGET, 0)).unwrap().is_answered());
     }

@@ -15,6 +15,7 @@ pub mod frame;
 pub mod fuse;
 pub mod line;
 pub mod locks;
+mod nameless;
 pub mod notices;
 pub mod once;
 pub mod pump;

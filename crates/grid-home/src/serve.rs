@@ -2,16 +2,19 @@
 //! open is open here.
 
 use crate::control::{CONTROL_FD, next_connection};
-use crate::fuse::{INIT, Request, agree, forget_who_asks, room};
+use crate::fuse::{INIT, OPEN, Request, agree, error, forget_who_asks, room};
 use crate::line::Line;
 use crate::locks::{Done, Locks};
+use crate::nameless::Nameless;
 use crate::reopen::reopen;
+use fuse_backend_rs::api::filesystem::{Context, FileSystem};
 use fuse_backend_rs::api::server::Server;
 use fuse_backend_rs::passthrough::{CachePolicy, Config, PassthroughFs};
 use fuse_backend_rs::transport::{FuseBuf, FuseDevWriter, Reader, Writer};
 use grid_os::descriptors::inherited;
 use grid_os::packets;
 use grid_os::rights;
+use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::File;
 use std::io;
@@ -135,6 +138,7 @@ fn take_connections(
 struct Passthrough {
     library: Arc<PassthroughFs>,
     server: Server<Arc<PassthroughFs>>,
+    nameless: Nameless,
     null: File,
 }
 
@@ -152,7 +156,16 @@ impl Passthrough {
         };
         let library = Arc::new(PassthroughFs::<()>::new(config)?);
         let server = Server::new(library.clone());
-        Ok(Self { library, server, null: File::options().write(true).open("/dev/null")? })
+        Ok(Self {
+            library,
+            server,
+            nameless: Nameless::default(),
+            null: File::options().write(true).open("/dev/null")?,
+        })
+    }
+
+    fn has_no_name(&self, node: u64) -> bool {
+        self.library.getattr(&Context::default(), node, None).is_ok_and(|(found, _)| found.st_nlink == 0)
     }
 
     fn handle(&self, request: &mut [u8], answer: &mut [u8]) -> io::Result<()> {
@@ -169,13 +182,16 @@ impl Passthrough {
 impl Files for Passthrough {
     fn answer(&self, mut request: Vec<u8>) -> Vec<u8> {
         let Ok(asked) = Request::of(&request) else { return Vec::new() };
+        if asked.operation == OPEN && self.has_no_name(asked.node) && self.nameless.is_stale(asked.node, asked.thread) {
+            return error(asked.unique, libc::ESTALE);
+        }
         let first = (asked.operation == INIT).then(|| request.clone());
         forget_who_asks(&mut request);
         let mut answer = vec![0; room(&request)];
         let handled = self.handle(&mut request, &mut answer);
         let length = answer.get(..4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes) as usize;
         if length == 0 && handled.is_err() && asked.is_answered() {
-            return crate::fuse::error(asked.unique, nix::libc::EIO);
+            return error(asked.unique, libc::EIO);
         }
         answer.truncate(length);
         if let Some(request) = first {

@@ -247,3 +247,6 @@ fn no_other_process_of_the_owner_s_reaches_into_the_server() {
 
 #[path = "mount/locks.rs"]
 mod locked;
+
+#[path = "mount/names.rs"]
+mod names;

@@ -287,11 +287,13 @@ for n in range(int(sys.argv[2])):
 const BASE: &str = r#"
 import sqlite3, sys
 base = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)
-for n in range(int(sys.argv[2])):
-    base.execute('begin immediate')
-    now, = base.execute('select n from t').fetchone()
-    base.execute('update t set n = ?', (now + 1,))
-    base.execute('commit')
+try:
+    for n in range(int(sys.argv[2])):
+        base.execute('begin immediate')
+        now, = base.execute('select n from t').fetchone()
+        base.execute('update t set n = ?', (now + 1,))
+        base.execute('commit')
+except sqlite3.Error as e: sys.exit(f'{e} {e.sqlite_errorname} {n}')
 "#;
 
 #[test]
@@ -318,7 +320,7 @@ fn what_is_counted_under_a_lock_here_and_there_is_all_counted_whatever_breaks() 
         let all = [Home, There, There].map(start);
         for round in 1..=8 {
             let number = || counted(&lab, script).trim().parse::<usize>().unwrap_or(0);
-            lab.until("it to count", || number() > round * times / 4);
+            lab.until(&format!("{script} to count in round {round}"), || number() > round * times / 4);
             lab.cut();
             lab.connect();
         }
