@@ -203,12 +203,14 @@ fn what_waits_for_home_is_not_frozen_and_ends_where_it_is_killed() {
     kill(Pid::from_raw(server), Signal::SIGSTOP).unwrap();
     let pid = away(&guest).unwrap();
     let wchan = || std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
-    cluster.wait("it to wait for home", || if wchan().contains("request_wait") { Ok(()) } else { Err(wchan()) });
+    // For an answer, or for a page that is read ahead.
+    let waits = || ["request_wait", "folio_wait"].iter().any(|in_it| wchan().contains(in_it));
+    cluster.wait("it to wait for home", || if waits() { Ok(()) } else { Err(wchan()) });
     cluster.wait("a recall to be refused", || {
         let said = cluster.grid(&["offload", "recall", out.record.id.as_str()]);
         if (said.out.clone() + &said.err).contains("does not answer for them") { Ok(()) } else { Err(said) }
     });
-    assert!(wchan().contains("request_wait") && procs::is_shadow(guest.pid()));
+    assert!(waits() && procs::is_shadow(guest.pid()));
     kill(Pid::from_raw(guest.pid()), Signal::SIGKILL).unwrap();
     cluster.wait("its copy there to end", || if away(&guest).is_none() { Ok(()) } else { Err(wchan()) });
     cluster.wait("its server to end", || server_of(&cluster).map_or(Ok(()), Err));

@@ -15,6 +15,10 @@ def lock(wait):
     if kind == 'ofd': fcntl.fcntl(f, 38 if wait else 37, struct.pack('hhqqi', fcntl.F_WRLCK, 0, 0, 0, 0))
 def signalled(*_): raise InterruptedError
 try:
+    if word == 'ask':
+        way = struct.unpack('hhqqi4x', fcntl.fcntl(f, fcntl.F_GETLK, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 0, 0, 0)))
+        print(way, flush=True)
+        sys.exit()
     if word == 'wait': print('waits', flush=True)
     if word == 'alarm':
         signal.signal(signal.SIGALRM, signalled)
@@ -95,7 +99,7 @@ impl Lab {
     }
 
     fn try_one(&self, at: Where, kind: &str) -> String {
-        let mut locker = self.locker(at, kind, "try");
+        let mut locker = self.locker(at, kind, if kind == "ask" { "ask" } else { "try" });
         let said = locker.says();
         locker.end();
         said
@@ -132,8 +136,15 @@ fn a_lock_excludes_the_others_here_and_there_until_it_is_let_go_of() {
     }
     let mut holder = lab.locker(There, "posix", "try");
     assert_eq!((holder.says().as_str(), lab.try_one(Home, "ofd").as_str()), ("has it", "busy"));
+    // Type, where it is counted from, start, length, and the process; -1 is a description at home.
+    let pid = holder.child.id();
+    let asked = [There, Home].map(|at| lab.try_one(at, "ask"));
+    assert_eq!(asked, [format!("(1, 0, 0, 0, {pid})"), "(1, 0, 0, 0, -1)".to_owned()]);
     holder.kill();
     assert_eq!(lab.try_one(Home, "ofd"), "has it");
+    let mut holder = lab.locker(Home, "posix", "try");
+    assert_eq!((holder.says().as_str(), lab.try_one(There, "ask").as_str()), ("has it", "(1, 0, 0, 0, 0)"));
+    holder.end();
     lab.until("no lock", || lab.locks() == 0);
 }
 
