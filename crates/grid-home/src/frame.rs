@@ -2,7 +2,7 @@
 
 use crate::VERSION;
 use serde::{Deserialize, Serialize};
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 
 /// No body is longer: a FUSE message of 1 MiB of data and its head.
 pub const MOST: usize = (1 << 20) + (64 << 10);
@@ -64,18 +64,30 @@ pub struct Frame {
     pub body: Vec<u8>,
 }
 
-/// Writes one frame in one call, so that a small one is one packet.
+/// Writes one frame in one call, so that a small one is one packet; no part of it is copied.
 ///
 /// # Errors
 /// The connection.
 pub fn write(to: &mut impl Write, kind: Kind, number: u64, heard: u64, body: &[u8]) -> io::Result<()> {
-    let mut bytes = Vec::with_capacity(HEAD + body.len());
-    bytes.extend((kind as u32).to_le_bytes());
-    bytes.extend((body.len() as u32).to_le_bytes());
-    bytes.extend(number.to_le_bytes());
-    bytes.extend(heard.to_le_bytes());
-    bytes.extend(body);
-    to.write_all(&bytes)
+    let mut head = Vec::with_capacity(HEAD);
+    head.extend((kind as u32).to_le_bytes());
+    head.extend((body.len() as u32).to_le_bytes());
+    head.extend(number.to_le_bytes());
+    head.extend(heard.to_le_bytes());
+    let mut parts = &mut [IoSlice::new(&head), IoSlice::new(body)][..];
+    let mut left = HEAD + body.len();
+    while left > 0 {
+        match to.write_vectored(parts) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                left -= written;
+                IoSlice::advance_slices(&mut parts, written);
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 /// Reads one frame.
@@ -107,6 +119,21 @@ pub fn read(from: &mut impl Read) -> io::Result<Frame> {
 mod tests {
     use super::*;
 
+    /// Takes three bytes at a time.
+    struct Slow(Vec<u8>);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let taken = &bytes[..bytes.len().min(3)];
+            self.0.extend(taken);
+            Ok(taken.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
     #[test]
     fn a_frame_comes_as_it_was_written_and_what_is_none_is_refused() {
         let mut bytes = Vec::new();
@@ -114,6 +141,11 @@ mod tests {
         let frame = read(&mut bytes.as_slice()).unwrap();
         assert_eq!(frame, Frame { kind: Kind::Message, number: 7, heard: 1 << 40, body: b"body".to_vec() });
         assert!(read(&mut &bytes[..bytes.len() - 1]).is_err());
+        let mut slow = Slow(Vec::new());
+        write(&mut slow, Kind::Message, 7, 1 << 40, b"body").unwrap();
+        write(&mut slow, Kind::Beat, 0, 1 << 40, b"").unwrap();
+        assert_eq!(slow.0[..bytes.len()], bytes);
+        assert_eq!(read(&mut &slow.0[bytes.len()..]).unwrap().kind, Kind::Beat);
         let long = [&2u32.to_le_bytes()[..], &u32::MAX.to_le_bytes(), &[0; 16]].concat();
         assert!(read(&mut long.as_slice()).unwrap_err().to_string().contains("too long"));
         assert!(read(&mut [9u8; 24].as_slice()).unwrap_err().to_string().contains("unknown kind"));

@@ -21,6 +21,7 @@ pub mod once;
 pub mod pump;
 mod reopen;
 pub mod serve;
+pub mod watch;
 
 /// Both ends speak the same.
 pub const VERSION: u32 = 2;

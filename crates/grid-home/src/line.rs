@@ -149,7 +149,7 @@ impl Line {
     }
 
     /// What is to be written next on this connection; none where it is not in use any more.
-    fn next(&self, link: u64) -> Option<(Kind, u64, u64, Arc<[u8]>)> {
+    fn next(&self, link: u64) -> Option<(Kind, u64, u64, Arc<Vec<u8>>)> {
         let mut state = self.state();
         let beat_at = Instant::now() + BEAT;
         loop {

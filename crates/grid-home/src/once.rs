@@ -31,7 +31,7 @@ impl std::fmt::Display for Mismatch {
 #[derive(Debug, Default)]
 pub struct End {
     /// Said, and not known to be heard: numbers `first..first + len`.
-    kept: VecDeque<Arc<[u8]>>,
+    kept: VecDeque<Arc<Vec<u8>>>,
     /// So many were said and heard.
     gone: u64,
     /// So many of `kept` were sent on this connection.
@@ -46,11 +46,11 @@ impl End {
     /// Says one more message.
     pub fn say(&mut self, message: Vec<u8>) {
         self.bytes += message.len();
-        self.kept.push_back(message.into());
+        self.kept.push_back(Arc::new(message));
     }
 
     /// The next message that was not sent on this connection, with its number; from then on it counts as sent.
-    pub fn next_to_send(&mut self) -> Option<(u64, Arc<[u8]>)> {
+    pub fn next_to_send(&mut self) -> Option<(u64, Arc<Vec<u8>>)> {
         let message = self.kept.get(self.sent)?.clone();
         self.sent += 1;
         Some((self.gone + self.sent as u64, message))
@@ -142,7 +142,7 @@ mod tests {
     }
 
     /// Number, message, and what its sender had heard.
-    type Sent = (u64, Arc<[u8]>, u64);
+    type Sent = (u64, Arc<Vec<u8>>, u64);
 
     /// Two ends, and what is under way to each.
     #[derive(Default)]
@@ -183,7 +183,7 @@ mod tests {
             let Some((number, message, heard)) = self.under_way[side].pop_front() else { return };
             self.ends[side].heard_there(heard).unwrap();
             if self.ends[side].hear(number).unwrap() {
-                self.arrived[side].push(u32::from_ne_bytes(message.as_ref().try_into().unwrap()));
+                self.arrived[side].push(u32::from_ne_bytes(message.as_slice().try_into().unwrap()));
             }
         }
     }

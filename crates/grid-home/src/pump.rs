@@ -5,7 +5,7 @@
 //! wait for a home that is away.
 
 use crate::control::{CONTROL_FD, LOCKS_FD, READY_FD, Word, next_connection, say, say_locks};
-use crate::fuse::{Request, answered, content_changed, error, is_notice};
+use crate::fuse::{Request, answered, content_changed, errno, error, is_notice};
 use crate::line::{Ended, LONGEST, Line};
 use crate::locks::Held;
 use crate::locks::message::{About, let_go};
@@ -23,7 +23,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Name under which `ps` shows it.
@@ -34,6 +34,9 @@ const LOOK: Duration = Duration::from_millis(500);
 const LONG: Duration = Duration::from_millis(500);
 /// So long somebody from outside waits for home, where that is thought to be there.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// KiB that the kernel asks for ahead of who reads: by the kernel's own choice, a quarter of it, a reader waits for home more
+/// often than home for the line.
+const READ_AHEAD: u32 = 512;
 /// Who it is once everything is mounted.
 const NOBODY: u32 = 65534;
 
@@ -96,8 +99,6 @@ struct Shared {
     device: File,
     line: Arc<Line>,
     open: Mutex<Open>,
-    /// Files on which a lock is granted, and the answers that say so.
-    grants: mpsc::Sender<(u64, Vec<u8>)>,
     /// What changed at home.
     notices: Notices,
     /// The agent, where it is there.
@@ -127,12 +128,12 @@ impl Pump {
         let device = File::options().read(true).write(true).open("/dev/fuse");
         let device = device.map_err(|e| io::Error::new(e.kind(), format!("/dev/fuse here: {e} (modprobe fuse)")))?;
         mount::fuse(&device, &place, self.uid, self.gid)?;
-        let (grants, granted) = mpsc::channel();
+        // Where that cannot be set it is slower, no more.
+        let _ = mount::read_ahead(&place, READ_AHEAD);
         let shared = Arc::new(Shared {
             device,
             line: Line::new(&self.attempt)?,
             open: Mutex::default(),
-            grants,
             notices: Notices::default(),
             agent: Mutex::default(),
             proc: mount::hold_folder("/proc")?,
@@ -140,9 +141,8 @@ impl Pump {
         let (control, locks) = (inherited(CONTROL_FD)?, inherited(LOCKS_FD)?);
         let agents = shared.clone();
         std::thread::spawn(move || agents.agents(&control));
-        let (lists, grants) = (shared.clone(), shared.clone());
+        let lists = shared.clone();
         std::thread::spawn(move || lists.list_locks(&locks));
-        std::thread::spawn(move || grants.grant(&granted));
         let looks = shared.clone();
         std::thread::spawn(move || looks.let_go());
         let notices = shared.clone();
@@ -227,29 +227,19 @@ impl Shared {
             self.notices.put(message);
             return;
         }
-        let Ok((unique, errno)) = answered(message) else { return };
-        let granted = if errno == 0 { lock(&self.open).granted(unique) } else { None };
-        match granted {
-            Some(node) => drop(self.grants.send((node, message.to_vec()))),
-            None => self.pass_on(message),
+        let Ok(unique) = answered(message) else { return };
+        if errno(message) == 0 && lock(&self.open).granted(unique).is_some() {
+            return self.notices.put_answer(message);
         }
+        self.pass_on(message);
     }
 
     fn pass_on(&self, message: &[u8]) {
-        let Ok((unique, errno)) = answered(message) else { return };
+        let Ok(unique) = answered(message) else { return };
         // One that was let go, or was never asked for, is not the kernel's business.
-        let taken = lock(&self.open).take(unique, errno);
+        let taken = lock(&self.open).take(unique, errno(message));
         if taken.is_some() {
             let _ = (&self.device).write(message);
-        }
-    }
-
-    /// Whoever has a lock sees what was written under it before, wherever that was. To forget may wait for other answers, so
-    /// this has a thread of its own.
-    fn grant(&self, granted: &mpsc::Receiver<(u64, Vec<u8>)>) {
-        while let Ok((node, answer)) = granted.recv() {
-            let _ = (&self.device).write(&content_changed(node));
-            self.pass_on(&answer);
         }
     }
 
@@ -266,9 +256,24 @@ impl Shared {
     /// A thread of its own: see [`Notices`].
     fn tell_kernel(&self) {
         loop {
-            // What it does not remember, or not any more, it need not be told.
-            let _ = (&self.device).write(&self.notices.next());
+            let message = self.notices.next();
+            if is_notice(&message) {
+                // What it does not remember, or not any more, it need not be told.
+                let _ = (&self.device).write(&message);
+            } else {
+                self.grant(&message);
+            }
         }
+    }
+
+    /// Whoever has a lock sees what was done before by whoever had it, wherever that was: of other files by the notices that
+    /// came before, of this one because nothing that is known of it is believed.
+    fn grant(&self, answer: &[u8]) {
+        let node = answered(answer).ok().and_then(|unique| lock(&self.open).granted(unique));
+        if let Some(node) = node {
+            let _ = (&self.device).write(&content_changed(node));
+        }
+        self.pass_on(answer);
     }
 
     fn let_go(&self) {

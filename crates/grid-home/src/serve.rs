@@ -2,11 +2,13 @@
 //! open is open here.
 
 use crate::control::{CONTROL_FD, next_connection};
-use crate::fuse::{INIT, OPEN, Request, agree, error, forget_who_asks, room};
+use crate::fuse::asked::Asked;
+use crate::fuse::{HEAD, INIT, OPEN, Request, WRITE, agree, errno, error, forget_who_asks, room};
 use crate::line::Line;
 use crate::locks::{Done, Locks};
 use crate::nameless::Nameless;
 use crate::reopen::reopen;
+use crate::watch::Watch;
 use fuse_backend_rs::api::filesystem::{Context, FileSystem};
 use fuse_backend_rs::api::server::Server;
 use fuse_backend_rs::passthrough::{CachePolicy, Config, PassthroughFs};
@@ -14,11 +16,13 @@ use fuse_backend_rs::transport::{FuseBuf, FuseDevWriter, Reader, Writer};
 use grid_os::descriptors::inherited;
 use grid_os::packets;
 use grid_os::rights;
+use grid_os::watched::Folder;
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
@@ -27,12 +31,14 @@ use std::time::Duration;
 const COMM: &std::ffi::CStr = c"grid-home-files";
 /// Requests that are answered at the same time.
 const WORKERS: usize = 4;
-/// What is known of a file at the worker is asked for anew after so long.
+/// What is known of a file at the worker is asked for anew after so long, where it is not watched.
 const REMEMBERED: Duration = Duration::from_secs(1);
 /// Requests that wait to be answered; more stay in the connection.
 const WAITING: usize = 4096;
 /// Between two looks whether it is still wanted.
 const LOOK: Duration = Duration::from_secs(1);
+/// So many folders are watched; each is a descriptor, and one of the user's marks in the kernel.
+pub const MOST_WATCHED: usize = 8192;
 
 /// What a server is told.
 #[derive(Clone, Debug)]
@@ -47,12 +53,18 @@ pub struct Home {
     pub gid: u32,
     /// And further groups.
     pub groups: Vec<u32>,
+    /// So many folders may be watched; an eighth of its descriptors at most.
+    pub most_watched: usize,
 }
 
 /// Bytes in, bytes out.
 trait Files: Send + Sync {
-    /// The answer to a request; empty where there is none.
-    fn answer(&self, request: Vec<u8>) -> Vec<u8>;
+    /// Says the answer to a request, where there is one, and what follows from it.
+    fn answer(&self, request: Vec<u8>, say: &mut dyn FnMut(Vec<u8>));
+    /// The body of a thread: says what others change.
+    fn follow(&self, say: &mut dyn FnMut(Vec<u8>));
+    /// Says all that others changed until now.
+    fn catch_up(&self, say: &mut dyn FnMut(Vec<u8>));
     /// The file of that number, open once more.
     fn reopen(&self, node: u64) -> io::Result<File>;
 }
@@ -71,10 +83,14 @@ impl Home {
         // From here on no other process of the owner's reaches into this one: what it says is believed there.
         rights::become_owner(self.uid, self.gid, &self.groups)?;
         nix::sys::stat::umask(nix::sys::stat::Mode::empty());
-        let files: Arc<dyn Files> = Arc::new(Passthrough::new()?);
+        let most_watched = self.most_watched.min(usize::try_from(most / 8).unwrap_or(usize::MAX));
+        let files: Arc<dyn Files> = Arc::new(Passthrough::new(most_watched)?);
         let line = Line::new(&self.attempt)?;
-        let (opens, says) = (files.clone(), line.clone());
-        let locks = Locks::new(Box::new(move |node| opens.reopen(node)), Box::new(move |answer| says.say(answer)));
+        let (followed, told) = (files.clone(), line.clone());
+        std::thread::spawn(move || followed.follow(&mut |notice| told.say(notice)));
+        let (opens, grants, says) = (files.clone(), files.clone(), line.clone());
+        let say = move |answer| say_of_lock(&*grants, &says, answer);
+        let locks = Locks::new(Box::new(move |node| opens.reopen(node)), Box::new(say));
         let asked = start_workers(&files, &locks, &line);
         let agents = line.clone();
         std::thread::spawn(move || take_connections(&control, &agents, &locks, &asked));
@@ -83,6 +99,14 @@ impl Home {
         }
         Ok(())
     }
+}
+
+/// Who gets a lock is told before it what was changed under that lock at home.
+fn say_of_lock(files: &dyn Files, line: &Line, answer: Vec<u8>) {
+    if errno(&answer) == 0 {
+        files.catch_up(&mut |notice| line.say(notice));
+    }
+    line.say(answer);
 }
 
 fn start_workers(files: &Arc<dyn Files>, locks: &Arc<Locks>, line: &Arc<Line>) -> mpsc::SyncSender<Vec<u8>> {
@@ -95,13 +119,10 @@ fn start_workers(files: &Arc<dyn Files>, locks: &Arc<Locks>, line: &Arc<Line>) -
                 let next = requests.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 let Ok(request) = next else { return };
                 line.wait_for_room();
-                let answer = match locks.answer(&request) {
-                    Done::Pass => files.answer(request),
-                    Done::Answer(answer) => answer,
-                    Done::Later => continue,
-                };
-                if !answer.is_empty() {
-                    line.say(answer);
+                match locks.answer(&request) {
+                    Done::Pass => files.answer(request, &mut |message| line.say(message)),
+                    Done::Answer(answer) => say_of_lock(&*files, &line, answer),
+                    Done::Later => {}
                 }
             }
         });
@@ -136,14 +157,15 @@ fn take_connections(
 
 /// By the library's file system that passes everything through.
 struct Passthrough {
-    library: Arc<PassthroughFs>,
     server: Server<Arc<PassthroughFs>>,
+    files: Arc<PassthroughFs>,
+    watch: Watch,
     nameless: Nameless,
     null: File,
 }
 
 impl Passthrough {
-    fn new() -> io::Result<Self> {
+    fn new(most_watched: usize) -> io::Result<Self> {
         let config = Config {
             root_dir: "/".to_owned(),
             entry_timeout: REMEMBERED,
@@ -154,18 +176,13 @@ impl Passthrough {
             allow_direct_io: false,
             ..Config::default()
         };
-        let library = Arc::new(PassthroughFs::<()>::new(config)?);
-        let server = Server::new(library.clone());
-        Ok(Self {
-            library,
-            server,
-            nameless: Nameless::default(),
-            null: File::options().write(true).open("/dev/null")?,
-        })
+        let files = Arc::new(PassthroughFs::<()>::new(config)?);
+        let (server, watch, nameless) = (Server::new(files.clone()), Watch::new(most_watched), Nameless::default());
+        Ok(Self { server, files, watch, nameless, null: File::options().write(true).open("/dev/null")? })
     }
 
     fn has_no_name(&self, node: u64) -> bool {
-        self.library.getattr(&Context::default(), node, None).is_ok_and(|(found, _)| found.st_nlink == 0)
+        self.files.getattr(&Context::default(), node, None).is_ok_and(|(found, _)| found.st_nlink == 0)
     }
 
     fn handle(&self, request: &mut [u8], answer: &mut [u8]) -> io::Result<()> {
@@ -177,11 +194,18 @@ impl Passthrough {
         self.server.handle_message(reader, Writer::FuseDev(writer), None, None).map_err(|e| other(&e))?;
         Ok(())
     }
-}
 
-impl Files for Passthrough {
-    fn answer(&self, mut request: Vec<u8>) -> Vec<u8> {
-        let Ok(asked) = Request::of(&request) else { return Vec::new() };
+    /// The folder that has this number.
+    fn folder(&self, node: u64) -> io::Result<Folder> {
+        let folder = Folder::open(&self.files.readlinkat_proc_file(node)?)?;
+        let (wanted, _) = self.files.getattr(&Context::default(), node, None)?;
+        let found = folder.metadata()?;
+        // Another one may be at its path by now.
+        let is_it = (found.dev(), found.ino()) == (wanted.st_dev, wanted.st_ino);
+        is_it.then_some(folder).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn answer_of(&self, asked: Request, mut request: Vec<u8>) -> Vec<u8> {
         if asked.operation == OPEN && self.has_no_name(asked.node) && self.nameless.is_stale(asked.node, asked.thread) {
             return error(asked.unique, libc::ESTALE);
         }
@@ -199,7 +223,31 @@ impl Files for Passthrough {
         }
         answer
     }
+}
+
+impl Files for Passthrough {
+    fn answer(&self, request: Vec<u8>, say: &mut dyn FnMut(Vec<u8>)) {
+        let Ok(head) = Request::of(&request) else { return };
+        // Of the longest ones only their head is looked at.
+        let seen = if head.operation == WRITE { HEAD.min(request.len()) } else { request.len() };
+        let copy = request[..seen].to_vec();
+        let asked = Asked::of(&copy);
+        let begun = self.watch.begin(&asked, |node| self.folder(node));
+        let answer = self.answer_of(head, request);
+        if !answer.is_empty() {
+            self.watch.say(begun, &asked, answer, say);
+        }
+    }
+
+    fn follow(&self, say: &mut dyn FnMut(Vec<u8>)) {
+        self.watch.follow(say);
+    }
+
+    fn catch_up(&self, say: &mut dyn FnMut(Vec<u8>)) {
+        self.watch.catch_up(say);
+    }
+
     fn reopen(&self, node: u64) -> io::Result<File> {
-        reopen(&self.library, node)
+        reopen(&self.files, node)
     }
 }

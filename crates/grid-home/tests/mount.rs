@@ -2,23 +2,78 @@
 
 #![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
 
+#[path = "mount/locks.rs"]
+mod locked;
+#[path = "mount/names.rs"]
+mod names;
+#[path = "mount/watch.rs"]
+mod watch;
+
 use grid_home::control::{CONTROL_FD, LOCKS_FD, READY_FD, Word, hand_over, hear, locks};
+use grid_home::frame::{self, Kind};
+use grid_home::fuse::{READ, Request, is_notice, room};
+use grid_home::serve::MOST_WATCHED;
 use grid_os::packets;
 use grid_os::pidfd::PidFd;
 use grid_os::spawn::{Place, spawn};
 use nix::libc;
 use std::io::Read;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 const OWNER: u32 = 4_000_117;
 const LIMIT: Duration = Duration::from_secs(20);
+
+/// What crossed the connections.
+#[derive(Default)]
+struct Crossed {
+    /// Where a name leads, or what attributes a file has, was asked.
+    looks: AtomicUsize,
+    /// Home said by itself that something changed.
+    notices: AtomicUsize,
+    /// Content was asked for.
+    reads: AtomicUsize,
+    /// The most at once.
+    read: AtomicUsize,
+}
+
+impl Crossed {
+    fn count(&self, message: &[u8]) {
+        const LOOKS: [u32; 2] = [1, 3];
+        if is_notice(message) {
+            self.notices.fetch_add(1, Ordering::SeqCst);
+        }
+        let Ok(request) = Request::of(message) else { return };
+        if LOOKS.contains(&request.operation) {
+            self.looks.fetch_add(1, Ordering::SeqCst);
+        }
+        if request.operation == READ {
+            self.reads.fetch_add(1, Ordering::SeqCst);
+            // What the kernel leaves room for.
+            self.read.fetch_max(room(message) - room(&[]), Ordering::SeqCst);
+        }
+    }
+}
+
+/// Passes frames on until the connection breaks.
+fn pass_on(mut from: UnixStream, mut to: UnixStream, crossed: &Crossed) {
+    while let Ok(frame) = frame::read(&mut from) {
+        if frame.kind == Kind::Message {
+            crossed.count(&frame.body);
+        }
+        if frame::write(&mut to, frame.kind, frame.number, frame.heard, &frame.body).is_err() {
+            break;
+        }
+    }
+    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+}
 
 struct Lab {
     dir: tempfile::TempDir,
@@ -28,10 +83,16 @@ struct Lab {
     pump_control: OwnedFd,
     words: mpsc::Receiver<Word>,
     connection: UnixStream,
+    crossed: Arc<Crossed>,
 }
 
 /// None where this needs rights that are not there.
 fn lab() -> Option<Lab> {
+    lab_with(MOST_WATCHED)
+}
+
+/// One whose server watches at most so many folders.
+fn lab_with(most_watched: usize) -> Option<Lab> {
     if !nix::unistd::geteuid().is_root() || !Path::new("/dev/fuse").exists() {
         println!("SKIPPED: needs root and /dev/fuse");
         return None;
@@ -52,10 +113,11 @@ fn lab() -> Option<Lab> {
     };
     let ((server_door, server_path), (pump_door, pump_path)) = (listen("server"), listen("pump"));
     let locks_door = packets::listen(&dir.path().join("pump/locks"), 0o600).unwrap();
-    let server = start("serve", dir.path(), vec![(server_door.as_fd(), CONTROL_FD)], 0);
+    let server = serve(dir.path(), server_door.as_fd(), most_watched);
     let (rx, tx) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
     let inherit = vec![(pump_door.as_fd(), CONTROL_FD), (tx.as_fd(), READY_FD), (locks_door.as_fd(), LOCKS_FD)];
-    let pump = start("pump", dir.path(), inherit, libc::CLONE_NEWNS);
+    let data = dir.path().join("data").to_string_lossy().into_owned();
+    let pump = start("pump", dir.path(), data, inherit, libc::CLONE_NEWNS);
     drop(tx);
     let (server_control, pump_control) =
         (packets::connect(&server_path).unwrap(), packets::connect(&pump_path).unwrap());
@@ -67,7 +129,8 @@ fn lab() -> Option<Lab> {
         }
     });
     let connection = UnixStream::pair().unwrap().0;
-    let mut lab = Lab { dir, server, pump, server_control, pump_control, words, connection };
+    let crossed = Arc::default();
+    let mut lab = Lab { dir, server, pump, server_control, pump_control, words, connection, crossed };
     lab.connect();
     let mut said = String::new();
     std::fs::File::from(rx).read_to_string(&mut said).unwrap();
@@ -75,12 +138,15 @@ fn lab() -> Option<Lab> {
     Some(lab)
 }
 
-fn start(what: &str, dir: &Path, inherit: Vec<(std::os::fd::BorrowedFd<'_>, i32)>, unshare: i32) -> i32 {
+fn serve(dir: &Path, door: BorrowedFd<'_>, most_watched: usize) -> i32 {
+    start("serve", dir, most_watched.to_string(), vec![(door, CONTROL_FD)], 0)
+}
+
+fn start(what: &str, dir: &Path, more: String, inherit: Vec<(BorrowedFd<'_>, i32)>, unshare: i32) -> i32 {
     let folder = dir.join(if what == "pump" { "pump" } else { "server" });
-    let text = |path: PathBuf| path.to_string_lossy().into_owned();
-    let program = env!("CARGO_BIN_EXE_home-kit").to_owned();
-    let (uid, data) = (OWNER.to_string(), text(dir.join("data")));
-    let argv = [program, what.to_owned(), text(folder), "o-1.1".to_owned(), uid.clone(), uid, data];
+    let (program, uid) = (env!("CARGO_BIN_EXE_home-kit").to_owned(), OWNER.to_string());
+    let folder = folder.to_string_lossy().into_owned();
+    let argv = [program, what.to_owned(), folder, "o-1.1".to_owned(), uid.clone(), uid, more];
     spawn(&argv, &[], &Place { inherit, unshare, ..Place::default() }).unwrap().pid
 }
 
@@ -95,11 +161,9 @@ impl Lab {
         let ((near, near_end), (far, far_end)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
         self.connection = near_end.try_clone().unwrap();
         for (from, to) in [(&near_end, &far_end), (&far_end, &near_end)] {
-            let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-            std::thread::spawn(move || {
-                let _ = std::io::copy(&mut from, &mut to);
-                let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
-            });
+            let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+            let crossed = self.crossed.clone();
+            std::thread::spawn(move || pass_on(from, to, &crossed));
         }
         hand_over(&self.pump_control, &near).unwrap();
         hand_over(&self.server_control, &far).unwrap();
@@ -111,7 +175,7 @@ impl Lab {
         end(self.server);
         let path = self.dir.path().join("server/control");
         let door = packets::listen(&path, 0o600).unwrap();
-        self.server = start("serve", self.dir.path(), vec![(door.as_fd(), CONTROL_FD)], 0);
+        self.server = serve(self.dir.path(), door.as_fd(), MOST_WATCHED);
         self.server_control = packets::connect(&path).unwrap();
     }
 
@@ -181,6 +245,17 @@ fn what_is_read_written_and_run_there_is_home_s_as_the_owner() {
 }
 
 #[test]
+fn what_is_read_in_its_order_is_asked_for_in_large_parts() {
+    let Some(lab) = lab() else { return };
+    std::fs::write(lab.dir.path().join("data/large"), vec![7; 4 << 20]).unwrap();
+    assert_eq!(text(&lab.run("dd if=$D/large bs=64k 2>/dev/null | cksum")), text(&lab.run("cksum <$D/large")));
+    let read = lab.crossed.read.load(Ordering::SeqCst);
+    // Where nobody may set it, it is the kernel's own choice.
+    let own = nix::unistd::access("/sys/class/bdi", nix::unistd::AccessFlags::W_OK).is_err();
+    assert!(read >= if own { 128 } else { 512 } << 10, "{read} bytes at once");
+}
+
+#[test]
 fn breaks_are_waited_for_and_nothing_is_done_twice_or_not_at_all() {
     let Some(mut lab) = lab() else { return };
     let script = r#"exec python3 -c "
@@ -244,9 +319,3 @@ fn no_other_process_of_the_owner_s_reaches_into_the_server() {
     let out = command.args(["ls", &format!("/proc/{}/fd", lab.server)]).output().unwrap();
     assert!(!out.status.success(), "{}", text(&out));
 }
-
-#[path = "mount/locks.rs"]
-mod locked;
-
-#[path = "mount/names.rs"]
-mod names;

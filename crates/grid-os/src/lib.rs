@@ -40,6 +40,7 @@ pub mod terminal;
 pub mod tree_init;
 pub mod users;
 pub mod wait;
+pub mod watched;
 
 /// Makes a file that only its owner may read, or takes the others' rights from it. Its content stays as it is.
 pub fn private_file(path: &std::path::Path) -> std::io::Result<()> {

@@ -24,6 +24,25 @@ pub fn fuse(device: &File, at: &Path, uid: u32, gid: u32) -> io::Result<()> {
         .map_err(|e| io::Error::other(format!("the mount at {}: {}", at.display(), e.desc())))
 }
 
+/// The kernel asks for so much ahead of who reads one part after the other. Asks nobody who answers.
+///
+/// # Errors
+/// The kernel's.
+pub fn read_ahead(at: &Path, kib: u32) -> io::Result<()> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let device = device_of(&mounts, at).ok_or(io::ErrorKind::NotFound)?;
+    std::fs::write(format!("/sys/class/bdi/{device}/read_ahead_kb"), kib.to_string())
+}
+
+/// Number of the device that is mounted there last, as `MAJOR:MINOR`.
+fn device_of<'a>(mounts: &'a str, at: &Path) -> Option<&'a str> {
+    let fields = mounts.lines().rev().map(|line| line.split(' '));
+    fields.into_iter().find_map(|mut fields| {
+        let device = fields.nth(2)?;
+        (Path::new(fields.nth(1)?) == at).then_some(device)
+    })
+}
+
 /// Makes the mount at `at` the root of this mount namespace, with this machine's own `/proc`, `/dev` and `/sys` on it and
 /// of the rest these folders of this machine's. Asks who answers for the mount.
 ///
@@ -66,4 +85,18 @@ pub fn read_below(folder: &OwnedFd, path: &str) -> io::Result<String> {
     let mut text = String::new();
     File::from(openat(folder, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?).read_to_string(&mut text)?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_s_device_is_found_by_where_it_is() {
+        let mounts =
+            "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n30 22 0:40 / /a rw - fuse x rw\n31 30 0:41 / /a rw - fuse x rw\n";
+        assert_eq!(device_of(mounts, Path::new("/a")), Some("0:41"));
+        assert_eq!(device_of(mounts, Path::new("/")), Some("8:1"));
+        assert_eq!(device_of(mounts, Path::new("/b")), None);
+    }
 }

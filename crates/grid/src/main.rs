@@ -48,7 +48,8 @@ fn main() -> ExitCode {
         }
         Command::HomeServe(args) => {
             let HomeServeArgs { dir, attempt, uid, gid, groups } = args.clone();
-            grid_home::serve::Home { dir, attempt, uid, gid, groups }.run().map_err(|e| internal(&e))
+            let most_watched = grid_home::serve::MOST_WATCHED;
+            grid_home::serve::Home { dir, attempt, uid, gid, groups, most_watched }.run().map_err(|e| internal(&e))
         }
         Command::TreeSession => tree_init::keep_session().map_err(|e| internal(&e)),
         Command::NodeInit(args) => node_init(&args.args),

@@ -24,6 +24,9 @@ fn main() -> io::Result<()> {
             )?;
             Pump { dir, attempt, uid: number(3), gid: number(4), private_tmp: false, own: Vec::new() }.run()
         }
-        _ => Home { dir, attempt, uid: number(3), gid: number(4), groups: Vec::new() }.run(),
+        _ => {
+            let most_watched = number(5) as usize;
+            Home { dir, attempt, uid: number(3), gid: number(4), groups: Vec::new(), most_watched }.run()
+        }
     }
 }

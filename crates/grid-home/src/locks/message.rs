@@ -1,6 +1,6 @@
 //! What FUSE's messages say of locks, and our own word for one that nobody waits for any more.
 
-use crate::fuse::{ANSWER_HEAD, FLUSH, GETLK, INTERRUPT, RELEASE, REQUEST_HEAD, SETLK, SETLKW, u32_at, u64_at};
+use crate::fuse::{ANSWER_HEAD, FLUSH, GETLK, HEAD, INTERRUPT, RELEASE, SETLK, SETLKW, u32_at, u64_at};
 use grid_os::file_lock::{LAST, Mode, Span};
 use nix::libc;
 
@@ -62,7 +62,7 @@ impl About {
     /// Reads a whole request.
     pub(crate) fn of(message: &[u8]) -> Self {
         let (unique, node) = (u64_at(message, 8), u64_at(message, 16));
-        let word = |at: usize| u64_at(message, REQUEST_HEAD + at);
+        let word = |at: usize| u64_at(message, HEAD + at);
         match u32_at(message, 4) {
             GETLK | SETLK | SETLKW => wish(message, unique, node),
             FLUSH => Self::Flush { node, owner: word(16) },
@@ -75,18 +75,18 @@ impl About {
 }
 
 fn wish(message: &[u8], unique: u64, node: u64) -> About {
-    let word = |at: usize| u64_at(message, REQUEST_HEAD + at);
+    let word = |at: usize| u64_at(message, HEAD + at);
     let (start, end) = (word(16), word(24));
-    let mode = match u32_at(message, REQUEST_HEAD + 32) as i32 {
+    let mode = match u32_at(message, HEAD + 32) as i32 {
         libc::F_RDLCK => Some(Mode::Shared),
         libc::F_WRLCK => Some(Mode::Exclusive),
         libc::F_UNLCK => None,
         _ => return About::Invalid { unique },
     };
-    if message.len() < REQUEST_HEAD + 48 || start > end || end > LAST {
+    if message.len() < HEAD + 48 || start > end || end > LAST {
         return About::Invalid { unique };
     }
-    let flock = u32_at(message, REQUEST_HEAD + 40) & FLOCK != 0;
+    let flock = u32_at(message, HEAD + 40) & FLOCK != 0;
     let operation = u32_at(message, 4);
     let wish = Wish {
         unique,
@@ -94,7 +94,7 @@ fn wish(message: &[u8], unique: u64, node: u64) -> About {
         handle: word(0),
         mode,
         span: if flock { Span::WHOLE } else { Span { start, end } },
-        pid: u32_at(message, REQUEST_HEAD + 36),
+        pid: u32_at(message, HEAD + 36),
         waits: operation == SETLKW,
     };
     if operation == GETLK { About::Test(wish) } else { About::Set(wish) }
@@ -102,8 +102,8 @@ fn wish(message: &[u8], unique: u64, node: u64) -> About {
 
 /// Says that whoever asked this was let go.
 pub(crate) fn let_go(of: u64) -> Vec<u8> {
-    let mut message = vec![0; REQUEST_HEAD];
-    message[..4].copy_from_slice(&((REQUEST_HEAD + 8) as u32).to_ne_bytes());
+    let mut message = vec![0; HEAD];
+    message[..4].copy_from_slice(&((HEAD + 8) as u32).to_ne_bytes());
     message[4..8].copy_from_slice(&LET_GO.to_ne_bytes());
     message.extend(of.to_ne_bytes());
     message
@@ -136,7 +136,7 @@ pub(crate) mod tests {
         message[4..8].copy_from_slice(&operation.to_ne_bytes());
         message[8..16].copy_from_slice(&wish.unique.to_ne_bytes());
         message[16..24].copy_from_slice(&wish.whose.node.to_ne_bytes());
-        message.resize(REQUEST_HEAD, 0);
+        message.resize(HEAD, 0);
         let mode = match wish.mode {
             None => libc::F_UNLCK,
             Some(Mode::Shared) => libc::F_RDLCK,
@@ -175,7 +175,7 @@ pub(crate) mod tests {
         let flock = Wish { whose, mode: None, span: Span::WHOLE, ..asked };
         assert_eq!(About::of(&request(SETLK, &flock)), About::Set(flock));
         let of = |operation, words: &[u64]| {
-            let mut message = request(operation, &asked)[..REQUEST_HEAD].to_vec();
+            let mut message = request(operation, &asked)[..HEAD].to_vec();
             words.iter().for_each(|word| message.extend(word.to_ne_bytes()));
             About::of(&message)
         };
@@ -197,7 +197,7 @@ pub(crate) mod tests {
         let good = request(SETLK, &Wish { span: Span::WHOLE, ..asked });
         assert_eq!(About::of(&good[..good.len() - 8]), invalid);
         let mut odd = good;
-        odd[REQUEST_HEAD + 32] = 9;
+        odd[HEAD + 32] = 9;
         assert_eq!(About::of(&odd), invalid);
     }
 }

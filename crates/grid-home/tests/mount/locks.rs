@@ -277,6 +277,47 @@ fn who_has_a_lock_sees_what_was_written_before_he_got_it() {
     }
 }
 
+/// Says under the lock what is there.
+const LOOKER: &str = r#"
+import fcntl, os, sys
+os.chdir(os.environ['D'])
+f = open('base', 'r+b', buffering=0)
+for line in sys.stdin:
+    print('waits', flush=True)
+    fcntl.flock(f, fcntl.LOCK_EX)
+    print(os.path.exists('made'), os.stat('other').st_size, open('other').read(), flush=True)
+    fcntl.flock(f, fcntl.LOCK_UN)
+"#;
+
+/// Of other files than the one that is locked, too: names and content that the kernel was told it may believe.
+#[test]
+fn who_waited_for_a_lock_is_told_first_what_was_done_under_it() {
+    let Some(lab) = lab_with_base() else { return };
+    let data = lab.dir.path().join("data");
+    std::fs::write(data.join("looker.py"), LOOKER).unwrap();
+    std::fs::write(data.join("other"), "0").unwrap();
+    let mut looker = Locker::start(lab.there("exec /usr/bin/python3 $D/looker.py"));
+    for round in 0..40 {
+        let base = std::fs::File::open(data.join("base")).unwrap();
+        let held = nix::fcntl::Flock::lock(base, nix::fcntl::FlockArg::LockExclusive).unwrap();
+        looker.input.as_mut().unwrap().write_all(b"\n").unwrap();
+        assert_eq!(looker.says(), "waits");
+        looker.sleeps(&lab);
+        let is_made = round % 2 == 0;
+        let content = "x".repeat(round % 3) + &round.to_string();
+        std::fs::write(data.join("other"), &content).unwrap();
+        if is_made {
+            std::fs::write(data.join("made"), "").unwrap();
+        } else {
+            std::fs::remove_file(data.join("made")).unwrap();
+        }
+        drop(held);
+        let made = if is_made { "True" } else { "False" };
+        assert_eq!(looker.says(), format!("{made} {} {content}", content.len()), "round {round}");
+    }
+    looker.end();
+}
+
 /// Adds one to the number in a file, so many times, each under the file's lock.
 const COUNTER: &str = r#"
 import fcntl, sys

@@ -1,11 +1,13 @@
-//! The head's files as a process sees them on a worker (`execution.files: home`), beside sshfs over the same link and the disk
-//! itself: the same program measures all three.
+//! The head's files as a process sees them on a worker (`execution.files: home`), by ssh and directly, beside sshfs over the
+//! same link and the disk itself: the same program measures all.
 
 use super::cluster::Cluster;
+use super::link;
 use crate::lab::Lab;
 use crate::procs::{self, Detached};
 use crate::scratch::Scratch;
 use grid_types::api::{BoostReply, OffloadView};
+use grid_types::facts::Way;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,7 +28,7 @@ struct Found {
 
 /// Measures each once.
 pub(super) fn run() -> Result<(), String> {
-    let cluster = Cluster::over_ssh("home")?;
+    let cluster = Cluster::beside_ssh("home")?;
     let lab = cluster.lab.as_ref().ok_or("no machine for ssh")?;
     let asked = ["boost", "request", "head", "--cpu", "1", "--memory", "512MiB", "--duration", "10m"];
     cluster.local.ask::<BoostReply>(&asked)?;
@@ -36,12 +38,16 @@ pub(super) fn run() -> Result<(), String> {
         let mounted = Sshfs::mount(lab, &there)?;
         one(|_, _| Ok(mounted.0.join("files")))?
     };
-    let home = one(|dir, pid| {
-        // The disk is shared: what it sees there must not be the worker's own.
-        lab.hide(dir).map_err(|e| e.to_string())?;
-        cluster.local.ask::<OffloadView>(&["offload", "execute", &pid.to_string()])?;
-        Ok(dir.join("files"))
-    })?;
+    let home = |way| {
+        link::take(&cluster, lab, way)?;
+        one(|dir, pid| {
+            // The disk is shared: what it sees there must not be the worker's own.
+            lab.hide(dir).map_err(|e| e.to_string())?;
+            cluster.local.ask::<OffloadView>(&["offload", "execute", &pid.to_string()])?;
+            Ok(dir.join("files"))
+        })
+    };
+    let (direct, by_ssh) = (home(Way::Direct)?, home(Way::Ssh)?);
     crate::say!("== files over the link: 256 MiB in pieces of 1 MiB; 2000 files one after the other (once each)");
     crate::say!(
         "{:<26} {:>10} {:>10} {:>10} {:>10} {:>10}",
@@ -52,7 +58,12 @@ pub(super) fn run() -> Result<(), String> {
         "stat/s",
         "unlink/s"
     );
-    for (name, f) in [("the head's disk, at home", disk), ("sshfs", sshfs), ("files: home, on a worker", home)] {
+    for (name, f) in [
+        ("the head's disk, at home", disk),
+        ("sshfs", sshfs),
+        ("files: home, by ssh", by_ssh),
+        ("files: home, directly", direct),
+    ] {
         crate::say!(
             "{name:<26} {:>10.0} {:>10.0} {:>10.0} {:>10.0} {:>10.0}",
             f.write / 1e6,

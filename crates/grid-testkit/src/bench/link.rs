@@ -100,7 +100,7 @@ fn row(
 }
 
 /// Has the worker go this way from now on.
-fn take(cluster: &Cluster, lab: &Lab, way: Way) -> Result<(), String> {
+pub(super) fn take(cluster: &Cluster, lab: &Lab, way: Way) -> Result<(), String> {
     let goes = || {
         let status: Status = cluster.local.ask(&["status"])?;
         let links = status.nodes.into_iter().filter_map(|node| node.facts?.link);

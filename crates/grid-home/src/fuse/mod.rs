@@ -1,11 +1,15 @@
 //! What is looked at of the kernel's FUSE messages. Everything else passes unread.
 
+pub mod asked;
+
 use std::io;
 
 /// A file is opened.
 pub const OPEN: u32 = 14;
 /// A file is read.
 pub const READ: u32 = 15;
+/// A file is written.
+pub const WRITE: u32 = 16;
 /// Nobody has an open file any more.
 pub const RELEASE: u32 = 18;
 /// Somebody closes a file, or ends with it open. All that was written was said before it.
@@ -32,7 +36,7 @@ const BATCH_FORGET: u32 = 42;
 const LAST_OPERATION: u32 = u32::MAX >> 1;
 
 /// The head of a request.
-pub(crate) const REQUEST_HEAD: usize = 40;
+pub const HEAD: usize = 40;
 /// The head of an answer.
 pub(crate) const ANSWER_HEAD: usize = 16;
 
@@ -63,7 +67,7 @@ impl Request {
     /// # Errors
     /// It is no request.
     pub fn of(message: &[u8]) -> io::Result<Self> {
-        if message.len() < REQUEST_HEAD || u32_at(message, 0) as usize != message.len() {
+        if message.len() < HEAD || u32_at(message, 0) as usize != message.len() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "no FUSE request"));
         }
         Ok(Self {
@@ -86,15 +90,20 @@ impl Request {
     }
 }
 
-/// The number of the request that an answer is to, and the error that it says; 0 where there was none.
+/// The number of the request that an answer is to.
 ///
 /// # Errors
 /// It is no answer.
-pub fn answered(message: &[u8]) -> io::Result<(u64, i32)> {
+pub fn answered(message: &[u8]) -> io::Result<u64> {
     if message.len() < ANSWER_HEAD || u32_at(message, 0) as usize != message.len() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "no FUSE answer"));
     }
-    Ok((u64_at(message, 8), (u32_at(message, 4) as i32).wrapping_neg()))
+    Ok(u64_at(message, 8))
+}
+
+/// The error that an answer is; 0 where it is none.
+pub fn errno(answer: &[u8]) -> i32 {
+    (u32_at(answer, 4) as i32).wrapping_neg()
 }
 
 /// An answer that is only an error, or (0) that there was none.
@@ -120,7 +129,7 @@ const NOTICE: std::ops::RangeInclusive<usize> = ANSWER_HEAD + 16..=ANSWER_HEAD +
 /// requests done twice, or take what is mounted on the head's files away: they are none.
 pub fn is_notice(message: &[u8]) -> bool {
     let code = u32_at(message, 4);
-    answered(message).is_ok_and(|(unique, _)| unique == 0)
+    answered(message).is_ok_and(|unique| unique == 0)
         && NOTICE.contains(&message.len())
         && matches!(code, INVAL_INODE | INVAL_ENTRY | DELETE)
 }
@@ -184,6 +193,8 @@ pub fn agree(request: &[u8], answer: &mut [u8]) {
             place.copy_from_slice(bytes);
         }
     };
+    // As far as who mounted set more than the kernel's own.
+    put(24, &LARGEST.to_ne_bytes());
     put(28, &(flags as u32).to_ne_bytes());
     put(32, &64u16.to_ne_bytes());
     put(34, &48u16.to_ne_bytes());
@@ -217,7 +228,8 @@ mod tests {
         assert!(message[24..32].iter().all(|b| *b == 0));
         assert!(Request::of(&message[..63]).is_err() && Request::of(&[0; 8]).is_err());
         let answer = error(5, nix::libc::EINTR);
-        assert_eq!((answered(&answer).unwrap(), answer.len()), ((5, nix::libc::EINTR), 16));
+        assert_eq!((answered(&answer).unwrap(), answer.len()), (5, 16));
+        assert_eq!((errno(&answer), errno(&[0; 16])), (nix::libc::EINTR, 0));
         assert!(answered(&answer[..15]).is_err());
         let look = |thread, operation| Request { operation, unique: 1, node: 3, thread }.is_look_from_outside();
         assert!(look(0, 1) && look(0, 34) && !look(7, 1) && !look(0, READ));
