@@ -1,5 +1,5 @@
-//! Files whose last name is gone. The worker's kernel may know such a name for a while longer, and what it opens by it must not be
-//! the old file: to sqlite a journal that is deleted already would be one that is to be played back.
+//! Files whose last name is gone. The worker's kernel may know such a name for a while longer, and what it opens by it must
+//! not be the old file: to sqlite a journal that is deleted already would be one that is to be played back.
 //!
 //! Who opens one is told `ESTALE`: the kernel then looks the names up anew and asks once more. Who comes a second time had
 //! no name (`/proc/self/fd/N`), and gets the file.

@@ -1,8 +1,8 @@
 //! The worker's end: reads the kernel's messages and says them home, and gives the kernel what comes back.
 //!
 //! It walks no path after it has mounted: that would ask itself. It lets go of a process that is killed while home does
-//! not answer; every other signal waits for the answer, but who waits for a lock waits no longer. Whoever looks from outside of the tree (the lender's agent) does not
-//! wait for a home that is away.
+//! not answer; every other signal waits for the answer, which home gives at once to who waits for a lock. Whoever looks from
+//! outside of the tree (the lender's agent) does not wait for a home that is away. It knows which locks the tree has.
 
 use crate::control::{CONTROL_FD, LOCKS_FD, READY_FD, Word, next_connection, say, say_locks};
 use crate::fuse::{Request, answered, content_changed, errno, error, is_notice};

@@ -179,9 +179,10 @@ pub fn room(message: &[u8]) -> usize {
 
 /// Largest write, and read, in one message.
 const LARGEST: u32 = 1 << 20;
-/// Asynchronous reads; locks of both kinds are the server's; truncation with the open; lookups of `.` and `..`; big writes; content that is dropped where the time
-/// of change differs; attributes with a folder's entries; writes past the cache at once; lookups beside each other; the
-/// server takes set-id bits off; many pages; links cached; a longer answer to this; mappings of files that are not cached.
+/// Asynchronous reads; locks of both kinds are the server's; truncation with the open; lookups of `.` and `..`; big writes;
+/// content that is dropped where the time of change differs; attributes with a folder's entries; writes past the cache at
+/// once; lookups beside each other; the server takes set-id bits off; many pages; links cached; a longer answer to this;
+/// mappings of files that are not cached.
 const FEATURES: [u32; 16] = [0, 1, 3, 4, 5, 10, 12, 13, 14, 15, 18, 19, 22, 23, 30, 36];
 
 /// What is agreed on with the kernel, in the place of what the library agrees on. Never more than the kernel offered.
