@@ -117,7 +117,7 @@ fn lab_with(most_watched: usize) -> Option<Lab> {
     let (rx, tx) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
     let inherit = vec![(pump_door.as_fd(), CONTROL_FD), (tx.as_fd(), READY_FD), (locks_door.as_fd(), LOCKS_FD)];
     let data = dir.path().join("data").to_string_lossy().into_owned();
-    let pump = start("pump", dir.path(), data, inherit, libc::CLONE_NEWNS);
+    let pump = start("pump", dir.path(), data, inherit);
     drop(tx);
     let (server_control, pump_control) =
         (packets::connect(&server_path).unwrap(), packets::connect(&pump_path).unwrap());
@@ -139,15 +139,15 @@ fn lab_with(most_watched: usize) -> Option<Lab> {
 }
 
 fn serve(dir: &Path, door: BorrowedFd<'_>, most_watched: usize) -> i32 {
-    start("serve", dir, most_watched.to_string(), vec![(door, CONTROL_FD)], 0)
+    start("serve", dir, most_watched.to_string(), vec![(door, CONTROL_FD)])
 }
 
-fn start(what: &str, dir: &Path, more: String, inherit: Vec<(BorrowedFd<'_>, i32)>, unshare: i32) -> i32 {
+fn start(what: &str, dir: &Path, more: String, inherit: Vec<(BorrowedFd<'_>, i32)>) -> i32 {
     let folder = dir.join(if what == "pump" { "pump" } else { "server" });
     let (program, uid) = (env!("CARGO_BIN_EXE_home-kit").to_owned(), OWNER.to_string());
     let folder = folder.to_string_lossy().into_owned();
     let argv = [program, what.to_owned(), folder, "o-1.1".to_owned(), uid.clone(), uid, more];
-    spawn(&argv, &[], &Place { inherit, unshare, ..Place::default() }).unwrap().pid
+    spawn(&argv, &[], &Place { inherit, unshare: libc::CLONE_NEWNS, ..Place::default() }).unwrap().pid
 }
 
 impl Lab {
@@ -186,8 +186,14 @@ impl Lab {
 
     fn there(&self, script: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--mount=/proc/{}/ns/mnt", self.pump)).args(["--", "setpriv", "--clear-groups"]);
-        command.args([format!("--reuid={OWNER}"), format!("--regid={OWNER}")]).args(["sh", "-c", script]);
+        command.arg(format!("--mount=/proc/{}/ns/mnt", self.pump)).args(["--", "setpriv"]);
+        self.by_owner(command, script)
+    }
+
+    /// What runs this with the owner's rights.
+    fn by_owner(&self, mut command: Command, script: &str) -> Command {
+        command.args(["--clear-groups".into(), format!("--reuid={OWNER}"), format!("--regid={OWNER}")]);
+        command.args(["sh", "-c", script]);
         command.env("D", self.dir.path().join("data")).stdin(Stdio::null());
         command
     }

@@ -205,8 +205,8 @@ fn what_waits_for_home_is_not_frozen_and_ends_where_it_is_killed() {
     kill(Pid::from_raw(server), Signal::SIGSTOP).unwrap();
     let pid = away(&guest).unwrap();
     let wchan = || std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
-    // For an answer, or for a page that is read ahead.
-    let waits = || ["request_wait", "folio_wait"].iter().any(|in_it| wchan().contains(in_it));
+    // For an answer, or for a page that was asked for.
+    let waits = || ["request_wait", "folio_wait"].iter().any(|wait| wchan().contains(wait));
     cluster.wait("it to wait for home", || if waits() { Ok(()) } else { Err(wchan()) });
     cluster.wait("a recall to be refused", || {
         let said = cluster.grid(&["offload", "recall", out.record.id.as_str()]);

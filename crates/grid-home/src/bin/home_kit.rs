@@ -10,11 +10,12 @@ fn main() -> io::Result<()> {
     let number = |at: usize| words.get(at).and_then(|w| w.parse().ok()).unwrap_or(0);
     let word = |at: usize| words.get(at).cloned().unwrap_or_default();
     let (dir, attempt) = (PathBuf::from(word(1)), word(2));
+    // What is mounted elsewhere meanwhile is neither's.
+    let flags = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
+    nix::mount::mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)?;
     match word(0).as_str() {
         "pump" => {
             // What is another file on the worker than at home.
-            let flags = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
-            nix::mount::mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)?;
             nix::mount::mount(
                 Some("hidden"),
                 word(5).as_str(),

@@ -4,16 +4,20 @@
 //! A folder is watched before the first name in it is looked up, so nothing that happens in between is missed; an answer, and
 //! what it means for the table, are said in one step, so no notice comes before the answer that it corrects.
 
+pub mod mounts;
 pub mod table;
 
 use crate::fuse::asked::{self, Asked};
 use crate::fuse::errno;
-use grid_os::watched::{Folder, Told, Watcher};
+use grid_os::watched::{Change, Folder, Told, Watcher};
+use mounts::Mounts;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::HashMap;
-use std::fs::File;
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use table::{Belief, Table};
@@ -156,9 +160,10 @@ impl Watch {
         }
     }
 
-    fn follow_by(&self, watcher: &Watcher, mut say: impl FnMut(Vec<u8>)) -> io::Result<std::convert::Infallible> {
-        // What is mounted, or not any more, changes where names lead, and no folder changes by it.
-        let mounts = File::open("/proc/self/mountinfo")?;
+    fn follow_by(&self, watcher: &Watcher, mut say: impl FnMut(Vec<u8>)) -> io::Result<Infallible> {
+        let mut mounts = Mounts::new()?;
+        // What was told before these were known.
+        lock(&self.table).all_changed().into_iter().for_each(&mut say);
         loop {
             let waits = [(watcher.as_fd(), PollFlags::POLLIN), (mounts.as_fd(), PollFlags::POLLPRI)];
             let mut fds = waits.map(|(fd, flags)| PollFd::new(fd, flags));
@@ -166,12 +171,10 @@ impl Watch {
                 Err(nix::errno::Errno::EINTR) => continue,
                 other => other?,
             };
-            let is_mounted = fds[1].any().unwrap_or(true);
+            let told = if fds[1].any().unwrap_or(true) { remounted(&mut mounts)? } else { Vec::new() };
             let mut table = lock(&self.table);
+            tell(&mut table, &told, &mut say);
             tell(&mut table, &watcher.told()?, &mut say);
-            if is_mounted {
-                table.all_changed().into_iter().for_each(&mut say);
-            }
         }
     }
 }
@@ -183,6 +186,16 @@ fn tell(table: &mut Table, told: &[Told], say: impl FnMut(Vec<u8>)) {
         Told::Lost => table.all_changed(),
     });
     changes.for_each(say);
+}
+
+/// What is mounted, or not any more, as a change of the name at which it is.
+fn remounted(mounts: &mut Mounts) -> io::Result<Vec<Told>> {
+    let of_name = |place: &Path| {
+        let (folder, name) = (Folder::open(place.parent()?).ok()?, place.file_name()?.as_bytes().into());
+        let folder = folder.id().clone();
+        Some(Told::Changed(Change { folder, name, is_of_name: true, is_of_content: true, is_own: false }))
+    };
+    Ok(mounts.changed()?.iter().filter_map(|place| of_name(place)).collect())
 }
 
 fn believe(belief: Belief, answer: &mut [u8], told: &asked::Told) {

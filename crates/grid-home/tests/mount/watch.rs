@@ -6,7 +6,7 @@ use std::fs::{File, Permissions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Less than what is watched is believed for: ten seconds.
@@ -20,23 +20,57 @@ struct Looker {
 }
 
 const LOOKER: &str = r#"cd $D && exec python3 -c "
-import os, sys
+import os, random, sys
 file = os.open('file', os.O_RDWR)
+names = 'abcdef'
+def fill(name, how, size):
+    with open(name, how) as f: f.write(random.choice('xyz') * size)
+def churn(seed):
+    random.seed(seed)
+    for _ in range(200):
+        one, other, size = random.choice(names), random.choice(names), random.randrange(4)
+        try: random.choice([
+            lambda: fill(one, 'w', size), lambda: fill(one, 'a', size), lambda: os.unlink(one),
+            lambda: os.rename(one, other), lambda: os.link(one, other), lambda: os.chmod(one, 0o600 + size),
+            lambda: os.mkdir(one), lambda: os.rmdir(one), lambda: os.stat(one), lambda: open(one).read(), view])()
+        except OSError: pass
+def view():
+    def of(name):
+        if os.path.isdir(name): return (name, os.listdir(name))
+        if not os.path.exists(name): return (name, None)
+        at = os.stat(name)
+        return (name, at.st_mode, at.st_nlink, at.st_size, at.st_mtime_ns, open(name).read())
+    return [of(name) for name in names]
 for line in sys.stdin:
     print(repr(eval(line)), flush=True)
 ""#;
 
 impl Looker {
     fn start(lab: &Lab) -> Self {
+        Self::of(lab, lab.there(LOOKER))
+    }
+
+    fn at_home(lab: &Lab) -> Self {
+        Self::of(lab, lab.by_owner(Command::new("setpriv"), LOOKER))
+    }
+
+    fn of(lab: &Lab, mut command: Command) -> Self {
         std::os::unix::fs::chown(lab.path("file"), Some(super::OWNER), Some(super::OWNER)).unwrap();
-        let mut command = lab.there(LOOKER);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (ask, answers) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         Self { child, ask, answers }
     }
 
     fn sees(&mut self, expression: &str) -> String {
+        self.begin(expression);
+        self.end()
+    }
+
+    fn begin(&mut self, expression: &str) {
         writeln!(self.ask, "{expression}").unwrap();
+    }
+
+    fn end(&mut self) -> String {
         let mut answer = String::new();
         self.answers.read_line(&mut answer).unwrap();
         answer.trim_end().to_owned()
@@ -168,6 +202,20 @@ fn what_was_read_or_is_not_there_is_not_asked_for_again() {
 }
 
 #[test]
+fn where_both_change_the_same_names_at_once_both_see_the_same_in_the_end() {
+    let Some(lab) = lab() else { return };
+    let (mut there, mut home) = (Looker::start(&lab), Looker::at_home(&lab));
+    for round in 0..20 {
+        there.begin(&format!("churn({round})"));
+        home.begin(&format!("churn({round} + 1000)"));
+        assert_eq!((there.end(), home.end()), ("None".to_owned(), "None".to_owned()));
+        let wanted = home.sees("view()");
+        there.soon_sees("view()", &wanted);
+    }
+    assert!(lab.notices() > 0);
+}
+
+#[test]
 fn beyond_the_limit_it_is_asked_for_again() {
     let Some(lab) = lab_with(1) else { return };
     let mut looker = Looker::start(&lab);
@@ -205,6 +253,20 @@ fn where_more_changed_than_was_kept_all_is_asked_for_again() {
 }
 
 #[test]
+fn who_is_killed_while_it_waits_for_a_page_of_home_s_ends() {
+    let Some(lab) = lab() else { return };
+    let mut looker = Looker::start(&lab);
+    looker.sees("os.fstat(file).st_size");
+    lab.cut();
+    looker.begin(CONTENT);
+    let wchan = format!("/proc/{}/wchan", looker.child.id());
+    let wchan = || std::fs::read_to_string(&wchan).unwrap_or_default();
+    lab.until("a page", || wchan().contains("folio_wait"));
+    looker.child.kill().unwrap();
+    assert!(!looker.child.wait().unwrap().success());
+}
+
+#[test]
 fn what_changes_while_home_is_away_is_told_when_it_is_there_again() {
     let Some(mut lab) = lab() else { return };
     let mut looker = Looker::start(&lab);
@@ -216,20 +278,12 @@ fn what_changes_while_home_is_away_is_told_when_it_is_there_again() {
     looker.soon_sees(CONTENT, "b'changed'");
 }
 
-/// A file system that is mounted while this lives.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn at(path: PathBuf) -> Self {
-        let flags = nix::mount::MsFlags::empty();
-        nix::mount::mount(Some("over"), &path, Some("tmpfs"), flags, Some("mode=755")).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+impl Lab {
+    /// In the server's mount namespace.
+    fn at_home(&self, words: &[&str]) {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--mount=/proc/{}/ns/mnt", self.server)).arg("--").args(words);
+        assert!(command.arg(self.path("below")).status().unwrap().success(), "{words:?}");
     }
 }
 
@@ -240,11 +294,15 @@ fn what_is_mounted_at_home_is_seen() {
     std::fs::write(lab.path("below/under"), "").unwrap();
     let mut looker = Looker::start(&lab);
     looker.soon_sees("os.listdir('below')", "['under']");
-    looker.sees("os.stat('below').st_mode");
+    looker.sees("(os.stat('below').st_mode, os.stat('file'))");
     let told = lab.notices();
-    let mounted = Mounted::at(lab.path("below"));
+    lab.at_home(&["mount", "-t", "tmpfs", "-o", "mode=755", "over"]);
     looker.soon_sees("os.listdir('below')", "[]");
-    drop(mounted);
+    // Nothing else is asked for anew.
+    let asked = lab.looks();
+    looker.sees("os.stat('file')");
+    assert_eq!(lab.looks(), asked);
+    lab.at_home(&["umount", "--lazy"]);
     looker.soon_sees("os.listdir('below')", "['under']");
     assert!(lab.notices() > told);
 }
