@@ -2,7 +2,8 @@
 #![no_main]
 
 use grid_home::frame::{Hello, Kind, MOST, read};
-use grid_home::fuse::{Request, agree, answered, forget_who_asks, room};
+use grid_home::fuse::asked::{Asked, attributes, entries, entry};
+use grid_home::fuse::{Request, agree, answered, forget_who_asks, is_notice, room};
 use grid_home::once::End;
 use libfuzzer_sys::fuzz_target;
 
@@ -23,6 +24,8 @@ fuzz_target!(|bytes: &[u8]| {
         }
         let mut message = frame.body;
         let _ = answered(&message);
+        assert!(!is_notice(&message) || message.len() < 300);
+        let _ = (Asked::of(&message), entry(&message), entries(&message), attributes(&message, 1));
         if Request::of(&message).is_ok() {
             forget_who_asks(&mut message);
             let mut answer = vec![0; room(&message).min(1 << 21)];

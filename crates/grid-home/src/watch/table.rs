@@ -97,6 +97,10 @@ impl Table {
     /// It is watched, or cannot be.
     pub fn watched(&mut self, folder: u64, id: Option<Id>) {
         let id = id.filter(|_| self.room > 0);
+        // A number that nobody was told of would never be forgotten.
+        if id.is_none() && folder != ROOT && !self.nodes.contains_key(&folder) {
+            return;
+        }
         if let Some(id) = &id {
             self.room -= 1;
             self.by_id.entry(id.clone()).or_default().push(folder);

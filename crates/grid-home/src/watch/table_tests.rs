@@ -159,6 +159,9 @@ fn what_is_forgotten_leaves_nothing_and_no_more_is_watched_or_believed_than_may(
     assert_eq!(table.forget(SAME, 2), Some(true));
     assert!(table.nodes.is_empty() && table.folders.is_empty() && table.by_id.is_empty());
     table.watched(FOLDER, None);
+    assert!(table.folders.is_empty(), "nobody was told of it");
+    table.name(0, (3, b"folder"), &Told::new(FOLDER, true, false));
+    table.watched(FOLDER, None);
     assert!(!table.wants(FOLDER));
     assert_eq!(ask(&mut table, b"file", FILE), Belief::default());
     table.watched(FOLDER, Some(id(1)));
