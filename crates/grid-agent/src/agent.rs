@@ -526,10 +526,12 @@ impl Agent {
             grid_os::gpu::attribute(&mut tree, &users);
         }
         tree.foreseen = foresee(&tree).err();
-        let Some(stage) = self.came_by(pid).and_then(|came_by| self.incoming.get(&came_by)).map(|i| &i.record.stage)
+        let Some((came_by, stage)) =
+            self.came_by(pid).and_then(|a| self.incoming.get_key_value(&a)).map(|(a, i)| (a, &i.record.stage))
         else {
             return Ok(tree);
         };
+        self.add_locks(came_by, &mut tree);
         // The images that brought it showed its filter: what it made of its environment since does not matter.
         tree.root.deep.iter_mut().for_each(|deep| deep.claims_run |= stage.filtered);
         if stage.private_tmp {

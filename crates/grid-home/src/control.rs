@@ -1,6 +1,7 @@
 //! What agents say to pumps and servers: on `SOCK_SEQPACKET` Unix sockets of the agents' own. The agent connects; whoever
 //! came last is listened to.
 
+use crate::locks::Lock;
 use grid_os::descriptors::{receive_packet, send_packet};
 use grid_os::packets;
 use grid_os::socket::Socket;
@@ -8,11 +9,18 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 /// Number under which a pump or a server has the socket to which its agent comes.
 pub const CONTROL_FD: i32 = 4;
 /// Number under which a pump says that the mount is there.
 pub const READY_FD: i32 = 3;
+/// Number under which a pump has the socket on which it says which locks its tree has.
+pub const LOCKS_FD: i32 = 5;
+/// A pump says that at once.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Behind the last lock.
+const NO_MORE: &[u8] = b".";
 
 /// What a pump says of its line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +77,33 @@ pub fn hand_to(path: &Path, connection: &impl AsFd) -> io::Result<()> {
     hand_over(&packets::connect(path)?, connection)
 }
 
+/// Which locks on home's files the tree has: of the pump that listens there.
+///
+/// # Errors
+/// It does not say so, or not all.
+pub fn locks(path: &Path) -> io::Result<Vec<Lock>> {
+    let pump = packets::connect(path)?;
+    packets::set_patience(&pump, PATIENCE)?;
+    let mut all = Vec::new();
+    loop {
+        let Some((bytes, _)) = receive_packet(&pump, 256, true)? else {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "not all locks were said"));
+        };
+        if bytes == NO_MORE {
+            return Ok(all);
+        }
+        all.push(serde_json::from_slice(&bytes)?);
+    }
+}
+
+/// Says them.
+pub(crate) fn say_locks(to: &impl AsFd, locks: impl IntoIterator<Item = Lock>) -> io::Result<()> {
+    for lock in locks {
+        send_packet(to, &serde_json::to_vec(&lock)?, None)?;
+    }
+    send_packet(to, NO_MORE, None)
+}
+
 /// The next connection that the agent hands over; none where the agent is gone.
 pub(crate) fn next_connection(from: &impl AsFd) -> io::Result<Option<Socket>> {
     loop {
@@ -89,4 +124,28 @@ fn socket(fd: OwnedFd) -> io::Result<Socket> {
         Some(AddressFamily::Unix) => UnixStream::from(fd).into(),
         _ => std::net::TcpStream::from(fd).into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locks_are_said_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("locks");
+        let door = packets::listen(&path, 0o600).unwrap();
+        let all: Vec<Lock> =
+            (0..1000).map(|pid| Lock { pid, inode: 7, exclusive: pid % 2 == 0, flock: false }).collect();
+        let said = all.clone();
+        let pump = std::thread::spawn(move || {
+            say_locks(&packets::accept(&door).unwrap(), said).unwrap();
+            // This one dies before it has said all.
+            send_packet(&packets::accept(&door).unwrap(), &serde_json::to_vec(&all[0]).unwrap(), None).unwrap();
+            all
+        });
+        let heard = locks(&path).unwrap();
+        assert_eq!(locks(&path).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(heard, pump.join().unwrap());
+    }
 }

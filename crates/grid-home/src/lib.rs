@@ -14,9 +14,12 @@ pub mod control;
 pub mod frame;
 pub mod fuse;
 pub mod line;
+pub mod locks;
+mod nameless;
 pub mod notices;
 pub mod once;
 pub mod pump;
+mod reopen;
 pub mod serve;
 pub mod watch;
 

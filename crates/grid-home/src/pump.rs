@@ -1,12 +1,14 @@
 //! The worker's end: reads the kernel's messages and says them home, and gives the kernel what comes back.
 //!
 //! It walks no path after it has mounted: that would ask itself. It lets go of a process that is killed while home does
-//! not answer; every other signal waits for the answer. Whoever looks from outside of the tree (the lender's agent) does not
-//! wait for a home that is away.
+//! not answer; every other signal waits for the answer, which home gives at once to who waits for a lock. Whoever looks from
+//! outside of the tree (the lender's agent) does not wait for a home that is away. It knows which locks the tree has.
 
-use crate::control::{CONTROL_FD, READY_FD, Word, next_connection, say};
-use crate::fuse::{Request, answered, error, is_notice};
+use crate::control::{CONTROL_FD, LOCKS_FD, READY_FD, Word, next_connection, say, say_locks};
+use crate::fuse::{Request, answered, content_changed, errno, error, is_notice};
 use crate::line::{Ended, LONGEST, Line};
+use crate::locks::Held;
+use crate::locks::message::{About, let_go};
 use crate::notices::Notices;
 use grid_os::descriptors::inherited;
 use grid_os::packets;
@@ -57,11 +59,48 @@ pub struct Pump {
     pub own: Vec<PathBuf>,
 }
 
+/// Asked, and not answered.
+struct Waiting {
+    request: Request,
+    since: Instant,
+    about: About,
+}
+
+/// What the kernel was told, and not.
+#[derive(Default)]
+struct Open {
+    waiting: BTreeMap<u64, Waiting>,
+    held: Held,
+}
+
+impl Open {
+    /// Takes what is answered now, by home or for it; who takes it tells the kernel.
+    fn take(&mut self, unique: u64, errno: i32) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&unique)?;
+        // What lets go of locks does so whatever else was the matter with it, and whoever hears of it.
+        if errno == 0 || !matches!(waiting.about, About::Set(wish) if wish.mode.is_some()) {
+            self.held.done(&waiting.about);
+        }
+        Some(waiting)
+    }
+
+    /// The file on which home grants somebody a lock by its answer to that.
+    fn granted(&self, unique: u64) -> Option<u64> {
+        match self.waiting.get(&unique)?.about {
+            About::Set(wish) => wish.mode.map(|_| wish.whose.node),
+            _ => None,
+        }
+    }
+
+    fn waits_for_a_lock(&self, unique: u64) -> bool {
+        self.waiting.get(&unique).is_some_and(|w| matches!(w.about, About::Set(wish) if wish.waits))
+    }
+}
+
 struct Shared {
     device: File,
     line: Arc<Line>,
-    /// Asked, and not answered.
-    waiting: Mutex<BTreeMap<u64, (Request, Instant)>>,
+    open: Mutex<Open>,
     /// What changed at home.
     notices: Notices,
     /// The agent, where it is there.
@@ -96,14 +135,16 @@ impl Pump {
         let shared = Arc::new(Shared {
             device,
             line: Line::new(&self.attempt)?,
-            waiting: Mutex::default(),
+            open: Mutex::default(),
             notices: Notices::default(),
             agent: Mutex::default(),
             proc: mount::hold_folder("/proc")?,
         });
-        let control = inherited(CONTROL_FD)?;
+        let (control, locks) = (inherited(CONTROL_FD)?, inherited(LOCKS_FD)?);
         let agents = shared.clone();
         std::thread::spawn(move || agents.agents(&control));
+        let lists = shared.clone();
+        std::thread::spawn(move || lists.list_locks(&locks));
         let looks = shared.clone();
         let patience = self.patience;
         std::thread::spawn(move || looks.let_go(patience));
@@ -170,12 +211,14 @@ impl Shared {
         };
         let message = &buffer[..length];
         let request = Request::of(message)?;
-        // Who is interrupted is looked for, and let go where he is killed.
-        if request.operation == crate::fuse::INTERRUPT {
+        let about = About::of(message);
+        // Who is interrupted is looked for, and let go where he is killed. Home must hear of one who waits for a lock.
+        if matches!(about, About::Interrupt { of } if !lock(&self.open).waits_for_a_lock(of)) {
             return Ok(true);
         }
         if request.is_answered() {
-            lock(&self.waiting).insert(request.unique, (request, Instant::now()));
+            let waiting = Waiting { request, since: Instant::now(), about };
+            lock(&self.open).waiting.insert(request.unique, waiting);
         }
         self.line.say(message.to_vec());
         Ok(true)
@@ -188,18 +231,52 @@ impl Shared {
             return;
         }
         let Ok(unique) = answered(message) else { return };
+        if errno(message) == 0 && lock(&self.open).granted(unique).is_some() {
+            return self.notices.put_answer(message);
+        }
+        self.pass_on(message);
+    }
+
+    fn pass_on(&self, message: &[u8]) {
+        let Ok(unique) = answered(message) else { return };
         // One that was let go, or was never asked for, is not the kernel's business.
-        if lock(&self.waiting).remove(&unique).is_some() {
+        let taken = lock(&self.open).take(unique, errno(message));
+        if taken.is_some() {
             let _ = (&self.device).write(message);
         }
+    }
+
+    /// Instead of home.
+    fn answer_for_home(&self, unique: u64, errno: i32) {
+        let Some(waiting) = lock(&self.open).take(unique, errno) else { return };
+        // Before whatever else that process makes the kernel say.
+        if matches!(waiting.about, About::Set(wish) if wish.mode.is_some()) {
+            self.line.say(let_go(unique));
+        }
+        let _ = (&self.device).write(&error(unique, errno));
     }
 
     /// A thread of its own: see [`Notices`].
     fn tell_kernel(&self) {
         loop {
-            // What it does not remember, or not any more, it need not be told.
-            let _ = (&self.device).write(&self.notices.next());
+            let message = self.notices.next();
+            if is_notice(&message) {
+                // What it does not remember, or not any more, it need not be told.
+                let _ = (&self.device).write(&message);
+            } else {
+                self.grant(&message);
+            }
         }
+    }
+
+    /// Whoever has a lock sees what was done before by whoever had it, wherever that was: of other files by the notices that
+    /// came before, of this one because nothing that is known of it is believed.
+    fn grant(&self, answer: &[u8]) {
+        let node = answered(answer).ok().and_then(|unique| lock(&self.open).granted(unique));
+        if let Some(node) = node {
+            let _ = (&self.device).write(&content_changed(node));
+        }
+        self.pass_on(answer);
     }
 
     fn let_go(&self, patience: Option<Duration>) {
@@ -207,9 +284,10 @@ impl Shared {
             std::thread::sleep(LOOK);
             let away = self.line.away_for();
             let (up, too_long) = (away.is_none(), patience.is_some_and(|patience| away >= Some(patience)));
-            let slow: Vec<(Request, Duration)> = lock(&self.waiting)
+            let slow: Vec<(Request, Duration)> = lock(&self.open)
+                .waiting
                 .values()
-                .map(|(request, since)| (*request, since.elapsed()))
+                .map(|waiting| (waiting.request, waiting.since.elapsed()))
                 .filter(|(_, waited)| *waited >= LONG)
                 .collect();
             for (request, waited) in slow {
@@ -223,9 +301,7 @@ impl Shared {
                     thread if !up && closes && self.is_ending(thread) => libc::EINTR,
                     _ => continue,
                 };
-                if lock(&self.waiting).remove(&request.unique).is_some() {
-                    let _ = (&self.device).write(&error(request.unique, errno));
-                }
+                self.answer_for_home(request.unique, errno);
             }
         }
     }
@@ -249,6 +325,14 @@ impl Shared {
                 let shared = self.clone();
                 std::thread::spawn(move || shared.connection(socket));
             }
+        }
+    }
+
+    /// Whoever comes is told which locks there are.
+    fn list_locks(&self, door: &OwnedFd) {
+        while let Ok(agent) = packets::accept(door) {
+            let locks = lock(&self.open).held.list();
+            let _ = say_locks(&agent, locks);
         }
     }
 

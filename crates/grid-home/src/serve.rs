@@ -3,8 +3,11 @@
 
 use crate::control::{CONTROL_FD, next_connection};
 use crate::fuse::asked::Asked;
-use crate::fuse::{HEAD, INIT, Request, WRITE, agree, forget_who_asks, room};
+use crate::fuse::{HEAD, INIT, OPEN, Request, WRITE, agree, errno, error, forget_who_asks, room};
 use crate::line::Line;
+use crate::locks::{Done, Locks};
+use crate::nameless::Nameless;
+use crate::reopen::reopen;
 use crate::watch::Watch;
 use fuse_backend_rs::api::filesystem::{Context, FileSystem};
 use fuse_backend_rs::api::server::Server;
@@ -14,6 +17,7 @@ use grid_os::descriptors::inherited;
 use grid_os::packets;
 use grid_os::rights;
 use grid_os::watched::Folder;
+use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::File;
 use std::io;
@@ -59,6 +63,10 @@ trait Files: Send + Sync {
     fn answer(&self, request: Vec<u8>, say: &mut dyn FnMut(Vec<u8>));
     /// The body of a thread: says what others change.
     fn follow(&self, say: &mut dyn FnMut(Vec<u8>));
+    /// Says all that others changed until now.
+    fn catch_up(&self, say: &mut dyn FnMut(Vec<u8>));
+    /// The file of that number, open once more.
+    fn reopen(&self, node: u64) -> io::Result<File>;
 }
 
 impl Home {
@@ -80,9 +88,12 @@ impl Home {
         let line = Line::new(&self.attempt)?;
         let (followed, told) = (files.clone(), line.clone());
         std::thread::spawn(move || followed.follow(&mut |notice| told.say(notice)));
-        let asked = start_workers(&files, &line);
+        let (opens, grants, says) = (files.clone(), files.clone(), line.clone());
+        let say = move |answer| say_of_lock(&*grants, &says, answer);
+        let locks = Locks::new(Box::new(move |node| opens.reopen(node)), Box::new(say));
+        let asked = start_workers(&files, &locks, &line);
         let agents = line.clone();
-        std::thread::spawn(move || take_connections(&control, &agents, &asked));
+        std::thread::spawn(move || take_connections(&control, &agents, &locks, &asked));
         while self.dir.exists() {
             std::thread::sleep(LOOK);
         }
@@ -90,32 +101,54 @@ impl Home {
     }
 }
 
-fn start_workers(files: &Arc<dyn Files>, line: &Arc<Line>) -> mpsc::SyncSender<Vec<u8>> {
+/// Who gets a lock is told before it what was changed under that lock at home.
+fn say_of_lock(files: &dyn Files, line: &Line, answer: Vec<u8>) {
+    if errno(&answer) == 0 {
+        files.catch_up(&mut |notice| line.say(notice));
+    }
+    line.say(answer);
+}
+
+fn start_workers(files: &Arc<dyn Files>, locks: &Arc<Locks>, line: &Arc<Line>) -> mpsc::SyncSender<Vec<u8>> {
     let (asked, requests) = mpsc::sync_channel::<Vec<u8>>(WAITING);
     let requests = Arc::new(Mutex::new(requests));
     for _ in 0..WORKERS {
-        let (files, line, requests) = (files.clone(), line.clone(), requests.clone());
+        let (files, locks, line, requests) = (files.clone(), locks.clone(), line.clone(), requests.clone());
         std::thread::spawn(move || {
             loop {
                 let next = requests.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 let Ok(request) = next else { return };
                 line.wait_for_room();
-                files.answer(request, &mut |message| line.say(message));
+                match locks.answer(&request) {
+                    Done::Pass => files.answer(request, &mut |message| line.say(message)),
+                    Done::Answer(answer) => say_of_lock(&*files, &line, answer),
+                    Done::Later => {}
+                }
             }
         });
     }
     asked
 }
 
-fn take_connections(control: &std::os::fd::OwnedFd, line: &Arc<Line>, asked: &mpsc::SyncSender<Vec<u8>>) {
+fn take_connections(
+    control: &std::os::fd::OwnedFd,
+    line: &Arc<Line>,
+    locks: &Arc<Locks>,
+    asked: &mpsc::SyncSender<Vec<u8>>,
+) {
     while let Ok(agent) = packets::accept(control) {
-        let (line, asked) = (line.clone(), asked.clone());
+        let (line, locks, asked) = (line.clone(), locks.clone(), asked.clone());
         std::thread::spawn(move || {
             while let Ok(Some(socket)) = next_connection(&agent) {
-                let (line, asked) = (line.clone(), asked.clone());
+                let (line, locks, asked) = (line.clone(), locks.clone(), asked.clone());
                 std::thread::spawn(move || {
+                    let heard = |request: Vec<u8>| {
+                        if !locks.hear(&request) {
+                            let _ = asked.send(request);
+                        }
+                    };
                     // Another one comes for one that broke.
-                    let _ = line.serve(socket, || {}, |request| drop(asked.send(request)));
+                    let _ = line.serve(socket, || {}, heard);
                 });
             }
         });
@@ -127,6 +160,7 @@ struct Passthrough {
     server: Server<Arc<PassthroughFs>>,
     files: Arc<PassthroughFs>,
     watch: Watch,
+    nameless: Nameless,
     null: File,
 }
 
@@ -143,8 +177,12 @@ impl Passthrough {
             ..Config::default()
         };
         let files = Arc::new(PassthroughFs::<()>::new(config)?);
-        let (server, watch) = (Server::new(files.clone()), Watch::new(most_watched));
-        Ok(Self { server, files, watch, null: File::options().write(true).open("/dev/null")? })
+        let (server, watch, nameless) = (Server::new(files.clone()), Watch::new(most_watched), Nameless::default());
+        Ok(Self { server, files, watch, nameless, null: File::options().write(true).open("/dev/null")? })
+    }
+
+    fn has_no_name(&self, node: u64) -> bool {
+        self.files.getattr(&Context::default(), node, None).is_ok_and(|(found, _)| found.st_nlink == 0)
     }
 
     fn handle(&self, request: &mut [u8], answer: &mut [u8]) -> io::Result<()> {
@@ -168,13 +206,16 @@ impl Passthrough {
     }
 
     fn answer_of(&self, asked: Request, mut request: Vec<u8>) -> Vec<u8> {
+        if asked.operation == OPEN && self.has_no_name(asked.node) && self.nameless.is_stale(asked.node, asked.thread) {
+            return error(asked.unique, libc::ESTALE);
+        }
         let first = (asked.operation == INIT).then(|| request.clone());
         forget_who_asks(&mut request);
         let mut answer = vec![0; room(&request)];
         let handled = self.handle(&mut request, &mut answer);
         let length = answer.get(..4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes) as usize;
         if length == 0 && handled.is_err() && asked.is_answered() {
-            return crate::fuse::error(asked.unique, nix::libc::EIO);
+            return error(asked.unique, libc::EIO);
         }
         answer.truncate(length);
         if let Some(request) = first {
@@ -200,5 +241,13 @@ impl Files for Passthrough {
 
     fn follow(&self, say: &mut dyn FnMut(Vec<u8>)) {
         self.watch.follow(say);
+    }
+
+    fn catch_up(&self, say: &mut dyn FnMut(Vec<u8>)) {
+        self.watch.catch_up(say);
+    }
+
+    fn reopen(&self, node: u64) -> io::Result<File> {
+        reopen(&self.files, node)
     }
 }

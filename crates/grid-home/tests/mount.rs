@@ -2,10 +2,14 @@
 
 #![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
 
+#[path = "mount/locks.rs"]
+mod locked;
+#[path = "mount/names.rs"]
+mod names;
 #[path = "mount/watch.rs"]
 mod watch;
 
-use grid_home::control::{CONTROL_FD, READY_FD, Word, hand_over, hear};
+use grid_home::control::{CONTROL_FD, LOCKS_FD, READY_FD, Word, hand_over, hear, locks};
 use grid_home::frame::{self, Kind};
 use grid_home::fuse::{READ, Request, is_notice, room};
 use grid_home::serve::MOST_WATCHED;
@@ -108,9 +112,10 @@ fn lab_with(most_watched: usize) -> Option<Lab> {
         (packets::listen(&path, 0o600).unwrap(), path)
     };
     let ((server_door, server_path), (pump_door, pump_path)) = (listen("server"), listen("pump"));
+    let locks_door = packets::listen(&dir.path().join("pump/locks"), 0o600).unwrap();
     let server = serve(dir.path(), server_door.as_fd(), most_watched);
     let (rx, tx) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
-    let inherit = vec![(pump_door.as_fd(), CONTROL_FD), (tx.as_fd(), READY_FD)];
+    let inherit = vec![(pump_door.as_fd(), CONTROL_FD), (tx.as_fd(), READY_FD), (locks_door.as_fd(), LOCKS_FD)];
     let data = dir.path().join("data").to_string_lossy().into_owned();
     let pump = start("pump", dir.path(), data, inherit);
     drop(tx);

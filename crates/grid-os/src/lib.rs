@@ -9,6 +9,7 @@ pub mod clock;
 pub mod criu;
 pub mod descriptors;
 mod desktops;
+pub mod file_lock;
 pub mod file_seen;
 pub mod frames;
 pub mod getent;

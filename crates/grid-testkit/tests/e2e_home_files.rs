@@ -89,7 +89,9 @@ fn answer(guest: &Guest, ask: &str) -> String {
     std::fs::write(guest.dir.join("asking"), ask).unwrap();
     std::fs::set_permissions(guest.dir.join("asking"), Permissions::from_mode(0o644)).unwrap();
     std::fs::rename(guest.dir.join("asking"), guest.dir.join("ask")).unwrap();
-    guest.wait_text("answer", |_| guest.dir.join("answer").exists())
+    // It may be there only since it was read.
+    guest.wait_text("answer", |_| guest.dir.join("answer").exists());
+    guest.read("answer")
 }
 
 /// A data base in which two connections write.

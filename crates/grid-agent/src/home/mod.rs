@@ -1,9 +1,11 @@
-//! The head's files on a worker: on the lender, the mount that a tree gets as its root (`view`); at home, who answers for
-//! it (`servers`). What crosses between the two is `grid_home`'s.
+//! The head's files on a worker: on the lender, the mount that a tree gets as its root (`view`), and
+//! which locks it has (`held`); at home, who answers for it (`servers`). What crosses between the two is `grid_home`'s.
 
+mod held;
 mod servers;
 mod view;
 
+pub(crate) use self::held::none_is_held;
 pub(crate) use self::servers::FilesLink;
 pub(crate) use self::view::{Linked, View};
 

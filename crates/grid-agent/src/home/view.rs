@@ -5,7 +5,7 @@ use crate::data::Dial;
 use crate::link::tracing_line;
 use crate::redial::Redial;
 use crate::tree::{InitProcess, TREE_NAMESPACES, TreePlace, start_ticks};
-use grid_home::control::{CONTROL_FD, READY_FD, Word, hand_over, hear};
+use grid_home::control::{CONTROL_FD, LOCKS_FD, READY_FD, Word, hand_over, hear};
 use grid_os::packets;
 use grid_os::spawn::{Place, spawn};
 use grid_types::AttemptId;
@@ -41,6 +41,11 @@ fn control_path(place: &TreePlace) -> PathBuf {
     place.dir.0.join("files.sock")
 }
 
+/// Where its pump says which locks the tree has.
+pub(super) fn locks_path(place: &TreePlace) -> PathBuf {
+    place.dir.0.join("locks.sock")
+}
+
 impl View {
     /// Mounts the head's files as the root of a mount namespace of the tree's, in its other namespaces. Who lives in it is
     /// returned: nobody of the tree's.
@@ -70,6 +75,7 @@ impl View {
         stage: &Stage,
     ) -> io::Result<(InitProcess, OwnedFd)> {
         let door = packets::listen(&self.control, 0o600)?;
+        let locks = packets::listen(&locks_path(place), 0o600)?;
         let init = init.open().ok_or_else(|| io::Error::other("the tree's pid 1 ended"))?;
         let (rx, tx) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
         let text = |path: &Path| path.to_string_lossy().into_owned();
@@ -84,7 +90,7 @@ impl View {
             join: Some((init.as_fd(), TREE_NAMESPACES)),
             unshare: libc::CLONE_NEWNS,
             new_session: true,
-            inherit: vec![(tx.as_fd(), READY_FD), (door.as_fd(), CONTROL_FD)],
+            inherit: vec![(tx.as_fd(), READY_FD), (door.as_fd(), CONTROL_FD), (locks.as_fd(), LOCKS_FD)],
             ..Place::default()
         };
         let pid = spawn(&argv, &[], &how)?.pid;

@@ -5,6 +5,7 @@ use super::hold::manifest;
 use super::stop::refuse;
 use crate::data;
 use crate::faults::{Faults, Steps};
+use crate::home::none_is_held;
 use crate::link::tracing_line;
 use crate::streams::left_behind;
 use crate::tree::{TREE_NAMESPACES, TreePlace, owner_of};
@@ -47,6 +48,8 @@ pub(super) struct Dump {
     pub(super) far: Option<PathBuf>,
     /// It sees the head's files, on a lender.
     pub(super) carried: bool,
+    /// Where its locks on the head's files are asked for, where it sees those on a lender.
+    pub(super) locks: Option<PathBuf>,
     /// It has a `/tmp` of its own already, whose content goes along.
     pub(super) private_tmp: bool,
     /// Its lender froze it: CRIU can seize only what runs.
@@ -68,6 +71,7 @@ impl Dump {
 
     fn dump(&mut self, steps: &mut Steps) -> Result<(), String> {
         steps.run(FaultPoint::StartDump, || self.freeze_and_read())?;
+        self.locks.as_deref().map_or(Ok(()), none_is_held)?;
         let streams = self.far.as_deref().map(crate::streams::pause).transpose()?;
         let manifest = manifest(&self.hold, streams, self.stage.park, self.private_tmp);
         let sent = || data::send_manifest(&mut self.stream, &manifest).map_err(|e| format!("the page stream: {e}"));

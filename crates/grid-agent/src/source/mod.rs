@@ -261,6 +261,7 @@ impl Agent {
         let came_by = self.came_by_of(attempt);
         let awake = self.not_asleep(came_by.as_ref());
         let taken_back = self.reclaimed(came_by.as_ref());
+        let locks = self.locks_of(came_by.as_ref());
         let Some(outgoing) = self.sources.get_mut(attempt) else { return };
         if outgoing.machine.state != SourceState::Running || outgoing.dumping {
             return;
@@ -291,6 +292,7 @@ impl Agent {
         let carried = came_by.as_ref().and_then(|a| self.incoming.get(a)).is_some_and(|i| carried(&i.record.stage));
         let work = Dump {
             carried,
+            locks,
             private_tmp,
             criu,
             faults,

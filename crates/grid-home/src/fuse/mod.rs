@@ -5,17 +5,25 @@ pub mod asked;
 use std::io;
 
 /// A file is opened.
-const OPEN: u32 = 14;
+pub const OPEN: u32 = 14;
 /// A file is read.
 pub const READ: u32 = 15;
 /// A file is written.
 pub const WRITE: u32 = 16;
+/// Nobody has an open file any more.
+pub const RELEASE: u32 = 18;
 /// Somebody closes a file, or ends with it open. All that was written was said before it.
 pub const FLUSH: u32 = 25;
 /// First message of a mount.
 pub const INIT: u32 = 26;
 /// A folder is read.
 pub const READDIR: u32 = 28;
+/// Which lock is in the way of another.
+pub const GETLK: u32 = 31;
+/// A lock is taken, where it is free, or let go of.
+pub const SETLK: u32 = 32;
+/// A lock is taken, and waited for.
+pub const SETLKW: u32 = 33;
 /// Somebody who waits for an answer got a signal.
 pub const INTERRUPT: u32 = 36;
 /// A folder is read with what is known of its entries.
@@ -24,17 +32,19 @@ const FORGET: u32 = 2;
 /// Looking at a file: its name, attributes, link, rights. Nothing is done by it, and no process does it in the background.
 const LOOKS: [u32; 5] = [1, 3, 5, 34, 52];
 const BATCH_FORGET: u32 = 42;
+/// Those of the kernel are far below it.
+const LAST_OPERATION: u32 = u32::MAX >> 1;
 
 /// The head of a request.
 pub const HEAD: usize = 40;
 /// The head of an answer.
-const ANSWER_HEAD: usize = 16;
+pub(crate) const ANSWER_HEAD: usize = 16;
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes)
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_ne_bytes)
 }
 
@@ -45,6 +55,8 @@ pub struct Request {
     pub operation: u32,
     /// Its number, the kernel's.
     pub unique: u64,
+    /// The file.
+    pub node: u64,
     /// The thread that waits for it; 0 where none does.
     pub thread: u32,
 }
@@ -58,7 +70,12 @@ impl Request {
         if message.len() < HEAD || u32_at(message, 0) as usize != message.len() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "no FUSE request"));
         }
-        Ok(Self { operation: u32_at(message, 4), unique: u64_at(message, 8), thread: u32_at(message, 32) })
+        Ok(Self {
+            operation: u32_at(message, 4),
+            unique: u64_at(message, 8),
+            node: u64_at(message, 16),
+            thread: u32_at(message, 32),
+        })
     }
 
     /// Somebody from outside of the tree looks at a file.
@@ -68,7 +85,8 @@ impl Request {
 
     /// The kernel waits for an answer.
     pub fn is_answered(&self) -> bool {
-        !matches!(self.operation, FORGET | BATCH_FORGET | INTERRUPT)
+        // Beyond the kernel's own numbers are words of the pump's.
+        self.operation <= LAST_OPERATION && !matches!(self.operation, FORGET | BATCH_FORGET | INTERRUPT)
     }
 }
 
@@ -85,10 +103,10 @@ pub fn answered(message: &[u8]) -> io::Result<u64> {
 
 /// The error that an answer is; 0 where it is none.
 pub fn errno(answer: &[u8]) -> i32 {
-    -(u32_at(answer, 4) as i32)
+    (u32_at(answer, 4) as i32).wrapping_neg()
 }
 
-/// An answer that is only an error.
+/// An answer that is only an error, or (0) that there was none.
 pub fn error(unique: u64, errno: i32) -> Vec<u8> {
     let mut out = (ANSWER_HEAD as u32).to_ne_bytes().to_vec();
     out.extend((-errno).to_ne_bytes());
@@ -161,10 +179,11 @@ pub fn room(message: &[u8]) -> usize {
 
 /// Largest write, and read, in one message.
 const LARGEST: u32 = 1 << 20;
-/// Asynchronous reads; truncation with the open; lookups of `.` and `..`; big writes; content that is dropped where the time
-/// of change differs; attributes with a folder's entries; writes past the cache at once; lookups beside each other; the
-/// server takes set-id bits off; many pages; links cached; a longer answer to this; mappings of files that are not cached.
-const FEATURES: [u32; 14] = [0, 3, 4, 5, 12, 13, 14, 15, 18, 19, 22, 23, 30, 36];
+/// Asynchronous reads; locks of both kinds are the server's; truncation with the open; lookups of `.` and `..`; big writes;
+/// content that is dropped where the time of change differs; attributes with a folder's entries; writes past the cache at
+/// once; lookups beside each other; the server takes set-id bits off; many pages; links cached; a longer answer to this;
+/// mappings of files that are not cached.
+const FEATURES: [u32; 16] = [0, 1, 3, 4, 5, 10, 12, 13, 14, 15, 18, 19, 22, 23, 30, 36];
 
 /// What is agreed on with the kernel, in the place of what the library agrees on. Never more than the kernel offered.
 pub fn agree(request: &[u8], answer: &mut [u8]) {
@@ -194,6 +213,7 @@ mod tests {
         message[0..4].copy_from_slice(&64u32.to_ne_bytes());
         message[4..8].copy_from_slice(&operation.to_ne_bytes());
         message[8..16].copy_from_slice(&unique.to_ne_bytes());
+        message[16] = 3;
         message[24..32].fill(9);
         message[32..36].copy_from_slice(&77u32.to_ne_bytes());
         message[56..60].copy_from_slice(&u32::MAX.to_ne_bytes());
@@ -203,7 +223,7 @@ mod tests {
     #[test]
     fn heads_are_read_and_what_has_none_is_refused() {
         let mut message = request(READ, 5);
-        assert_eq!(Request::of(&message).unwrap(), Request { operation: READ, unique: 5, thread: 77 });
+        assert_eq!(Request::of(&message).unwrap(), Request { operation: READ, unique: 5, node: 3, thread: 77 });
         assert!(room(&message) <= (1 << 20) + (16 << 10), "what is asked for is bounded");
         forget_who_asks(&mut message);
         assert!(message[24..32].iter().all(|b| *b == 0));
@@ -212,7 +232,7 @@ mod tests {
         assert_eq!((answered(&answer).unwrap(), answer.len()), (5, 16));
         assert_eq!((errno(&answer), errno(&[0; 16])), (nix::libc::EINTR, 0));
         assert!(answered(&answer[..15]).is_err());
-        let look = |thread, operation| Request { operation, unique: 1, thread }.is_look_from_outside();
+        let look = |thread, operation| Request { operation, unique: 1, node: 3, thread }.is_look_from_outside();
         assert!(look(0, 1) && look(0, 34) && !look(7, 1) && !look(0, READ));
         assert!(!Request::of(&request(FORGET, 0)).unwrap().is_answered());
     }

@@ -27,6 +27,9 @@ const NAME: Duration = Duration::from_secs(60);
 /// And the attributes of what is there. Storing through a mapping tells nobody before the file is closed, so not longer.
 const ATTRIBUTES: Duration = Duration::from_secs(10);
 
+/// What changed is read so often at most for one who waits for it; each time is hundreds of changes.
+const READS: usize = 64;
+
 /// Watches what the kernel remembers.
 pub struct Watch {
     table: Mutex<Table>,
@@ -134,6 +137,21 @@ impl Watch {
         Vec::new()
     }
 
+    /// Says all that changed until now. What the other thread has read it has said, or says before this reads.
+    pub fn catch_up(&self, mut say: impl FnMut(Vec<u8>)) {
+        let Some(watcher) = &self.watcher else { return };
+        let mut table = lock(&self.table);
+        for _ in 0..READS {
+            match watcher.told() {
+                Ok(told) if told.is_empty() => return,
+                Ok(told) => tell(&mut table, &told, &mut say),
+                Err(_) => break,
+            }
+        }
+        // Others change more than can be read.
+        table.all_changed().into_iter().for_each(say);
+    }
+
     /// The body of a thread: says what changes from now on.
     pub fn follow(&self, mut say: impl FnMut(Vec<u8>)) {
         if let Some(watcher) = &self.watcher {
@@ -153,17 +171,21 @@ impl Watch {
                 Err(nix::errno::Errno::EINTR) => continue,
                 other => other?,
             };
-            let mut told = if fds[1].any().unwrap_or(true) { remounted(&mut mounts)? } else { Vec::new() };
-            told.extend(watcher.told()?);
+            let told = if fds[1].any().unwrap_or(true) { remounted(&mut mounts)? } else { Vec::new() };
             let mut table = lock(&self.table);
-            let changes = told.iter().flat_map(|told| match told {
-                Told::Changed(change) if change.is_own => Vec::new(),
-                Told::Changed(change) => table.change(change),
-                Told::Lost => table.all_changed(),
-            });
-            changes.for_each(&mut say);
+            tell(&mut table, &told, &mut say);
+            tell(&mut table, &watcher.told()?, &mut say);
         }
     }
+}
+
+fn tell(table: &mut Table, told: &[Told], say: impl FnMut(Vec<u8>)) {
+    let changes = told.iter().flat_map(|told| match told {
+        Told::Changed(change) if change.is_own => Vec::new(),
+        Told::Changed(change) => table.change(change),
+        Told::Lost => table.all_changed(),
+    });
+    changes.for_each(say);
 }
 
 /// What is mounted, or not any more, as a change of the name at which it is.
