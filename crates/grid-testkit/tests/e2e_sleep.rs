@@ -70,7 +70,7 @@ fn its_guests_stand_still_nothing_comes_and_they_run_again_when_it_is_awake() {
     assert_eq!(stands(), at);
     assert!(answer(cluster)["asleep"] == true && cluster.grid(&["lend", "status"]).out.contains("goes to sleep"));
     let said = lend(cluster, "wake");
-    assert!(said.contains("runs again as soon as the head has confirmed"), "{said}");
+    assert!(said.contains("1 guest runs again"), "{said}");
     job.goes_on();
     assert_eq!(answer(cluster)["standing"], 0);
     cluster.bring_home(out.record.id.as_str());

@@ -308,8 +308,9 @@ async fn sleep(state: &Path, nodes: Vec<Node>, args: &SleepArgs, asleep: Option<
         order.asleep = asleep;
         Ok(())
     };
+    let stood = grid_os::lend::answer(&node.place).map_or(0, |answer| answer.standing);
     let changed = change(&node, Result::is_ok, say, args.dry_run, None).await?;
-    Printed::local(&changed, render::lend_sleep(&changed), changed.node.clone())
+    Printed::local(&changed, render::lend_sleep(&changed, stood), changed.node.clone())
 }
 
 fn boot() -> Result<String, Failure> {

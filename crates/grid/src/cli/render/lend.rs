@@ -387,10 +387,11 @@ mod tests {
                 samples::clock(),
             ),
             lend_changed(&change(off(false), None), None, samples::clock()),
-            lend_sleep(&change(asleep(), Some(LendAnswer { standing: 1, ..answer() }))),
-            lend_sleep(&LendChange { dry_run: true, ..change(asleep(), Some(answer())) }),
-            lend_sleep(&change(LendOrder::default(), Some(LendAnswer { standing: 2, ..answer() }))),
-            lend_sleep(&change(LendOrder::default(), Some(answer()))),
+            lend_sleep(&change(asleep(), Some(LendAnswer { standing: 1, ..answer() })), 0),
+            lend_sleep(&LendChange { dry_run: true, ..change(asleep(), Some(answer())) }, 0),
+            lend_sleep(&change(LendOrder::default(), Some(LendAnswer { standing: 2, ..answer() })), 2),
+            lend_sleep(&change(LendOrder::default(), Some(answer())), 2),
+            lend_sleep(&change(LendOrder::default(), Some(answer())), 0),
         ];
         insta::assert_snapshot!(text.join("\n"));
     }

@@ -4,8 +4,8 @@ use super::count;
 use crate::cli::lend::LendChange;
 use grid_types::lend::LendAnswer;
 
-/// What it came to, or would.
-pub(crate) fn lend_sleep(c: &LendChange) -> String {
+/// What it came to, or would. `stood`: so many guests stood still before.
+pub(crate) fn lend_sleep(c: &LendChange, stood: u32) -> String {
     let node = &c.node;
     let here = |answer: &LendAnswer| answer.leases.iter().map(|lease| lease.guests.len() as u64).sum::<u64>();
     let trouble = c.answer.as_ref().and_then(|answer| answer.trouble.as_ref()).filter(|_| !c.dry_run);
@@ -22,8 +22,8 @@ pub(crate) fn lend_sleep(c: &LendChange) -> String {
             do_it(answer.standing, "stands", "stand"),
             c.waited.0
         ),
-        (false, true) => format!("{node}: {}\n", waking(answer.standing, ["would run", "would run"])),
-        (false, false) => format!("{node}: {}\n", waking(answer.standing, ["runs", "run"])),
+        (false, true) => format!("{node}: {}\n", waking(stood, stood, ["would run", "would run"])),
+        (false, false) => format!("{node}: {}\n", waking(stood, answer.standing, ["runs", "run"])),
     }
 }
 
@@ -35,10 +35,12 @@ fn do_it(n: u32, one: &str, many: &str) -> String {
     format!("{} {}", guests(n.into()), if n == 1 { one } else { many })
 }
 
-fn waking(standing: u32, [one, many]: [&str; 2]) -> String {
-    match standing {
-        0 => "nobody's processes stand still.".to_owned(),
-        n => format!("{} again as soon as the head has confirmed that it still wants that.", do_it(n, one, many)),
+fn waking(stood: u32, standing: u32, [one, many]: [&str; 2]) -> String {
+    match (stood, standing) {
+        (0, _) => "nobody's processes stand still.".to_owned(),
+        // The head was faster than this command.
+        (n, 0) => format!("{} again.", do_it(n, one, many)),
+        (n, _) => format!("{} again as soon as the head has confirmed that it still wants that.", do_it(n, one, many)),
     }
 }
 
