@@ -152,6 +152,12 @@ impl ProcRoot {
             return;
         }
         let mut found = sockets::resolve(self, pid, &inodes);
+        // One that was closed before the tables were read is in none of them, and in nobody's way.
+        let is_open = |fd: i32, inode: u64| {
+            self.link(&format!("{pid}/fd/{fd}")).is_ok_and(|target| bracketed(&target, "socket:[") == Some(inode))
+        };
+        let listed = |inode: u64| found.kinds.contains_key(&inode);
+        all.facts.retain(|fact| inode_of(&fact.kind).is_none_or(|inode| listed(inode) || is_open(fact.fd, inode)));
         for fact in &mut all.facts {
             if let Some(inode) = inode_of(&fact.kind) {
                 let unlisted = || FdKind::OtherSocket {
@@ -245,6 +251,24 @@ fn locked_inode(line: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_socket_that_is_closed_meanwhile_is_none() {
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let own = std::process::id() as i32;
+        let odd = std::thread::scope(|threads| {
+            threads.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    drop(std::os::unix::net::UnixStream::pair());
+                }
+            });
+            let look = |_| ProcRoot::new("/proc").fds(own, None).facts;
+            let odd = (0..300).flat_map(look).find(|fact| matches!(fact.kind, FdKind::OtherSocket { .. }));
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            odd
+        });
+        assert_eq!(odd, None);
+    }
 
     #[test]
     fn names_tell_the_kind_where_nothing_else_does() {
