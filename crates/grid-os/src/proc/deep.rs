@@ -8,6 +8,7 @@ use crate::seccomp;
 use grid_types::facts::{Namespaces, ProcDeep};
 use grid_types::units::Bytes;
 use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
 
 /// Facts of one process, and what only the search among other processes needs.
 pub(super) struct Look {
@@ -19,6 +20,14 @@ pub(super) struct Look {
 struct Mounts {
     ids: HashSet<i32>,
     huge: Vec<String>,
+}
+
+/// So often it is looked again, some milliseconds later, whether a process is closed or begins a program.
+const BEGINNING: u64 = 2;
+
+/// One that ends has none.
+fn has_memory(status: &str) -> bool {
+    status.lines().any(|line| line.starts_with("VmSize:"))
 }
 
 impl ProcRoot {
@@ -96,11 +105,19 @@ impl ProcRoot {
         std::fs::read(self.path(&format!("{pid}/environ"))).is_ok_and(|environment| seccomp::is_claimed(&environment))
     }
 
-    /// The kernel gives files of a process that is not "dumpable" to root (proc(5)).
+    /// The kernel gives files of a process that is not "dumpable" to root (proc(5)); for a moment also those of one that
+    /// begins a program, and those of one that ends.
     fn is_closed(&self, pid: i32, owner: u32) -> bool {
         let path = self.path(&format!("{pid}/fd"));
-        let held_by = std::fs::metadata(path).map(|m| std::os::unix::fs::MetadataExt::uid(&m));
-        self.live && owner != 0 && held_by.is_ok_and(|uid| uid != owner)
+        let held_by = || std::fs::metadata(&path).map(|m| std::os::unix::fs::MetadataExt::uid(&m));
+        let is_others = || held_by().is_ok_and(|uid| uid != owner);
+        let lives = || self.text(&format!("{pid}/status")).is_ok_and(|status| has_memory(&status));
+        let mut looks = 0..=BEGINNING;
+        let is_closed = |after| {
+            std::thread::sleep(Duration::from_millis(after));
+            is_others() && lives()
+        };
+        self.live && owner != 0 && looks.all(is_closed)
     }
 
     fn read_links(&self, pid: i32, deep: &mut ProcDeep) {
@@ -259,6 +276,22 @@ fn tty_name(number: i32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_begins_or_ends_a_program_is_not_closed() {
+        use std::os::unix::process::CommandExt;
+        if !nix::unistd::geteuid().is_root() {
+            return println!("SKIPPED: only root starts programs of others");
+        }
+        let root = ProcRoot::new("/proc");
+        for _ in 0..200 {
+            let mut program = std::process::Command::new("/bin/true").uid(65534).gid(65534).spawn().unwrap();
+            while program.try_wait().unwrap().is_none() {
+                let closed = root.deep(program.id() as i32).is_ok_and(|deep| deep.closed);
+                assert!(!closed, "it ran, or was ended");
+            }
+        }
+    }
 
     #[test]
     fn terminals_are_named_by_their_numbers() {
