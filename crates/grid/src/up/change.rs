@@ -116,8 +116,8 @@ impl Change {
             for line in log.lines() {
                 let _ = says.send(line);
             }
-            if let Some(code) = reach.ended() {
-                return Err(cluster::ended_with(&format!("{} was not added", worker.name), code, &reach.last_words()));
+            if let Some(status) = reach.ended() {
+                return Err(cluster::ended_as(&format!("{} was not added", worker.name), status, &reach.last_words()));
             }
             if Instant::now() > deadline {
                 reach.stop().await;

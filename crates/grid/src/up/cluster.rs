@@ -14,7 +14,9 @@ use grid_types::api::{NodeView, Status};
 use grid_types::exit::FaultClass;
 use nix::sys::signal::{SigSet, Signal};
 use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -291,8 +293,19 @@ pub(super) fn measured(node: &NodeView) -> bool {
 
 /// An error where this program has ended already: with its class, and what it said.
 fn could_start(what: &str, kept: &mut Kept) -> Result<(), UpError> {
-    let Some(code) = kept.ended() else { return Ok(()) };
-    Err(ended_with(&format!("{what} could not start"), code, &kept.last_words()))
+    let Some(status) = kept.ended() else { return Ok(()) };
+    Err(ended_as(&format!("{what} could not start"), status, &kept.last_words()))
+}
+
+/// The same, where it may have been killed: that it does not say itself.
+pub(super) fn ended_as(what: &str, status: ExitStatus, said: &str) -> UpError {
+    match (status.code(), status.signal()) {
+        (None, Some(signal)) => {
+            let name = Signal::try_from(signal).map_or_else(|_| signal.to_string(), |signal| signal.to_string());
+            why_ended(&format!("{what} (killed by {name})"), FaultClass::Internal, said)
+        }
+        (code, _) => ended_with(what, code.unwrap_or(-1), said),
+    }
 }
 
 /// The error where a program of ours ended with this code and these last words.

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tokio::process::{Child, Command};
 
@@ -113,10 +113,9 @@ impl Kept {
         }
     }
 
-    /// The exit code, where it has ended and was not started again yet; -1 for a signal.
-    pub(crate) fn ended(&mut self) -> Option<i32> {
-        let status = self.child.as_mut()?.try_wait().ok()??;
-        Some(status.code().unwrap_or(-1))
+    /// How it ended, where it has and was not started again yet.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut()?.try_wait().ok()?
     }
 
     /// Where it says what goes on.
