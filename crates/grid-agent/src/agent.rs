@@ -35,10 +35,10 @@ use tokio::sync::{mpsc, watch};
 
 /// What lives here is joined with its shadow within this, before the agent ends.
 const JOINED_WITHIN: Duration = Duration::from_secs(2);
-/// Less than between two ticks.
-const TICK_JITTER: Duration = Duration::from_millis(300);
 /// Between two looks at that.
 const LOOK: Duration = Duration::from_millis(10);
+/// Less than between two ticks.
+const TICK_JITTER: Duration = Duration::from_millis(300);
 
 /// Controllers of a group that bounds work; a hold needs the freezer alone.
 pub(crate) const BOUNDED: [Controller; 5] =

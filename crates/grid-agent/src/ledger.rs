@@ -131,35 +131,17 @@ impl Ledger {
             .map_err(err)?;
         }
         if found < 2 {
-            db.execute_batch(
-                "BEGIN;
-                 CREATE TABLE shadow (shadow TEXT PRIMARY KEY, detail TEXT NOT NULL);
-                 PRAGMA user_version = 2;
-                 COMMIT;",
-            )
-            .map_err(err)?;
+            add_table(&db, "shadow", 2).map_err(err)?;
         }
         if found < 3 {
-            db.execute_batch(
-                "BEGIN;
-                 CREATE TABLE passage (passage TEXT PRIMARY KEY, detail TEXT NOT NULL);
-                 PRAGMA user_version = 3;
-                 COMMIT;",
-            )
-            .map_err(err)?;
+            add_table(&db, "passage", 3).map_err(err)?;
         }
         if found < 4 {
             // The tables are the same, with rows of parked copies: a grid that does not know these would call them lost.
             db.pragma_update(None, "user_version", 4).map_err(err)?;
         }
         if found < 5 {
-            db.execute_batch(
-                "BEGIN;
-                 CREATE TABLE sleep (sleep TEXT PRIMARY KEY, detail TEXT NOT NULL);
-                 PRAGMA user_version = 5;
-                 COMMIT;",
-            )
-            .map_err(err)?;
+            add_table(&db, "sleep", 5).map_err(err)?;
         }
         Ok(Self { db, path: path.to_owned(), ballast: Ballast::of(path) })
     }
@@ -368,6 +350,16 @@ impl Ledger {
 }
 
 /// No room on the disk; SQLite says so in several ways.
+/// A table whose key is named as itself, and with it the next schema.
+fn add_table(db: &Connection, table: &str, schema: i64) -> rusqlite::Result<()> {
+    db.execute_batch(&format!(
+        "BEGIN;
+         CREATE TABLE {table} ({table} TEXT PRIMARY KEY, detail TEXT NOT NULL);
+         PRAGMA user_version = {schema};
+         COMMIT;"
+    ))
+}
+
 fn is_full(e: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{CannotOpen, DiskFull, SystemIoFailure};
     matches!(e.sqlite_error_code(), Some(DiskFull | SystemIoFailure | CannotOpen))

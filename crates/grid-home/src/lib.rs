@@ -10,6 +10,8 @@
 //! processes. Never decides where a tree runs, and never mounts by itself: that is `grid_os::mount`.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic where the reader has gone
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 pub mod control;
 pub mod frame;
 pub mod fuse;
@@ -25,3 +27,8 @@ pub mod watch;
 
 /// Both ends speak the same.
 pub const VERSION: u32 = 2;
+
+/// Whether or not a thread panicked with it.
+pub(crate) fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -5,6 +5,7 @@
 
 use crate::VERSION;
 use crate::frame::{self, Hello, Kind, MOST};
+use crate::lock;
 use crate::once::End;
 use grid_os::socket::Socket;
 use std::io;
@@ -74,7 +75,7 @@ impl Line {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Says a message; it is kept until it is heard.
@@ -100,7 +101,7 @@ impl Line {
     /// Why it ended: always.
     pub fn serve(&self, mut socket: Socket, up: impl FnOnce(), mut heard: impl FnMut(Vec<u8>)) -> Result<(), Ended> {
         self.hang_up();
-        let _one = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = lock(&self.serving);
         socket.set_nonblocking(false)?;
         socket.set_read_timeout(Some(SILENCE))?;
         socket.set_write_timeout(Some(SILENCE))?;

@@ -4,8 +4,9 @@
 //! Who opens one is told `ESTALE`: the kernel then looks the names up anew and asks once more. Who comes a second time had
 //! no name (`/proc/self/fd/N`), and gets the file.
 
+use crate::lock;
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// So many are remembered; who opens by a name does not come again.
 const MOST: usize = 1024;
@@ -17,7 +18,7 @@ pub(crate) struct Nameless(Mutex<VecDeque<(u64, u32)>>);
 impl Nameless {
     /// Whether that thread is told to look again for that file.
     pub(crate) fn is_stale(&self, node: u64, thread: u32) -> bool {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = lock(&self.0);
         if let Some(at) = told.iter().position(|one| *one == (node, thread)) {
             told.remove(at);
             return false;

@@ -2,6 +2,7 @@
 //! holds, so it is told by a thread that writes no answers; that one must never wait for this queue, so what does not fit
 //! is left out.
 
+use crate::lock;
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -19,7 +20,7 @@ impl Notices {
     /// Puts a notice at the end, without waiting. False where there is no room: what it tells of is then believed for as long
     /// as the kernel was told at first.
     pub fn put(&self, notice: &[u8]) -> bool {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = lock(&self.waiting);
         let fits = waiting.len() < MOST;
         if fits {
             waiting.push_back(notice.into());
@@ -31,14 +32,14 @@ impl Notices {
     /// Puts an answer at the end: what was told before it is to be believed before it. There is always room, since the kernel
     /// asked for it.
     pub fn put_answer(&self, answer: &[u8]) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = lock(&self.waiting);
         waiting.push_back(answer.into());
         self.wake.notify_one();
     }
 
     /// Waits for the next one.
     pub fn next(&self) -> Box<[u8]> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = lock(&self.waiting);
         loop {
             if let Some(notice) = waiting.pop_front() {
                 return notice;

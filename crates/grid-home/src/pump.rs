@@ -7,6 +7,7 @@
 use crate::control::{CONTROL_FD, LOCKS_FD, READY_FD, Word, next_connection, say, say_locks};
 use crate::fuse::{Request, answered, content_changed, errno, error, is_notice};
 use crate::line::{Ended, LONGEST, Line};
+use crate::lock;
 use crate::locks::Held;
 use crate::locks::message::{About, let_go};
 use crate::notices::Notices;
@@ -23,7 +24,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Name under which `ps` shows it.
@@ -167,10 +168,6 @@ impl Pump {
         rights::become_unprivileged(nobody, nobody)?;
         Ok(shared)
     }
-}
-
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// `PF_EXITING` among the flags of `/proc/THREAD/stat`: the ninth field, the seventh behind the name in brackets.

@@ -5,6 +5,7 @@ use crate::control::{CONTROL_FD, next_connection};
 use crate::fuse::asked::Asked;
 use crate::fuse::{HEAD, INIT, OPEN, Request, WRITE, agree, errno, error, forget_who_asks, room};
 use crate::line::Line;
+use crate::lock;
 use crate::locks::{Done, Locks};
 use crate::nameless::Nameless;
 use crate::reopen::reopen;
@@ -24,7 +25,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 /// Name under which `ps` shows it.
@@ -116,7 +117,7 @@ fn start_workers(files: &Arc<dyn Files>, locks: &Arc<Locks>, line: &Arc<Line>) -
         let (files, locks, line, requests) = (files.clone(), locks.clone(), line.clone(), requests.clone());
         std::thread::spawn(move || {
             loop {
-                let next = requests.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                let next = lock(&requests).recv();
                 let Ok(request) = next else { return };
                 line.wait_for_room();
                 match locks.answer(&request) {

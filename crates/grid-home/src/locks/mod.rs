@@ -21,13 +21,14 @@ use self::asked::{Asked, End};
 use self::message::{About, Owner, Wish};
 use self::ranges::Ranges;
 use crate::fuse::error;
+use crate::lock;
 use grid_os::file_lock::{self, Mode, Span, can_be_woken, wake};
 use nix::libc;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 /// So many wait for a lock at most; each is a thread.
@@ -76,10 +77,6 @@ pub(crate) struct Locks {
     to_wake: mpsc::Sender<u64>,
     reopen: Box<Reopen>,
     say: Box<Say>,
-}
-
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn errno(e: &io::Error) -> i32 {

@@ -9,6 +9,7 @@ pub mod table;
 
 use crate::fuse::asked::{self, Asked};
 use crate::fuse::errno;
+use crate::lock;
 use grid_os::watched::{Change, Folder, Told, Watcher};
 use mounts::Mounts;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -18,7 +19,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use table::{Belief, Table};
 
@@ -37,10 +38,6 @@ pub struct Watch {
     /// None where nothing can be watched here.
     watcher: Option<Watcher>,
     begun: Instant,
-}
-
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Watch {

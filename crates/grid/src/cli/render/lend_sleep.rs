@@ -7,7 +7,7 @@ use grid_types::lend::LendAnswer;
 /// What it came to, or would. `stood`: so many guests stood still before.
 pub(crate) fn lend_sleep(c: &LendChange, stood: u32) -> String {
     let node = &c.node;
-    let here = |answer: &LendAnswer| answer.leases.iter().map(|lease| lease.guests.len() as u64).sum::<u64>();
+    let here = |answer: &LendAnswer| answer.leases.iter().map(|lease| lease.guests.len()).sum::<usize>();
     let trouble = c.answer.as_ref().and_then(|answer| answer.trouble.as_ref()).filter(|_| !c.dry_run);
     if let Some(trouble) = trouble {
         return format!("{node}: NOT DONE: {trouble}\n");
@@ -16,37 +16,32 @@ pub(crate) fn lend_sleep(c: &LendChange, stood: u32) -> String {
         return format!("{node}: its agent does not answer: it heeds that as soon as it runs.\n");
     };
     match (c.order.asleep.is_some(), c.dry_run) {
-        (true, true) => format!("{node}: {} would stand still, and nothing would come.\n", guests(here(answer))),
+        (true, true) => {
+            format!("{node}: {} would stand still, and nothing would come.\n", count(here(answer), "guest", "guests"))
+        }
         (true, false) => format!(
             "{node}: {} still ({} ms), and nothing comes. When this machine is awake: grid lend wake\n",
-            do_it(answer.standing, "stands", "stand"),
+            count(answer.standing as usize, "guest stands", "guests stand"),
             c.waited.0
         ),
-        (false, true) => format!("{node}: {}\n", waking(stood, stood, ["would run", "would run"])),
-        (false, false) => format!("{node}: {}\n", waking(stood, answer.standing, ["runs", "run"])),
+        (false, true) => format!("{node}: {}\n", waking(stood, stood, "guest would run", "guests would run")),
+        (false, false) => format!("{node}: {}\n", waking(stood, answer.standing, "guest runs", "guests run")),
     }
 }
 
-fn guests(n: u64) -> String {
-    count(n as usize, "guest", "guests")
-}
-
-fn do_it(n: u32, one: &str, many: &str) -> String {
-    format!("{} {}", guests(n.into()), if n == 1 { one } else { many })
-}
-
-fn waking(stood: u32, standing: u32, [one, many]: [&str; 2]) -> String {
+fn waking(stood: u32, standing: u32, one: &str, many: &str) -> String {
+    let run = count(stood as usize, one, many);
     match (stood, standing) {
         (0, _) => "nobody's processes stand still.".to_owned(),
         // The head was faster than this command.
-        (n, 0) => format!("{} again.", do_it(n, one, many)),
-        (n, _) => format!("{} again as soon as the head has confirmed that it still wants that.", do_it(n, one, many)),
+        (_, 0) => format!("{run} again."),
+        _ => format!("{run} again as soon as the head has confirmed that it still wants that."),
     }
 }
 
 /// For `grid lend status`.
 pub(super) fn standing(answer: &LendAnswer) -> Option<String> {
-    let stand = do_it(answer.standing, "stands", "stand");
+    let stand = count(answer.standing as usize, "guest stands", "guests stand");
     match (answer.asleep, answer.standing) {
         (false, 0) => None,
         (false, _) => Some(format!("{stand} still until the head has confirmed that it still wants that")),
