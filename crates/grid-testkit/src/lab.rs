@@ -3,6 +3,7 @@
 //!
 //! Owns the namespace, the pair and the server, and takes them away when dropped.
 
+use crate::procs;
 use crate::scratch::Scratch;
 use std::fs;
 use std::io;
@@ -176,6 +177,16 @@ execution: {{engine: ssh, ssh_config: {ssh}, worker_directory: {workers}, files:
     pub fn set_ssh(&self, open: bool) -> io::Result<()> {
         let key = if open { fs::read_to_string(self.path("user.pub"))? } else { String::new() };
         fs::write(self.path("authorized"), key)
+    }
+
+    /// The process of grid's there that runs this subcommand.
+    pub fn daemon(&self, subcommand: &str) -> Option<i32> {
+        let folder = self.workers().display().to_string();
+        let is_it = |pid: &i32| {
+            let words = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            words.contains(&folder) && words.split('\0').nth(1) == Some(subcommand)
+        };
+        procs::all().into_iter().find(is_it)
     }
 
     /// Its folder.

@@ -72,16 +72,16 @@ fn a_process_moves_and_comes_home_directly_and_needs_no_ssh_for_it() {
     let again = cluster.move_out(guest.pid());
     cluster.kill9(head_channel(&cluster));
     cluster.kill9(cluster.agent_pid("head"));
-    cluster.kill9(named(&format!("{}-gpu1/conf/agent.json", cluster.group())));
+    cluster.kill9(lab.daemon("agent").unwrap());
     cluster.wait_heard();
     wait_way(&cluster, Way::Direct);
     guest.goes_on();
     cluster.bring_home(again.record.id.as_str());
     guest.goes_on();
     // It comes back: what runs there goes on as it was, its agent too.
-    let agent = named(&format!("{}-gpu1/conf/agent.json", cluster.group()));
+    let agent = lab.daemon("agent").unwrap();
     ssh_is_back(&lab, &cluster);
-    assert_eq!(named(&format!("{}-gpu1/conf/agent.json", cluster.group())), agent, "it was started anew");
+    assert_eq!(lab.daemon("agent").unwrap(), agent, "it was started anew");
     guest.never_went_back();
 }
 

@@ -126,16 +126,6 @@ fn away(guest: &Guest) -> Option<i32> {
     procs::all().into_iter().find(is_it)
 }
 
-/// Programs of the worker, by a word of their command line.
-fn on_worker(lab: &Lab, word: &str) -> Option<i32> {
-    let folder = lab.workers().display().to_string();
-    let is_it = |pid: &i32| {
-        let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        words.contains(&folder) && words.split('\0').nth(1) == Some(word)
-    };
-    procs::all().into_iter().find(is_it)
-}
-
 #[test]
 fn a_process_works_on_with_the_head_s_files_and_comes_home() {
     let lab = Lab::start();
@@ -183,7 +173,7 @@ fn ssh_breaks_and_agents_die_while_it_writes_and_no_line_is_lost_or_doubled() {
     more(&guest);
     // Pump and server go on without agents, and are joined again by the next ones.
     cluster.kill9(cluster.agent_pid("hub"));
-    cluster.kill9(on_worker(&lab, "agent").unwrap());
+    cluster.kill9(lab.daemon("agent").unwrap());
     more(&guest);
     lab.drop_connections();
     more(&guest);
@@ -279,7 +269,7 @@ fn a_restore_that_home_s_files_hold_up_is_undone_on_both_sides() {
         assert!(begun.elapsed().as_secs() < 60, "no restore was held up");
         let server = std::thread::scope(|threads| {
             let stop = threads.spawn(|| {
-                cluster.wait("a restore there", || on_worker(&lab, "--unprivileged").map_or(Err(()), |_| Ok(())));
+                cluster.wait("a restore there", || lab.daemon("--unprivileged").map_or(Err(()), |_| Ok(())));
                 let server = server_of(&cluster);
                 server.iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGSTOP).unwrap());
                 server
@@ -301,7 +291,7 @@ fn a_restore_that_home_s_files_hold_up_is_undone_on_both_sides() {
     };
     more(&guest);
     cluster.wait("nothing of it to be there", || {
-        let left = ["--unprivileged", "tree-init", "home-pump"].map(|word| on_worker(&lab, word));
+        let left = ["--unprivileged", "tree-init", "home-pump"].map(|word| lab.daemon(word));
         if left == [None; 3] { Ok(()) } else { Err(left) }
     });
     kill(Pid::from_raw(server), Signal::SIGCONT).unwrap();

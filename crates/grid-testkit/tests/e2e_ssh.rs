@@ -12,16 +12,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-/// Programs of the worker, by a word of their command line.
-fn on_worker(lab: &Lab, word: &str) -> Option<i32> {
-    let folder = lab.workers().display().to_string();
-    let is_it = |pid: &i32| {
-        let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        words.contains(&folder) && words.split('\0').nth(1) == Some(word)
-    };
-    procs::all().into_iter().find(is_it)
-}
-
 #[test]
 fn a_process_moves_over_ssh_and_home_and_to_its_end() {
     let lab = Lab::start();
@@ -57,7 +47,7 @@ fn ssh_breaks_while_a_process_is_away_and_its_output_is_whole() {
     guest.writes_on();
     // Whoever keeps ssh is killed, and both ends of the channel. The worker's daemons are started anew where ssh is dialled
     // again, so that they may be gone for a moment.
-    let there = |word: &str| cluster.wait("the worker's daemons", || on_worker(&lab, word).ok_or("none"));
+    let there = |word: &str| cluster.wait("the worker's daemons", || lab.daemon(word).ok_or("none"));
     let of_head = |word: &str| {
         let name = format!("conf/{word}");
         let is_it =
@@ -83,10 +73,10 @@ fn the_worker_s_supervisor_is_killed_and_the_next_one_takes_over_what_lives_ther
     cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
     let (guest, pid) = Guest::counting(&cluster);
     let out = cluster.move_out(pid);
-    cluster.kill9(on_worker(&lab, "node-run").unwrap());
+    cluster.kill9(lab.daemon("node-run").unwrap());
     // Found out where ssh is dialled again, which starts it.
     lab.drop_connections();
-    cluster.wait("a supervisor", || on_worker(&lab, "node-run").ok_or("none"));
+    cluster.wait("a supervisor", || lab.daemon("node-run").ok_or("none"));
     cluster.wait_heard();
     guest.writes_on();
     cluster.bring_home(out.record.id.as_str());
@@ -224,7 +214,7 @@ fn down_leaves_a_worker_as_it_was_where_that_is_asked_for() {
     let said = cluster.grid(&["down", "--purge"]);
     assert_eq!(said.code, 0, "{said:?}");
     assert!(std::fs::read_dir(lab.workers()).unwrap().next().is_none(), "something is left there");
-    assert_eq!(on_worker(&lab, "node-run"), None);
+    assert_eq!(lab.daemon("node-run"), None);
 }
 
 #[test]
@@ -312,10 +302,10 @@ fn down_ends_what_a_killed_supervisor_left_there_and_no_group_of_others() {
     let bystander = Hierarchies::detect().unwrap();
     let bystander = bystander.group(&format!("bystander-{}/below", std::process::id()), &[Controller::Freezer]);
     bystander.create().unwrap();
-    cluster.kill9(on_worker(&lab, "node-run").unwrap());
-    assert!(on_worker(&lab, "agent").is_some());
+    cluster.kill9(lab.daemon("node-run").unwrap());
+    assert!(lab.daemon("agent").is_some());
     assert_eq!(cluster.grid(&["down", "--yes"]).code, 0);
-    let left = ["node-run", "agent", "channel"].map(|word| on_worker(&lab, word));
+    let left = ["node-run", "agent", "channel"].map(|word| lab.daemon(word));
     let stayed = bystander.exists();
     bystander.parent().unwrap().remove().unwrap();
     assert!(left == [None; 3] && stayed, "{left:?}, an empty group of others stayed: {stayed}");
@@ -336,7 +326,7 @@ fn grid_is_upgraded_while_a_process_is_away_and_it_comes_home() {
     cluster.wait_heard();
     let runs = |pid: i32| std::fs::read(format!("/proc/{pid}/exe")).is_ok_and(|program| program == newer);
     cluster.wait("both agents to be the newer ones", || {
-        let agents = [cluster.agent_pid("head"), on_worker(&lab, "agent").unwrap_or_default()];
+        let agents = [cluster.agent_pid("head"), lab.daemon("agent").unwrap_or_default()];
         if agents.into_iter().all(runs) { Ok(()) } else { Err(agents) }
     });
     guest.writes_on();

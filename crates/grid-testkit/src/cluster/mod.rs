@@ -61,6 +61,8 @@ struct How {
     faulty: bool,
     /// The state of this node is on a disk of a few MiB.
     small_disk_of: Option<&'static str>,
+    /// By another program than the one that is tested.
+    by: Option<&'static str>,
 }
 
 /// What a command said.
@@ -98,6 +100,16 @@ impl Cluster {
         Self::up(How { faulty: true, ..How::default() }, |dir| config_file(dir, yaml))
     }
 
+    /// As [`Cluster::configured`], by the grid of one version back, which `make test-upgrade` builds.
+    ///
+    /// # Panics
+    /// Where it is not named by `GRID_OLD`.
+    pub fn one_version_back(yaml: &str) -> Option<Self> {
+        let old = std::env::var("GRID_OLD").ok().filter(|path| !path.is_empty());
+        let old = old.unwrap_or_else(|| panic!("GRID_OLD names no older grid: make test-upgrade"));
+        Self::up(How { by: Some(old.leak()), ..How::default() }, |dir| config_file(dir, yaml))
+    }
+
     /// As [`Cluster::faulty`], with the state of this node on a disk of a few MiB ([`Cluster::fill_disk`]).
     pub fn with_small_disk(yaml: &str, node: &'static str) -> Option<Self> {
         let how = How { faulty: true, small_disk_of: Some(node), ..How::default() };
@@ -109,10 +121,10 @@ impl Cluster {
             return None;
         }
         let dir = Scratch::new().unwrap_or_else(|e| panic!("a folder for the test: {e}"));
-        let grid = program("grid").unwrap_or_else(|e| panic!("{e}"));
+        let grid = how.by.map_or_else(|| program("grid").unwrap_or_else(|e| panic!("{e}")), PathBuf::from);
         let words = words(&dir);
         let (state, marks) = (dir.join("state"), Marks::tagged(&dir.to_string_lossy()));
-        let (before, How { freezer_v2, faulty, small_disk_of }) = (Snapshot::default(), how);
+        let (before, How { freezer_v2, faulty, small_disk_of, .. }) = (Snapshot::default(), how);
         let disk = small_disk_of.map(|node| SmallDisk::mount(&state.join("nodes").join(node)));
         let (group, supervisor) = (String::new(), None);
         let mut cluster = Self { state, grid, group, marks, before, supervisor, dir, freezer_v2, faulty, disk };
@@ -172,6 +184,14 @@ impl Cluster {
         let bytes = make().unwrap_or_else(|e: std::io::Error| panic!("{}: {e}", newer.display()));
         self.grid = newer;
         bytes
+    }
+
+    /// From now on it is started by the program that is tested.
+    ///
+    /// # Panics
+    /// Where that is missing.
+    pub fn by_the_tested(&mut self) {
+        self.grid = program("grid").unwrap_or_else(|e| panic!("{e}"));
     }
 
     /// The test's folder, which anybody may enter.
