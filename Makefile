@@ -63,7 +63,7 @@ test: root cargo deps criu ## every test, with real moves
 test-long: root cargo deps criu fuzz ## the fuzzers, and the tests that take long
 	$(CARGO) build --workspace --bins --locked
 	@$(with_criu); \
-	if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --workspace --locked --no-fail-fast --run-ignored ignored-only -E 'not binary(vm)' $(TEST_ARGS); \
+	if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --workspace --locked --no-fail-fast --run-ignored ignored-only -E 'not binary(vm) and not binary(e2e_versions)' $(TEST_ARGS); \
 	else $(CARGO) test --workspace --locked --no-fail-fast $(TEST_ARGS) -- --ignored; fi
 
 # A kernel and a disk of their own for each: pure cgroup v2, systemd, a worker whose power is cut. Emulated, so some minutes.
@@ -72,6 +72,20 @@ test-vm: deps deb ## on virtual machines: pure cgroup v2, systemd, two that shar
 	@scripts/install-vm
 	@$(with_criu); export GRID_DEB="$(CURDIR)/$(TARGET_DIR)/deb/grid.deb"; \
 	$(CARGO) test -p grid-testkit --test vm --locked -- --ignored --nocapture --test-threads 1
+
+# The last commit that spoke the version before this one's (crates/grid-types/src/wire/version.rs).
+OLDER ?= d11cae8
+older = .grid/older
+
+.PHONY: test-upgrade
+test-upgrade: root cargo deps criu ## a cluster of the grid of one version back, taken over by this one with processes away
+	@git cat-file -e '$(OLDER)^{commit}' || { echo "error: commit $(OLDER) is not in this clone; OLDER=COMMIT names another" >&2; exit 1; }
+	@[ -e $(older)/.git ] || git clone --quiet --shared --no-checkout . $(older)
+	git -C $(older) checkout --quiet --detach $(OLDER)
+	cd $(older) && CARGO_TARGET_DIR=target $(CARGO) build -p grid --bin grid --locked
+	$(CARGO) build --workspace --bins --locked
+	@$(with_criu); export GRID_OLD="$(CURDIR)/$(older)/target/debug/grid"; \
+	$(CARGO) test -p grid-testkit --test e2e_versions --locked -- --ignored --nocapture --test-threads 1
 
 .PHONY: fuzz
 fuzz: cargo ## each parser of what comes from outside, for FUZZ_SECONDS (60)

@@ -50,6 +50,8 @@ pub(crate) enum Input {
         party: Party,
         outbox: Outbox,
         boot_id: Option<String>,
+        /// What the other end speaks, where it is a worker's.
+        protocol: Option<u32>,
     },
     LinkDown {
         party: Party,
@@ -133,6 +135,8 @@ pub(crate) struct Agent {
     gpu: GpuReader,
     links: HashMap<Party, Outbox>,
     pub(crate) peer_boots: HashMap<NodeName, String>,
+    /// What the agents of workers speak (the hub's).
+    protocols: HashMap<NodeName, u32>,
     pub(crate) sources: BTreeMap<AttemptId, Outgoing>,
     pub(crate) incoming: BTreeMap<AttemptId, Incoming>,
     pub(crate) leases: BTreeMap<LeaseId, Lease>,
@@ -268,6 +272,7 @@ impl Agent {
             gpu: GpuReader::open(),
             links: HashMap::new(),
             peer_boots: HashMap::new(),
+            protocols: HashMap::new(),
             sources: BTreeMap::new(),
             incoming: BTreeMap::new(),
             leases: BTreeMap::new(),
@@ -309,7 +314,7 @@ impl Agent {
 
     fn handle(&mut self, input: Input) {
         match input {
-            Input::LinkUp { party, outbox, boot_id } => self.link_up(party, outbox, boot_id),
+            Input::LinkUp { party, outbox, boot_id, protocol } => self.link_up(party, outbox, boot_id, protocol),
             Input::LinkDown { party, outbox } => self.link_down(&party, &outbox),
             Input::Frame(frame) => self.route(frame),
             Input::DataLink { attempt, from, stream } => self.data_link(&attempt, from, stream),
@@ -335,20 +340,22 @@ impl Agent {
         self.answer_owner();
     }
 
-    fn link_up(&mut self, party: Party, outbox: Outbox, boot_id: Option<String>) {
+    fn link_up(&mut self, party: Party, outbox: Outbox, boot_id: Option<String>, protocol: Option<u32>) {
         self.links.insert(party.clone(), outbox);
         self.told_facts = None;
         let Party::Agent(node) = party else {
             let nodes: Vec<NodeName> = self.agents_up().cloned().collect();
             for node in nodes {
-                self.notice(Notice::Link { node, up: true });
+                let protocol = self.protocols.get(&node).copied();
+                self.notice(Notice::Link { node, up: true, protocol });
             }
             return;
         };
         self.lost_nodes.remove(&node);
         let before = boot_id.clone().and_then(|b| self.peer_boots.insert(node.clone(), b));
         let rebooted = before.is_some() && before != boot_id;
-        self.notice(Notice::Link { node: node.clone(), up: true });
+        protocol.and_then(|spoken| self.protocols.insert(node.clone(), spoken));
+        self.notice(Notice::Link { node: node.clone(), up: true, protocol });
         self.tell_stop(Some(&node));
         self.peer_up(&node, rebooted);
     }
@@ -365,7 +372,7 @@ impl Agent {
         if self.links.get(party).is_some_and(|o| o.same_channel(outbox)) {
             self.links.remove(party);
             if let Party::Agent(node) = party {
-                self.notice(Notice::Link { node: node.clone(), up: false });
+                self.notice(Notice::Link { node: node.clone(), up: false, protocol: None });
                 self.peer_lost(node);
             }
         }

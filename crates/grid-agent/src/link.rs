@@ -6,10 +6,11 @@ use crate::agent::Input;
 use crate::home::FilesLink;
 use crate::shadow::StreamLink;
 use crate::tickets::HandedOut;
-use grid_os::frames::{LinkError, io, read_frame, read_hello, write_frame};
+use grid_os::frames::{Heard, LinkError, io, read_frame, read_heard, read_hello, write_frame};
 use grid_os::socket::{Address, Socket};
 use grid_types::NodeName;
-use grid_types::wire::{Body, Frame, Hello, PROTOCOL, Party, Welcome};
+use grid_types::reason::{Reason, ReasonCode};
+use grid_types::wire::{Body, Frame, Hello, Outline, PROTOCOL, Party, Refusal, Welcome, is_understood};
 use std::collections::BTreeMap;
 use std::future::{Future, pending};
 use std::path::Path;
@@ -30,20 +31,28 @@ enum Speaks {
     ForOthers,
 }
 
-/// Runs a greeted link until it breaks, or `until` is there: frames in become inputs, frames out are written. A frame in another's name, or a
-/// wish of a worker's, breaks it.
-async fn pump<S: AsyncRead + AsyncWrite>(
-    stream: S,
+/// Who is at the other end of a link.
+struct Peer {
     party: Party,
     boot_id: Option<String>,
+    /// Where it is a worker: the version of its frames.
+    protocol: Option<u32>,
     speaks: Speaks,
+}
+
+/// Runs a greeted link until it breaks, or `until` is there: frames in become inputs, frames out are written. A frame in
+/// another's name, or a wish of a worker's, breaks it. One that another version of grid knows is skipped, and a wish refused.
+async fn pump<S: AsyncRead + AsyncWrite>(
+    stream: S,
+    peer: Peer,
     until: impl Future<Output = ()>,
     inputs: &mpsc::UnboundedSender<Input>,
 ) {
     let (mut rx, mut tx) = tokio::io::split(stream);
     let (outbox, mut outgoing) = mpsc::unbounded_channel::<Frame>();
     let link = outbox.clone();
-    if inputs.send(Input::LinkUp { party: party.clone(), outbox, boot_id }).is_err() {
+    let Peer { party, boot_id, protocol, speaks } = peer;
+    if inputs.send(Input::LinkUp { party: party.clone(), outbox, boot_id, protocol }).is_err() {
         return;
     }
     let name = format!("{party:?}");
@@ -55,11 +64,18 @@ async fn pump<S: AsyncRead + AsyncWrite>(
         }
     };
     let reader = async {
-        while let Ok(frame) = read_frame::<Frame>(&mut rx, &name).await {
-            if let Err(what) = may_say(&party, speaks, &frame) {
+        while let Ok(heard) = read_heard(&mut rx, &name).await {
+            if let Err(what) = may_say(&party, speaks, &heard) {
                 return tracing_line(&format!("{name} {what}: the link is closed"));
             }
-            if inputs.send(Input::Frame(frame)).is_err() {
+            let sent = match heard {
+                Heard::Frame(frame) => inputs.send(Input::Frame(frame)).is_ok(),
+                Heard::Unknown(outline) => {
+                    tracing_line(&format!("{name} says what this grid does not know ({}): skipped", outline.body.body));
+                    not_understood(outline).is_none_or(|answer| link.send(answer).is_ok())
+                }
+            };
+            if !sent {
                 break;
             }
         }
@@ -69,16 +85,30 @@ async fn pump<S: AsyncRead + AsyncWrite>(
 }
 
 /// Workers answer, report and hand over, each in its own name; only the daemon asks for something to be done.
-fn may_say(party: &Party, speaks: Speaks, frame: &Frame) -> Result<(), &'static str> {
+fn may_say(party: &Party, speaks: Speaks, heard: &Heard) -> Result<(), &'static str> {
     if speaks == Speaks::ForOthers {
         return Ok(());
     }
-    match (&frame.body, party) {
-        _ if frame.from != *party => Err("speaks in another's name"),
-        (Body::Request { .. }, Party::Agent(_)) => Err("asks for what only the head's daemon may"),
-        (Body::Request { .. } | Body::Response { .. }, Party::Daemon) | (_, Party::Agent(_)) => Ok(()),
-        (_, Party::Daemon) => Err("hands over like an agent"),
+    let (from, asks, answers) = match heard {
+        Heard::Frame(Frame { from, body, .. }) => {
+            (from, matches!(body, Body::Request { .. }), matches!(body, Body::Response { .. }))
+        }
+        Heard::Unknown(outline) => (&outline.from, outline.asks().is_some(), outline.asks().is_none()),
+    };
+    match party {
+        _ if from != party => Err("speaks in another's name"),
+        Party::Agent(_) if asks => Err("asks for what only the head's daemon may"),
+        Party::Daemon if !asks && !answers => Err("hands over like an agent"),
+        _ => Ok(()),
     }
+}
+
+/// Who waits for an answer gets one.
+fn not_understood(outline: Outline) -> Option<Frame> {
+    let id = outline.asks()?;
+    let detail = format!("this grid does not know that request; it speaks protocol {PROTOCOL}");
+    let refusal = Refusal { reason: Reason::new(ReasonCode::Version, detail) };
+    Some(Frame { from: outline.to, to: outline.from, body: Body::Response { id, result: Err(refusal) } })
 }
 
 /// The secret of each worker, by its name.
@@ -103,7 +133,7 @@ impl Greeter {
 
     /// The worker whose secret this is.
     fn check(&self, protocol: u32, token: &str) -> Result<NodeName, String> {
-        if protocol != PROTOCOL {
+        if !is_understood(protocol) {
             return Err(format!("it speaks protocol {protocol}, this is {PROTOCOL}; install the same grid on both"));
         }
         // All of them, and every byte, are compared, so that the time taken tells nothing.
@@ -140,9 +170,11 @@ impl Greeter {
         };
         write_frame(&mut stream, &self.welcome(), &peer).await?;
         match hello {
-            Hello::Agent { boot_id, token, .. } => {
+            Hello::Agent { protocol, boot_id, token, .. } => {
                 let until = taken_off(self.tokens, from.clone(), token);
-                pump(stream, Party::Agent(from), Some(boot_id), Speaks::ForItself, until, &self.inputs).await;
+                let (boot_id, protocol) = (Some(boot_id), Some(protocol));
+                let peer = Peer { party: Party::Agent(from), boot_id, protocol, speaks: Speaks::ForItself };
+                pump(stream, peer, until, &self.inputs).await;
             }
             Hello::Data { attempt, .. } => {
                 let stream = stream.into_socket().map_err(io(&peer))?;
@@ -250,7 +282,8 @@ pub(crate) async fn serve_unix(listener: UnixListener, greeter: Greeter, daemon_
             };
             let refused = matches!(welcome, Welcome::Refused { .. });
             if write_frame(&mut stream, &welcome, "daemon").await.is_ok() && !refused {
-                pump(stream, Party::Daemon, None, Speaks::ForItself, pending(), &greeter.inputs).await;
+                let peer = Peer { party: Party::Daemon, boot_id: None, protocol: None, speaks: Speaks::ForItself };
+                pump(stream, peer, pending(), &greeter.inputs).await;
             }
         });
     }
@@ -263,7 +296,9 @@ pub(crate) async fn keep_dialling(hub: Address, greeter: Greeter) {
         match dial(&hub, &greeter).await {
             Ok((stream, node, boot_id)) => {
                 pause = Duration::from_millis(20);
-                pump(stream, Party::Agent(node), Some(boot_id), Speaks::ForOthers, pending(), &greeter.inputs).await;
+                let (party, boot_id) = (Party::Agent(node), Some(boot_id));
+                let peer = Peer { party, boot_id, protocol: None, speaks: Speaks::ForOthers };
+                pump(stream, peer, pending(), &greeter.inputs).await;
             }
             Err(e) => tracing_line(&e.to_string()),
         }

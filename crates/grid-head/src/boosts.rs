@@ -48,6 +48,7 @@ impl Head {
                     gpu: 0,
                 },
                 cordoned: inner.state.cordoned.contains_key(&n.name),
+                older: inner.older.get(&n.name).cloned(),
                 says: heard.and_then(|h| h.facts.lending.clone()),
                 silent_for: if fresh { None } else { Some(age.unwrap_or_default()) },
             }

@@ -79,6 +79,8 @@ pub(crate) struct Inner {
     pub(crate) state: State,
     pub(crate) heard: HashMap<NodeName, Heard>,
     pub(crate) links: HashMap<NodeName, bool>,
+    /// Nodes whose grid is an older one, and what that means for what is new.
+    pub(crate) older: HashMap<NodeName, Reason>,
     /// Root of each moved tree on the node where it lives.
     pub(crate) there: HashMap<OffloadId, ProcId>,
     pub(crate) bucket: Bucket,
@@ -136,6 +138,7 @@ impl Head {
             state,
             heard: HashMap::new(),
             links: HashMap::new(),
+            older: HashMap::new(),
             there: HashMap::new(),
             bucket,
             monitor: Monitor::new(),

@@ -2,7 +2,7 @@
 
 use crate::head::Head;
 use grid_engine::Agents;
-use grid_os::frames::{LinkError, read_frame, write_frame};
+use grid_os::frames::{Heard, LinkError, read_frame, read_heard, write_frame};
 use grid_types::NodeName;
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::{Answer, Body, Frame, Hello, Notice, PROTOCOL, Party, Refusal, Request, Welcome};
@@ -147,7 +147,9 @@ async fn run_link(head: &Head, stream: UnixStream) {
     };
     let reader = async {
         head.hub_found();
-        while let Ok(frame) = read_frame::<Frame>(&mut rx, "agent").await {
+        while let Ok(heard) = read_heard(&mut rx, "agent").await {
+            // What an agent of another version says besides what this one knows is nothing that somebody waits for.
+            let Heard::Frame(frame) = heard else { continue };
             match frame.body {
                 Body::Response { id, result } => head.hub().answered(id, result.map(|a| *a)),
                 Body::Notice { notice } => heed(head, frame.from, *notice),

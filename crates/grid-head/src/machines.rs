@@ -20,9 +20,13 @@ impl Head {
         Ok(MachineReply { here, there, one, rows })
     }
 
-    /// Nothing is frozen for a machine on which what was started at home cannot run. Home takes back what it started.
+    /// Nothing is frozen for a machine on which what was started at home cannot run, or for an older grid. Home takes back what
+    /// it started.
     pub(crate) async fn machines_match(&self, order: &MoveOrder) -> Result<(), Reason> {
         let home = self.head_name();
+        if let Some(reason) = self.inner.borrow().older.get(&order.destination) {
+            return Err(Reason::new(reason.code, format!("{}: {}", order.destination, reason.detail)));
+        }
         if !order.apart || order.park || order.destination == home {
             return Ok(());
         }

@@ -109,6 +109,7 @@ impl Head {
         inner.cfg.config.nodes.retain(|n| n.name != node);
         inner.heard.remove(&node);
         inner.links.remove(&node);
+        inner.older.remove(&node);
         Ok(known)
     }
 }

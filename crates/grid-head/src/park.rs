@@ -101,6 +101,7 @@ impl Head {
             n.role == Role::Worker
                 && inner.links.get(&n.name).copied().unwrap_or(false)
                 && !inner.state.cordoned.contains_key(&n.name)
+                && !inner.older.contains_key(&n.name)
         };
         inner.cfg.config.nodes.iter().find(reached).map(|n| n.name.clone()).ok_or_else(|| {
             let reason = Reason::new(ReasonCode::Silent, "no worker has a link to the head");

@@ -8,7 +8,7 @@ use grid_types::boost::{Boost, BoostState, EndReason};
 use grid_types::event::{Actor, Direction, Event, MoveFigures, OffloadPhase, OffloadRecord};
 use grid_types::handover::DestinationState;
 use grid_types::reason::ReasonCode;
-use grid_types::wire::{Answer, AttemptHolding, LeaseHolding, MoveReport, Notice, Request, TreeHolding};
+use grid_types::wire::{Answer, AttemptHolding, LeaseHolding, MoveReport, Notice, Request, TreeHolding, older};
 use grid_types::{AttemptId, BoostId, NodeName, OffloadId};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -36,7 +36,9 @@ impl Head {
     }
 
     pub(crate) fn hub_lost(&self) {
-        self.inner.borrow_mut().links.clear();
+        let mut inner = self.inner.borrow_mut();
+        inner.links.clear();
+        inner.older.clear();
     }
 
     /// Takes one notice of an agent.
@@ -69,8 +71,12 @@ impl Head {
                 }
             }
             Notice::LeaseEnded { lease } => self.lease_ended(&BoostId::new(lease.as_str())),
-            Notice::Link { node, up } => {
-                self.inner.borrow_mut().links.insert(node.clone(), up);
+            Notice::Link { node, up, protocol } => {
+                let mut inner = self.inner.borrow_mut();
+                inner.links.insert(node.clone(), up);
+                inner.older.remove(&node);
+                protocol.and_then(older).and_then(|reason| inner.older.insert(node.clone(), reason));
+                drop(inner);
                 if up {
                     let head = self.clone();
                     tokio::task::spawn_local(async move { head.reconcile(&node).await });

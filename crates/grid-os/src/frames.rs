@@ -3,7 +3,7 @@
 //! What arrives is not believed: a length is bounded before anything is read, memory is taken as bytes come and not as
 //! they are announced, and who has not said who he is gets a short while and few bytes to do so.
 
-use grid_types::wire::{Hello, MAX_FRAME};
+use grid_types::wire::{Frame, Hello, MAX_FRAME, Outline};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{Read, Write};
@@ -54,6 +54,27 @@ pub async fn read_frame<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)
     read_within(from, MAX_FRAME, peer).await
 }
 
+/// What a link brought.
+#[derive(Debug)]
+pub enum Heard {
+    /// A frame.
+    Frame(Frame),
+    /// One that another version of grid knows, and this one does not.
+    Unknown(Outline),
+}
+
+/// Reads one frame of a link between daemons.
+///
+/// # Errors
+/// The link broke, or these bytes are no frame of any version.
+pub async fn read_heard(from: &mut (impl AsyncRead + Unpin), peer: &str) -> Result<Heard, LinkError> {
+    let bytes = bytes_within(from, MAX_FRAME, peer).await?;
+    match parsed(&bytes, peer) {
+        Ok(frame) => Ok(Heard::Frame(frame)),
+        Err(e) => serde_json::from_slice(&bytes).map(Heard::Unknown).map_err(|_| e),
+    }
+}
+
 /// Reads the first frame of a connection whose other end nobody knows yet.
 pub async fn read_hello(from: &mut (impl AsyncRead + Unpin), peer: &str) -> Result<Hello, LinkError> {
     match tokio::time::timeout(HELLO_WITHIN, read_within(from, MAX_HELLO, peer)).await {
@@ -67,6 +88,10 @@ async fn read_within<T: DeserializeOwned>(
     most: usize,
     peer: &str,
 ) -> Result<T, LinkError> {
+    parsed(&bytes_within(from, most, peer).await?, peer)
+}
+
+async fn bytes_within(from: &mut (impl AsyncRead + Unpin), most: usize, peer: &str) -> Result<Vec<u8>, LinkError> {
     let len = from.read_u32_le().await.map_err(io(peer))? as usize;
     if len > most {
         return Err(LinkError::Garbled { peer: peer.to_owned(), detail: format!("{len} bytes announced") });
@@ -75,7 +100,11 @@ async fn read_within<T: DeserializeOwned>(
     if from.take(len as u64).read_to_end(&mut bytes).await.map_err(io(peer))? < len {
         return Err(io(peer)(std::io::ErrorKind::UnexpectedEof.into()));
     }
-    serde_json::from_slice(&bytes).map_err(|e| LinkError::Garbled { peer: peer.to_owned(), detail: e.to_string() })
+    Ok(bytes)
+}
+
+fn parsed<T: DeserializeOwned>(bytes: &[u8], peer: &str) -> Result<T, LinkError> {
+    serde_json::from_slice(bytes).map_err(|e| LinkError::Garbled { peer: peer.to_owned(), detail: e.to_string() })
 }
 
 /// Sends one frame on a blocking stream.
@@ -161,5 +190,27 @@ mod tests {
             let whole = [4u32.to_le_bytes().as_slice(), b"\"ab\""].concat();
             assert_eq!(read_frame::<String>(&mut whole.as_slice(), "x").await.unwrap(), "ab");
         });
+    }
+
+    #[test]
+    fn what_another_version_says_is_told_apart_from_noise() {
+        let framed = |text: &str| [&(text.len() as u32).to_le_bytes(), text.as_bytes()].concat();
+        let heard = |text: &str| block_on(async { read_heard(&mut framed(text).as_slice(), "x").await });
+        let known = r#"{"from":"daemon","to":{"agent":"gpu1"},"body":{"body":"request","id":7,"request":{"request":"holdings"},"more":1}}"#;
+        assert!(matches!(heard(known).unwrap(), Heard::Frame(_)), "a field more");
+        let asks = |text: &str| match heard(text) {
+            Ok(Heard::Unknown(outline)) => Some(outline.asks()),
+            _ => None,
+        };
+        assert_eq!(asks(&known.replace("holdings", "dance")), Some(Some(7)));
+        assert_eq!(
+            asks(r#"{"from":{"agent":"gpu1"},"to":{"agent":"head"},"body":{"body":"sing","id":7}}"#),
+            Some(None)
+        );
+        for noise in
+            ["{}", "[]", r#"{"from":"daemon","to":"daemon"}"#, r#"{"from":7,"to":"daemon","body":{"body":"sing"}}"#]
+        {
+            assert!(matches!(heard(noise), Err(LinkError::Garbled { .. })), "{noise}");
+        }
     }
 }

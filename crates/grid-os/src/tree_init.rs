@@ -12,6 +12,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,17 @@ const ROOM: i32 = 10_000;
 
 /// Where the pump of a tree that sees the head's files writes its number in the tree's PID namespace.
 pub const PUMP_FILE: &str = "pump";
+
+/// Folders below `run_dir` of the trees that live on this machine: each has a pid 1 of its own that names its folder.
+pub fn living(run_dir: &Path) -> BTreeSet<PathBuf> {
+    let folder = |entry: std::fs::DirEntry| {
+        let comm = std::fs::read_to_string(entry.path().join("comm")).ok()?;
+        let argv = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
+        let folder = argv.split('\0').map(PathBuf::from).find(|word| word.starts_with(run_dir));
+        folder.filter(|_| comm.trim() == COMM)
+    };
+    std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(folder).collect()
+}
 
 /// The files of one tree, in a directory of the agent's.
 #[derive(Clone, Debug)]

@@ -13,11 +13,13 @@ use grid_types::handover::ToSource;
 use grid_types::policy::{AtEnd, Detector};
 use grid_types::reason::ReasonCode;
 use grid_types::wire::{
-    Answer, Body, Frame, Hello, LeaseTerms, MoveOrder, Notice, PROTOCOL, Party, Refusal, Request, Welcome,
+    Answer, Body, FilesWord, Frame, Hello, LeaseTerms, MoveOrder, Notice, OLDEST, PROTOCOL, Party, Refusal, Request,
+    Welcome,
 };
 use grid_types::{AttemptId, Bytes, LeaseId, MilliCpu, Millis, ProcId, Resources};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
@@ -41,6 +43,10 @@ impl Wire<UnixStream> {
     fn ask(&mut self, request: Request) -> Result<Box<Answer>, Refusal> {
         let body = Body::Request { id: 77, request: Box::new(request) };
         self.say(&Frame { from: Party::Daemon, to: Party::Agent("gpu1".into()), body });
+        self.answer()
+    }
+
+    fn answer(&mut self) -> Result<Box<Answer>, Refusal> {
         loop {
             let heard: Frame = self.hear().unwrap();
             if let Body::Response { id: 77, result } = heard.body {
@@ -76,8 +82,11 @@ impl<S: Read + Write> Wire<S> {
     }
 
     fn greet(&mut self, node: &str, token: &str) -> Welcome {
-        let node = node.into();
-        self.say(&Hello::Agent { protocol: PROTOCOL, token: token.to_owned(), node, boot_id: "b".into() });
+        self.greet_in(PROTOCOL, node, token)
+    }
+
+    fn greet_in(&mut self, protocol: u32, node: &str, token: &str) -> Welcome {
+        self.say(&Hello::Agent { protocol, token: token.to_owned(), node: node.into(), boot_id: "b".into() });
         self.hear().unwrap()
     }
 
@@ -119,7 +128,7 @@ fn who_knows_no_token_or_anothers_is_refused() {
     assert!(matches!(wire.hear().unwrap(), Welcome::Refused { .. }), "the daemon does not come through the network");
     let mut old = Wire::dial(&cluster);
     let (of_gpu1, attempt) = (token(&cluster, "gpu1"), AttemptId::from("o-1.1"));
-    old.say(&Hello::Data { protocol: PROTOCOL - 1, token: of_gpu1, attempt, ticket: String::new() });
+    old.say(&Hello::Data { protocol: OLDEST - 1, token: of_gpu1, attempt, ticket: String::new() });
     assert!(matches!(old.hear().unwrap(), Welcome::Refused { .. }));
     // What is no frame at all, and who says nothing, is not waited for.
     let mut noise = Wire::dial(&cluster);
@@ -147,6 +156,62 @@ fn a_worker_speaks_for_itself_and_asks_for_nothing() {
         wire.say(&frame);
         assert!(wire.is_closed(), "{frame:?}");
     }
+}
+
+/// A worker that was away while its head was upgraded comes back as it was.
+#[test]
+fn a_worker_one_version_back_is_heard_and_gets_nothing_new() {
+    let Some(cluster) = Cluster::start(2) else { return };
+    let token = token(&cluster, "gpu1");
+    cluster.set_asleep("gpu1", true);
+    for protocol in [OLDEST - 1, PROTOCOL + 1] {
+        let welcome = Wire::dial(&cluster).greet_in(protocol, "gpu1", &token);
+        assert!(matches!(&welcome, Welcome::Refused { detail } if detail.contains("same grid")), "{welcome:?}");
+    }
+    let mut wire = Wire::dial(&cluster);
+    assert!(matches!(wire.greet_in(OLDEST, "gpu1", &token), Welcome::Ok { .. }));
+    // What this version has forgotten is skipped, and what comes behind it is heard.
+    wire.say(&json!({"from": {"agent": "gpu1"}, "to": {"agent": "head"}, "body": {"body": "sing", "song": 1}}));
+    wire.say(&frame(Party::Agent("gpu1".into()), Body::Files { attempt: "o-1.1".into(), word: FilesWord::Ask }));
+    let gone: Frame = loop {
+        match wire.hear::<Frame>().unwrap() {
+            frame if matches!(frame.body, Body::Files { .. }) => break frame,
+            _ => {}
+        }
+    };
+    assert!(matches!(gone.body, Body::Files { word: FilesWord::Gone, .. }), "{gone:?}");
+    assert!(cluster.log("agent").contains("does not know (sing): skipped"), "{}", cluster.log("agent"));
+    let why = || cluster.status().unwrap().nodes.into_iter().find(|n| n.node.as_str() == "gpu1").and_then(|n| n.why);
+    cluster.wait("the head to know it", || match why() {
+        Some(why) if why.contains("an older one") => Ok(()),
+        other => Err(other),
+    });
+    let (code, error) =
+        cluster.refused(&["boost", "request", "head", "--cpu", "1", "--from", "gpu1", "--duration", "1m"]);
+    assert!(code == 5 && error.details.concat().contains("an older one"), "{code}: {error:?}");
+    let guest = Guest::reporting(&cluster, "prover", "--memory 16MiB --steps 1000000");
+    let (_, error) = cluster.refused(&["offload", "park", &guest.pid().to_string(), "--on", "gpu1"]);
+    assert_eq!(error.code, Some(ReasonCode::Version), "{error:?}");
+    guest.goes_on();
+    // The real one, which is this version, is back.
+    cluster.set_asleep("gpu1", false);
+    drop(wire);
+    cluster.boost("--cpu 1 --memory 512MiB --duration 5m --from gpu1");
+    cluster.move_out(guest.pid());
+    guest.goes_on();
+}
+
+#[test]
+fn a_request_that_an_agent_does_not_know_is_refused_and_the_link_stands() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let mut wire = Wire::as_daemon(&cluster);
+    for node in ["head", "gpu1"] {
+        let request = json!({"body": "request", "id": 77, "request": {"request": "dance"}});
+        wire.say(&json!({"from": "daemon", "to": {"agent": node}, "body": request}));
+        let refusal = wire.answer().unwrap_err();
+        assert_eq!(refusal.reason.code, ReasonCode::Version);
+    }
+    assert!(wire.ask(Request::Holdings).is_ok());
 }
 
 /// gpu2 swears that a copy runs which was sent to gpu1, and that it is gone: nobody listens, and gpu1's copy is the one.

@@ -310,29 +310,3 @@ fn down_ends_what_a_killed_supervisor_left_there_and_no_group_of_others() {
     bystander.parent().unwrap().remove().unwrap();
     assert!(left == [None; 3] && stayed, "{left:?}, an empty group of others stayed: {stayed}");
 }
-
-#[test]
-fn grid_is_upgraded_while_a_process_is_away_and_it_comes_home() {
-    let lab = Lab::start();
-    let Some(mut cluster) = Cluster::configured(&lab.config("home")) else { return };
-    cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
-    let (guest, pid) = Guest::counting(&cluster);
-    let out = cluster.move_out(pid);
-    guest.writes_on();
-    cluster.behead();
-    let newer = cluster.upgrade();
-    let file = cluster.dir().join("cluster.yaml").to_string_lossy().into_owned();
-    cluster.up_again(&["--config", &file]);
-    cluster.wait_heard();
-    let runs = |pid: i32| std::fs::read(format!("/proc/{pid}/exe")).is_ok_and(|program| program == newer);
-    cluster.wait("both agents to be the newer ones", || {
-        let agents = [cluster.agent_pid("head"), lab.daemon("agent").unwrap_or_default()];
-        if agents.into_iter().all(runs) { Ok(()) } else { Err(agents) }
-    });
-    guest.writes_on();
-    cluster.bring_home(out.record.id.as_str());
-    guest.writes_on();
-    let again = cluster.move_out(pid);
-    guest.writes_on();
-    cluster.bring_home(again.record.id.as_str());
-}

@@ -75,6 +75,7 @@ reason_codes! {
     Silent "E-SILENT" "the node has not been heard of" "start its agent";
     NoLend "E-NOLEND" "the node lends nothing" "set can_share for that node; or, where its owner says no, on the node itself: grid lend on; where a rule of his does: grid lend status, grid lend rule";
     Cordon "E-CORDON" "the node is cordoned: it takes nothing new" "grid node uncordon NODE, or another node";
+    Version "E-VERSION" "the node's grid is an older one: what lives there goes on and comes home, and nothing new goes there" "wait until ssh reaches it: grid brings its own program there (grid node list)";
     Self_ "E-SELF" "borrower and lender are the same node" "name another lender";
     Expired "E-EXPIRED" "the plan or lease is past its time" "ask again";
     Changed "E-CHANGED" "the world changed since the plan was made" "grid offload scan";

@@ -58,7 +58,8 @@ fn main() -> ExitCode {
         Command::Reach(args) => reach(args),
         Command::NodeRun(args) => block_on(remote::node_run(&args.config)).flatten(),
         Command::NodeStart => remote::node_start().map(|pin| _ = cli::text(&pin)),
-        Command::NodeStop { directory, purge } => remote::node_stop(directory, *purge),
+        Command::NodeStop { directory, unless_living: true, .. } => remote::node_spare(directory),
+        Command::NodeStop { directory, purge, .. } => remote::node_stop(directory, *purge),
         Command::Agent(args) => agent(&args.config),
         Command::Daemon(args) => {
             let DaemonCommand::Run(args) = &args.command;

@@ -32,6 +32,7 @@ pub(crate) fn lender(node: &str, total: Resources, used: Resources) -> LenderVie
         lease_use: Resources::default(),
         says: None,
         cordoned: false,
+        older: None,
         silent_for: None,
     }
 }

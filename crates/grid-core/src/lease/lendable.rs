@@ -34,7 +34,7 @@ pub fn reserve(total: Resources, policy: &Policy) -> Resources {
 /// What `lender` can lend now by the formula in the module's head.
 ///
 /// # Errors
-/// `E-NOLEND` where sharing is off or the node lends nothing; `E-CORDON` where it takes nothing new; `E-SILENT` where it is silent or its use is unknown.
+/// `E-NOLEND` where sharing is off or the node lends nothing; `E-CORDON` where it takes nothing new; `E-VERSION` where its grid is an older one; `E-SILENT` where it is silent or its use is unknown.
 pub fn lendable(lender: &LenderView, policy: &Policy) -> Result<Lendable, Reason> {
     let limit = limit(lender);
     if !policy.sharing_enabled {
@@ -45,6 +45,9 @@ pub fn lendable(lender: &LenderView, policy: &Policy) -> Result<Lendable, Reason
     }
     if lender.cordoned {
         return Err(Reason::new(ReasonCode::Cordon, "it is cordoned"));
+    }
+    if let Some(older) = &lender.older {
+        return Err(older.clone());
     }
     if lender.total.is_zero() {
         return Err(Reason::new(ReasonCode::Silent, "nothing has been heard of it yet"));

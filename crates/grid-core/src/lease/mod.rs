@@ -31,6 +31,7 @@ pub use request::{RequestFault, Terms, validate_extension, validate_request};
 
 use grid_types::lend::Lending;
 use grid_types::policy::NodeSharing;
+use grid_types::reason::Reason;
 use grid_types::{BoostId, Millis, NodeName, Resources, UnixMs};
 
 /// A live lease of a lender, as reasons name it.
@@ -63,6 +64,8 @@ pub struct LenderView {
     pub says: Option<Lending>,
     /// It takes nothing new.
     pub cordoned: bool,
+    /// Nor where its grid is an older one.
+    pub older: Option<Reason>,
     /// Set where it has not been heard of for longer than the policy's `stale_after`.
     pub silent_for: Option<Millis>,
 }

@@ -100,13 +100,12 @@ impl Cluster {
         Self::up(How { faulty: true, ..How::default() }, |dir| config_file(dir, yaml))
     }
 
-    /// As [`Cluster::configured`], by the grid of one version back, which `make test-upgrade` builds.
-    ///
-    /// # Panics
-    /// Where it is not named by `GRID_OLD`.
+    /// As [`Cluster::configured`], by the grid of one version back, which `make test-upgrade` builds and names in `GRID_OLD`.
     pub fn one_version_back(yaml: &str) -> Option<Self> {
-        let old = std::env::var("GRID_OLD").ok().filter(|path| !path.is_empty());
-        let old = old.unwrap_or_else(|| panic!("GRID_OLD names no older grid: make test-upgrade"));
+        let Some(old) = std::env::var("GRID_OLD").ok().filter(|path| !path.is_empty()) else {
+            println!("SKIPPED: GRID_OLD names no older grid: make test-upgrade");
+            return None;
+        };
         Self::up(How { by: Some(old.leak()), ..How::default() }, |dir| config_file(dir, yaml))
     }
 
@@ -121,7 +120,10 @@ impl Cluster {
             return None;
         }
         let dir = Scratch::new().unwrap_or_else(|e| panic!("a folder for the test: {e}"));
-        let grid = how.by.map_or_else(|| program("grid").unwrap_or_else(|e| panic!("{e}")), PathBuf::from);
+        let grid = match how.by {
+            None => program("grid").unwrap_or_else(|e| panic!("{e}")),
+            Some(other) => installed(Path::new(other), &dir),
+        };
         let words = words(&dir);
         let (state, marks) = (dir.join("state"), Marks::tagged(&dir.to_string_lossy()));
         let (before, How { freezer_v2, faulty, small_disk_of, .. }) = (Snapshot::default(), how);
@@ -137,6 +139,15 @@ impl Cluster {
     /// # Panics
     /// Where it does not come up.
     pub fn up_again(&mut self, words: &[&str]) {
+        self.up_as_it_is(words);
+        self.wait_lenders();
+    }
+
+    /// As [`Cluster::up_again`], also where a worker lends nothing.
+    ///
+    /// # Panics
+    /// Where it does not come up.
+    pub fn up_as_it_is(&mut self, words: &[&str]) {
         // It ends by itself, and tidies up, where the test is killed and can do neither.
         let mut command = Command::new("setpriv");
         // Under the strictest mask that an administrator may have: what others must reach they reach all the same.
@@ -167,31 +178,27 @@ impl Cluster {
         }
         let said = std::fs::read_to_string(&said).unwrap_or_default();
         assert!(ready, "the cluster did not come up: {said}");
-        self.wait_lenders();
     }
 
     /// From now on it is started by another program, whose bytes these are: the same, and a word behind its end.
     ///
     /// # Panics
     /// Where it cannot be made.
-    pub fn upgrade(&mut self) -> Vec<u8> {
-        let newer = self.dir.join("grid-newer");
-        let make = || {
-            let bytes = [std::fs::read(&self.grid)?, b"newer".to_vec()].concat();
-            std::fs::write(&newer, &bytes)?;
-            std::fs::set_permissions(&newer, std::fs::Permissions::from_mode(0o755)).map(|()| bytes)
-        };
-        let bytes = make().unwrap_or_else(|e: std::io::Error| panic!("{}: {e}", newer.display()));
-        self.grid = newer;
+    pub fn newer(&mut self) -> Vec<u8> {
+        let newer = self.dir.join("newer");
+        let bytes = [std::fs::read(&self.grid).unwrap_or_default(), b"newer".to_vec()].concat();
+        std::fs::write(&newer, &bytes).unwrap_or_else(|e| panic!("{}: {e}", newer.display()));
+        self.grid = installed(&newer, &self.dir);
         bytes
     }
 
-    /// From now on it is started by the program that is tested.
+    /// The program that is tested, in the place of the one that started it: as a package is upgraded.
     ///
     /// # Panics
     /// Where that is missing.
     pub fn by_the_tested(&mut self) {
-        self.grid = program("grid").unwrap_or_else(|e| panic!("{e}"));
+        let tested = program("grid").unwrap_or_else(|e| panic!("{e}"));
+        self.grid = installed(&tested, &self.dir);
     }
 
     /// The test's folder, which anybody may enter.
@@ -422,6 +429,26 @@ impl Cluster {
         self.wait(&format!("the agent of {node}"), || self.daemon_with(&format!("conf/{name}.json"), "agent"))
     }
 
+    /// Number of its supervisor.
+    ///
+    /// # Panics
+    /// Where it was killed.
+    pub fn supervisor_pid(&self) -> i32 {
+        self.supervisor.as_ref().map_or_else(|| panic!("it has none"), |(child, _)| child.id() as i32)
+    }
+
+    /// Waits until its supervisor has ended by itself.
+    ///
+    /// # Panics
+    /// Where it was killed before.
+    pub fn supervisor_ended(&mut self) {
+        let (mut child, _) = self.supervisor.take().unwrap_or_else(|| panic!("it has none"));
+        self.wait("its supervisor to end", || match child.try_wait() {
+            Ok(Some(status)) => Ok(status),
+            other => Err(other),
+        });
+    }
+
     /// Number of the head's daemon.
     pub fn daemon_pid(&self) -> i32 {
         self.wait("the head's daemon", || self.daemon_with("conf/head.json", "daemon"))
@@ -507,6 +534,16 @@ detector:
     - {name: this test's, arg: 'DIR/grid-test-*', kind: compute, action: allow}
     - {name: everything else, exe: '*', action: protect}
 ";
+
+/// This program as `grid` in this folder, in the place of another one, as dpkg puts it there.
+fn installed(program: &Path, dir: &Path) -> PathBuf {
+    let (place, new) = (dir.join("grid"), dir.join("grid.new"));
+    let copied = std::fs::copy(program, &new)
+        .and_then(|_| std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)))
+        .and_then(|()| std::fs::rename(&new, &place));
+    copied.unwrap_or_else(|e| panic!("{}: {e}", program.display()));
+    place
+}
 
 /// Writes the configuration, and says how `grid up` is told of it.
 fn config_file(dir: &Path, yaml: &str) -> Vec<String> {

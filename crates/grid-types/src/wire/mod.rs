@@ -5,9 +5,11 @@
 
 mod hello;
 mod tree;
+mod version;
 
 pub use hello::*;
 pub use tree::*;
+pub use version::*;
 
 use crate::event::{ExitStatus, Listens, MoveFigures, Resolution};
 use crate::facts::{NodeFacts, ProcStat, TreeFacts};
@@ -20,8 +22,6 @@ use crate::units::Millis;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
-/// Raised when a frame changes its meaning; both ends must speak the same.
-pub const PROTOCOL: u32 = 9;
 /// No frame is longer.
 pub const MAX_FRAME: usize = 64 << 20;
 
@@ -374,5 +374,8 @@ pub enum Notice {
         node: NodeName,
         /// Up.
         up: bool,
+        /// What the node's agent speaks, where it came with the link.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        protocol: Option<u32>,
     },
 }

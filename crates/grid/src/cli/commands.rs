@@ -9,6 +9,7 @@ use super::{
     Cli, Command, ConfigCommand, amount, ask, config, doctor, generate, init, lend, members, node, offload, reclaim,
     rescue, trust,
 };
+use crate::up;
 use grid_types::api::{
     BoostReply, BoostView, DryRun, ExplainReply, ExtendAsk, OffloadView, ReclaimAsk, ReleaseAsk, Status,
 };
@@ -46,6 +47,10 @@ async fn dispatch(cli: &Cli, client: &Client) -> Result<Printed, Failure> {
         Command::Plan(command) => plan(client, command, format).await,
         Command::Explain { what } => explain(client, what).await,
         Command::Node(command) => node::run(&cli.global.state, client, command).await,
+        Command::Upgrade { dry_run } => {
+            let upgraded = up::upgrade(&cli.global.state, cli.global.socket(), *dry_run).await?;
+            Printed::local(&upgraded, render::upgraded(&upgraded), upgraded.to.clone())
+        }
         Command::Events { follow, after } => events(client, *follow, *after, format).await,
         Command::Config(ConfigCommand::Check { file }) => config::check(file),
         Command::Config(ConfigCommand::Show { file }) => config::show(file),

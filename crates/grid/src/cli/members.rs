@@ -30,7 +30,7 @@ pub(super) async fn add(state: &Path, args: &NodeAddArgs) -> Result<Printed, Fai
     let ask = Ask::Add { node, dry_run: args.dry_run };
     match up::ask(state, &ask, output::message).await? {
         Changed::Added(added) => Printed::local(&added, render::added(&added), added.node.to_string()),
-        Changed::Removed(_) => Err(strange()),
+        _ => Err(strange()),
     }
 }
 
@@ -57,7 +57,7 @@ pub(super) async fn remove(state: &Path, client: &Client, args: &NodeRemoveArgs)
             let human = drained + &render::removed(&removed);
             Printed::local(&removed, human, removed.node.to_string())
         }
-        Changed::Added(_) => Err(strange()),
+        _ => Err(strange()),
     }
 }
 

@@ -202,6 +202,13 @@ sudo grid rescue --accept-repeat o-19.1")]
     /// Stop the cluster; says what is still away and what becomes of it
     #[command(after_help = "Examples:\n  sudo grid down\n  sudo grid down --recall-first")]
     Down(DownArgs),
+    /// Hand the cluster that is up over to this program; what is away goes on
+    #[command(after_help = "Examples:\n  sudo grid upgrade --dry-run\n  sudo grid upgrade")]
+    Upgrade {
+        /// Only say what would happen
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// The cluster as a service of systemd's, there after each boot
     #[command(subcommand)]
     Service(ServiceCommand),
@@ -254,8 +261,11 @@ sudo grid rescue --accept-repeat o-19.1")]
         /// Its folder
         directory: PathBuf,
         /// And remove that
-        #[arg(long)]
+        #[arg(long, conflicts_with = "unless_living")]
         purge: bool,
+        /// But leave it alone where something lives there
+        #[arg(long)]
+        unless_living: bool,
     },
     /// First process of an embedded worker
     #[command(hide = true)]

@@ -16,7 +16,7 @@ mod start;
 
 pub use node::node_run;
 pub use reach::{ReachConfig, reach};
-pub use start::{node_start, node_stop};
+pub use start::{node_spare, node_start, node_stop};
 
 use grid_agent::AgentConfig;
 use grid_channel::ChannelConfig;

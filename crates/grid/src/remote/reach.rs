@@ -50,9 +50,41 @@ pub struct ReachConfig {
     pub control: PathBuf,
 }
 
-/// Runs until it is told to end; the worker's daemons are ended then too.
+/// How a worker is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leave {
+    /// Its daemons end, and what lives there.
+    End,
+    /// The same, but where something lives there nothing ends.
+    Spare,
+    /// It ends, and what grid has there is removed.
+    Purge,
+}
+
+impl Leave {
+    /// The words for it, there.
+    fn options(self) -> &'static str {
+        match self {
+            Self::End => "",
+            Self::Spare => "--unless-living ",
+            Self::Purge => "--purge ",
+        }
+    }
+}
+
+/// Told to end: SIGTERM ends the cluster, SIGINT says that it could not begin.
+struct Told(Signal, Signal);
+
+impl Told {
+    async fn next(&mut self) -> Leave {
+        tokio::select! { _ = self.0.recv() => Leave::End, _ = self.1.recv() => Leave::Spare }
+    }
+}
+
+/// Runs until it is told to end; the worker's daemons are ended then too, unless SIGINT told it and something lives there.
 pub async fn reach(config: ReachConfig) -> Result<(), UpError> {
-    let mut told = signal(SignalKind::terminate()).map_err(failed("waiting for signals"))?;
+    let on = |kind| signal(kind).map_err(failed("waiting for signals"));
+    let mut told = Told(on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
     config.end_masters();
     // It was reached before: whoever did it was killed, and the worker may be away for a while only.
     let mut session = match config.pin.exists() {
@@ -62,31 +94,33 @@ pub async fn reach(config: ReachConfig) -> Result<(), UpError> {
     let mut pause = Duration::ZERO;
     loop {
         session = match session {
-            Some(session) if !lost(&session, &mut told).await => return config.end(session, false).await,
-            Some(_) => {
+            Some(session) => {
+                if let Some(how) = told_or_lost(&session, &mut told).await {
+                    return config.end(session, how).await;
+                }
                 tell(&format!("grid reach: ssh to {} broke; what lives there goes on", config.host));
                 pause = LOOK;
                 None
             }
             None => tokio::select! {
                 () = tokio::time::sleep(pause) => config.again(&mut pause).await,
-                _ = told.recv() => return config.leave(false).await,
+                how = told.next() => return config.end(config.connect().await?, how).await,
             },
         };
     }
 }
 
-/// Waits for the session's end, or to be told to end: false then.
-async fn lost(session: &Session, told: &mut Signal) -> bool {
+/// Waits to be told to end, or for the session's end: none then.
+async fn told_or_lost(session: &Session, told: &mut Told) -> Option<Leave> {
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {
                 let held = tokio::time::timeout(ANSWER_WITHIN, session.check()).await;
                 if !matches!(held, Ok(Ok(()))) {
-                    return true;
+                    return None;
                 }
             }
-            _ = told.recv() => return false,
+            how = told.next() => return Some(how),
         }
     }
 }
@@ -226,13 +260,13 @@ impl ReachConfig {
 
     /// Ends the worker's daemons, and removes what grid has there where that is asked for.
     pub async fn leave(&self, purge: bool) -> Result<(), UpError> {
-        self.end(self.connect().await?, purge).await
+        self.end(self.connect().await?, if purge { Leave::Purge } else { Leave::End }).await
     }
 
-    async fn end(&self, session: Session, purge: bool) -> Result<(), UpError> {
+    async fn end(&self, session: Session, how: Leave) -> Result<(), UpError> {
         let told = script::told(&self.run(&session, &script::ask(&self.node.directory), None).await?);
         let (programs, folder) = (script::programs(&self.node.directory), self.node.directory.display());
-        let stop = format!("{programs}/grid node-stop {}{folder}", if purge { "--purge " } else { "" });
+        let stop = format!("{programs}/grid node-stop {}{folder}", how.options());
         let ended = self.run(&session, &script::as_root(told.uid.unwrap_or(0), &stop), None).await;
         let _ = session.close().await;
         ended.map(drop)

@@ -3,6 +3,7 @@
 use super::node::{end_orphans, read};
 use super::{RemoteNode, sleep_unit};
 use crate::up::{UpError, failed, write_private};
+use grid_os::tree_init::living;
 use grid_types::exit::FaultClass;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -121,6 +122,12 @@ fn running(directory: &Path) -> Option<Pid> {
         }
         _ => None,
     }
+}
+
+/// Ends this folder's worker as [`node_stop`] does, but for one on which something lives: that goes on, with its daemons.
+pub fn node_spare(directory: &Path) -> Result<(), UpError> {
+    let living = read(&RemoteNode::file(directory)).map_or(0, |node| living(&node.agent.run_dir).len());
+    if living == 0 { node_stop(directory, false) } else { Ok(()) }
 }
 
 /// Ends what lives in this folder's worker, and removes the folder where that is asked for and nothing is parked in it.

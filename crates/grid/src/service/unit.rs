@@ -41,8 +41,8 @@ impl Unit {
             if line.starts_with("ExecStart=") {
                 lines.extend(self.criu.iter().map(|criu| format!("Environment=GRID_CRIU={}", criu.display())));
                 lines.push(format!("ExecStart={}", self.start()));
-            } else if let Some(words) = line.strip_prefix("ExecStop=").and_then(|l| l.strip_prefix(MODEL_PROGRAM)) {
-                lines.push(format!("ExecStop={}{}{words}", self.program.display(), self.options()));
+            } else if let Some((key, words)) = line.split_once(MODEL_PROGRAM).filter(|(key, _)| key.starts_with("Exec")) {
+                lines.push(format!("{key}{}{}{words}", self.program.display(), self.options()));
             } else {
                 lines.push(line.to_owned());
             }

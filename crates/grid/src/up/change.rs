@@ -6,8 +6,9 @@
 use super::control::{Ask, Changed, NodeAdded, NodeRemoved, Step};
 use super::plan::{Plan, RemotePlan};
 use super::supervise::Kept;
+use super::upgrade::{self, Runs};
 use super::written::{token, write_private, written};
-use super::{UpError, cluster, others};
+use super::{UpError, others, ready};
 use crate::cli::{Client, Failure};
 use grid_agent::{AgentConfig, AgentRole};
 use grid_core::config::NodeAsk;
@@ -19,6 +20,7 @@ use grid_types::policy::{NodeConfig, Role};
 use grid_types::{Millis, NodeName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
@@ -47,12 +49,26 @@ impl Change {
             Ask::Add { node, dry_run } => {
                 self.add(node, *dry_run, says).await.map(|added| Changed::Added(Box::new(added)))
             }
+            Ask::Upgrade { program, dry_run } => self.hand_over(program, *dry_run).await.map(Changed::Runs),
             Ask::Remove { node, unreachable, give_up, purge, dry_run } => {
                 let (unreachable, give_up, dry_run) = (*unreachable, *give_up, *dry_run);
                 let leave = NodeLeave { unreachable, give_up, dry_run, by: self.by.clone() };
                 self.remove(node, leave, *purge).await.map(Changed::Removed)
             }
         }
+    }
+
+    /// Returns only where this program goes on.
+    async fn hand_over(&self, program: &Path, dry_run: bool) -> Result<Runs, ApiError> {
+        upgrade::tried(program).await.map_err(|failure| failure.error)?;
+        if dry_run {
+            return Ok(upgrade::runs());
+        }
+        let (failed, error) = oneshot::channel();
+        self.step(Step::Become(program.to_owned(), failed));
+        let why = error.await.map_or_else(|_| "it ends".to_owned(), |e| e.to_string());
+        let what = format!("{}: {why}. Nothing was changed.", program.display());
+        Err(Failure::new(FaultClass::Environment, what).error)
     }
 
     async fn add(&mut self, ask: &NodeAsk, dry_run: bool, says: &Says) -> Result<NodeAdded, ApiError> {
@@ -111,20 +127,20 @@ impl Change {
         let mut reach = others::reaching(next, worker, &self.group);
         let mut log = Tail::of(&reach);
         reach.start().map_err(super::failed("what reaches the worker"))?;
-        let deadline = Instant::now() + cluster::REACHED_WITHIN;
+        let deadline = Instant::now() + ready::REACHED_WITHIN;
         while !others::pin_file(next, worker).exists() {
             for line in log.lines() {
                 let _ = says.send(line);
             }
             if let Some(status) = reach.ended() {
-                return Err(cluster::ended_as(&format!("{} was not added", worker.name), status, &reach.last_words()));
+                return Err(ready::ended_as(&format!("{} was not added", worker.name), status, &reach.last_words()));
             }
             if Instant::now() > deadline {
                 reach.stop().await;
                 let what = format!(
                     "{} was not added: it was not reached within {} s",
                     worker.name,
-                    cluster::REACHED_WITHIN.as_secs()
+                    ready::REACHED_WITHIN.as_secs()
                 );
                 return Err(UpError::new(FaultClass::Unreachable, what));
             }
@@ -199,7 +215,7 @@ impl Change {
             Ok(Some(mut reach)) => match reach.stop().await {
                 true => true,
                 // It has tried already.
-                false => return Some(cluster::ended_with("", 1, &reach.last_words()).message),
+                false => return Some(ready::ended_with("", 1, &reach.last_words()).message),
             },
             _ => false,
         };
@@ -212,7 +228,7 @@ impl Change {
                 Err(e) => Some(e.to_string()),
             };
             if let Some(said) = said {
-                return Some(cluster::ended_with("", 1, &said).message);
+                return Some(ready::ended_with("", 1, &said).message);
             }
         }
         others::forget(&self.plan, worker);
@@ -272,7 +288,7 @@ impl Change {
             let asked = client.get::<Vec<NodeView>>("/v1/nodes").await;
             let view = asked.ok().and_then(|all| all.ok.into_iter().find(|n| n.node == *name));
             match view {
-                Some(view) if cluster::measured(&view) => return Ok(view),
+                Some(view) if ready::measured(&view) => return Ok(view),
                 _ if Instant::now() > deadline => {
                     let what =
                         format!("{name} was added, and runs, but has not spoken within {} s", HEARD_WITHIN.as_secs());

@@ -3,30 +3,26 @@
 use super::control::{Changes, Step};
 use super::node::run;
 use super::plan::Plan;
+use super::ready::{Begun, await_ready};
 use super::supervise::Kept;
+use super::take_over::take_over;
+use super::upgrade::become_it;
 use super::worker::{Node, make_again, make_node};
-use super::written::{make_state, replace_program, write_configs, write_private};
+use super::written::{make_state, write_configs, write_private};
 use super::{Account, UpError, account, down, failed, held, others, tell};
 use grid_os::cgroup::{Controller, Group, Hierarchies};
 use grid_os::criu::Criu;
 use grid_os::tree_init::TreeDir;
-use grid_types::api::{NodeView, Status};
+use grid_types::api::Status;
 use grid_types::exit::FaultClass;
 use nix::sys::signal::{SigSet, Signal};
 use std::collections::BTreeSet;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
 const BOUNDED: [Controller; 5] =
     [Controller::Cpu, Controller::CpuAcct, Controller::Memory, Controller::Freezer, Controller::Kill];
-/// The cluster answers within this, or it is said why not.
-const READY_WITHIN: Duration = Duration::from_secs(15);
-
-/// The same, where programs may have to be copied to other machines first.
-pub(super) const REACHED_WITHIN: Duration = Duration::from_secs(180);
 
 /// Starts the cluster, calls `ready` when it answers, and keeps it until it is told to end. Where one of this state lost
 /// its supervisor, that one is taken over, with all that lives in it.
@@ -56,7 +52,7 @@ pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration, &Status)) ->
         }
     }
     let outcome = match made {
-        Ok(()) => keep(&plan, &root, &mut nodes, |status| ready(&plan, start.elapsed(), status)).await,
+        Ok(()) => keep(&plan, &root, &mut nodes, Begun::Made, |status| ready(&plan, start.elapsed(), status)).await,
         Err(e) => Err(e),
     };
     remove(&plan, &nodes, &root);
@@ -68,26 +64,6 @@ pub(super) fn account_of(plan: &Plan) -> Result<Account, UpError> {
     account::choose(plan.config.policy.users.daemon.as_deref(), plan.tag(), &plan.head_dir())
 }
 
-/// Workers that live on are kept as they are, others made again; the head's agent and daemon are started anew, and recover
-/// from what they wrote down.
-async fn take_over(plan: Plan, root: &Group, ready: impl FnOnce(&Plan, Duration, &Status)) -> Result<(), UpError> {
-    let start = Instant::now();
-    tell(&format!("grid: taking over the cluster of {}, which lost its supervisor", plan.state.display()));
-    daemons(&plan, root)?
-        .kill(Duration::from_secs(5))
-        .map_err(|e| UpError::new(FaultClass::Environment, e.to_string()))?;
-    down::write_pid(&plan.state).map_err(failed(&plan.state.display().to_string()))?;
-    replace_program(&plan)?;
-    let mut nodes = Vec::new();
-    for node in &plan.nodes {
-        let made = Node::find(&plan, node).map_or_else(|| make_again(&plan, node, root), Ok);
-        nodes.push(made.map_err(|e| UpError::new(FaultClass::Environment, format!("{}: {e}", node.name)))?);
-    }
-    let outcome = keep(&plan, root, &mut nodes, |status| ready(&plan, start.elapsed(), status)).await;
-    remove(&plan, &nodes, root);
-    outcome
-}
-
 /// The group below which everything of the cluster is.
 pub(crate) fn root_group(plan: &Plan) -> Result<Group, UpError> {
     let hierarchies = Hierarchies::detect().map_err(failed("reading the mounted cgroups"))?;
@@ -95,7 +71,7 @@ pub(crate) fn root_group(plan: &Plan) -> Result<Group, UpError> {
 }
 
 /// The group of the head's own daemons.
-fn daemons(plan: &Plan, root: &Group) -> Result<Group, UpError> {
+pub(super) fn daemons(plan: &Plan, root: &Group) -> Result<Group, UpError> {
     Ok(root.child(plan.head()?.as_str()).child("daemons").with(&[Controller::Freezer, Controller::Kill]))
 }
 
@@ -152,7 +128,16 @@ fn taken_blocks() -> std::collections::BTreeSet<u8> {
 }
 
 /// Runs the head's agent and daemon, and the workers, until somebody ends the cluster.
-async fn keep(plan: &Plan, root: &Group, nodes: &mut [Node], ready: impl FnOnce(&Status)) -> Result<(), UpError> {
+///
+/// # Errors
+/// Why it never answered: on workers that ssh reaches nothing was ended then that lives there.
+pub(super) async fn keep(
+    plan: &Plan,
+    root: &Group,
+    nodes: &mut [Node],
+    begun: Begun,
+    ready: impl FnOnce(&Status),
+) -> Result<(), UpError> {
     let conf = |name: &str| plan.state.join("conf").join(name).to_string_lossy().into_owned();
     let log = |name: &str| plan.state.join("log").join(name);
     let (hub, head) = (conf("hub.json"), conf("head.json"));
@@ -170,7 +155,7 @@ async fn keep(plan: &Plan, root: &Group, nodes: &mut [Node], ready: impl FnOnce(
     }
     let mut signals = Signals::new()?;
     let mut changes = Changes::listen(plan, &group)?;
-    let outcome = match await_ready(plan, nodes, &mut agent, &mut daemon, &mut others).await {
+    let outcome = match await_ready(plan, nodes, begun, &mut agent, &mut daemon, &mut others).await {
         Ok(status) => {
             ready(&status);
             let (ends, mut ended) = tokio::sync::mpsc::unbounded_channel();
@@ -217,7 +202,11 @@ async fn keep(plan: &Plan, root: &Group, nodes: &mut [Node], ready: impl FnOnce(
     let _ = tokio::time::timeout(others::LEFT_WITHIN, rest).await;
     // The channel comes first among them, and goes last.
     for other in others.iter_mut().rev() {
-        other.stop().await;
+        if outcome.is_ok() {
+            other.stop().await
+        } else {
+            other.give_up().await
+        };
     }
     daemon.stop().await;
     agent.stop().await;
@@ -233,6 +222,7 @@ fn carry_out(step: Step, agent: &Kept, others: &mut Vec<Kept>) {
             let _ = to.send(place.map(|place| others.remove(place)));
         }
         Step::Reread => agent.hang_up(),
+        Step::Become(program, failed) => _ = failed.send(become_it(&program)),
     }
 }
 
@@ -249,82 +239,6 @@ impl Signals {
     }
     async fn next(&mut self) {
         tokio::select! { _ = self.0.recv() => {}, _ = self.1.recv() => {} }
-    }
-}
-
-async fn await_ready(
-    plan: &Plan,
-    nodes: &[Node],
-    agent: &mut Kept,
-    daemon: &mut Kept,
-    others: &mut [Kept],
-) -> Result<Status, UpError> {
-    let within = if plan.over_ssh() { REACHED_WITHIN } else { READY_WITHIN };
-    let deadline = Instant::now() + within;
-    loop {
-        could_start("the head's agent", agent)?;
-        could_start("the head's daemon", daemon)?;
-        others.iter_mut().try_for_each(|other| could_start("a worker", other))?;
-        for (node, made) in plan.nodes.iter().zip(nodes) {
-            made.ended(plan, node).map_or(Ok(()), Err)?;
-        }
-        // The socket is there before the daemon answers on it.
-        let asked = tokio::time::timeout(Duration::from_millis(500), down::status(plan)).await;
-        let missing = match asked.unwrap_or_else(|_| Err("the daemon does not answer yet".to_owned())) {
-            Ok(status) => match status.nodes.iter().find(|n| !measured(n)) {
-                None => return Ok(status),
-                Some(node) => format!("{} is {}, its use not measured yet", node.node, node.state),
-            },
-            Err(e) => e,
-        };
-        if Instant::now() > deadline {
-            let said = format!("agent: {}; daemon: {}", agent.last_words(), daemon.last_words());
-            let what = format!("the cluster did not answer within {} s: {missing}. {said}", within.as_secs());
-            return Err(UpError::new(FaultClass::Unreachable, what));
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// It was heard of, and its use is known: it can lend.
-pub(super) fn measured(node: &NodeView) -> bool {
-    node.state == "ready" && node.facts.as_ref().is_some_and(|f| f.cpu_used.is_some())
-}
-
-/// An error where this program has ended already: with its class, and what it said.
-fn could_start(what: &str, kept: &mut Kept) -> Result<(), UpError> {
-    let Some(status) = kept.ended() else { return Ok(()) };
-    Err(ended_as(&format!("{what} could not start"), status, &kept.last_words()))
-}
-
-/// The same, where it may have been killed: that it does not say itself.
-pub(super) fn ended_as(what: &str, status: ExitStatus, said: &str) -> UpError {
-    match (status.code(), status.signal()) {
-        (None, Some(signal)) => {
-            let name = Signal::try_from(signal).map_or_else(|_| signal.to_string(), |signal| signal.to_string());
-            why_ended(&format!("{what} (killed by {name})"), FaultClass::Internal, said)
-        }
-        (code, _) => ended_with(what, code.unwrap_or(-1), said),
-    }
-}
-
-/// The error where a program of ours ended with this code and these last words.
-pub(super) fn ended_with(what: &str, code: i32, said: &str) -> UpError {
-    let class = FaultClass::ALL.into_iter().find(|c| i32::from(c.code()) == code).unwrap_or(FaultClass::Internal);
-    why_ended(what, class, said)
-}
-
-pub(super) fn not_started(what: &dyn std::fmt::Display, class: FaultClass, said: &str) -> UpError {
-    why_ended(&format!("{what} could not start"), class, said)
-}
-
-fn why_ended(what: &str, class: FaultClass, said: &str) -> UpError {
-    let last = |mark: &str| said.lines().rev().flat_map(|l| l.rsplit("; ")).find_map(|l| l.trim().strip_prefix(mark));
-    let why = last("error: ").unwrap_or(said.trim());
-    let error = UpError::new(class, if what.is_empty() { why.to_owned() } else { format!("{what}: {why}") });
-    match last("do: ") {
-        Some(hint) => error.hint(hint),
-        None => error,
     }
 }
 

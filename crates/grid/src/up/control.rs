@@ -1,4 +1,5 @@
-//! How a running cluster's supervisor is asked to take a worker in or to let one go: a Unix socket of root's own.
+//! How a running cluster's supervisor is asked to take a worker in, to let one go, or to go on as another program: a Unix
+//! socket of root's own.
 //!
 //! ```text
 //!   grid node add ──Ask──► supervisor ──Says…, Done──► grid node add
@@ -9,6 +10,7 @@
 use super::change::Change;
 use super::plan::Plan;
 use super::supervise::Kept;
+use super::upgrade::Runs;
 use super::{UpError, failed, others};
 use crate::cli::Failure;
 use grid_core::config::NodeAsk;
@@ -41,6 +43,13 @@ pub enum Ask {
         /// As somebody typed it.
         node: NodeAsk,
         /// Only say what would happen.
+        dry_run: bool,
+    },
+    /// Go on as this program.
+    Upgrade {
+        /// Whole path.
+        program: PathBuf,
+        /// Only say what runs, where that program could be started.
         dry_run: bool,
     },
     /// Let this one go.
@@ -111,18 +120,20 @@ pub enum Changed {
     Added(Box<NodeAdded>),
     /// Of `Ask::Remove`.
     Removed(NodeRemoved),
+    /// Of `Ask::Upgrade`, where it is still the program of before.
+    Runs(Runs),
 }
 
 /// What the supervisor answers.
 #[derive(Debug, Serialize, Deserialize)]
-enum Word {
+pub(super) enum Word {
     /// What goes on.
     Says(String),
     /// The end.
     Done(Box<Result<Changed, ApiError>>),
 }
 
-fn socket(state: &Path) -> PathBuf {
+pub(super) fn socket(state: &Path) -> PathBuf {
     state.join("up.sock")
 }
 
@@ -131,7 +142,7 @@ fn socket(state: &Path) -> PathBuf {
 /// # Errors
 /// No such cluster, no right, or why nothing was done.
 pub async fn ask(state: &Path, ask: &Ask, says: impl Fn(&str)) -> Result<Changed, Failure> {
-    let mut stream = UnixStream::connect(socket(state)).await.map_err(|e| unheard(state, &e))?;
+    let mut stream = connect(state).await?;
     let lost = |e: grid_os::frames::LinkError| {
         Failure::new(FaultClass::Unreachable, format!("the cluster's supervisor went away: {e}"))
             .hint("what became of it: grid node list, grid events")
@@ -145,9 +156,14 @@ pub async fn ask(state: &Path, ask: &Ask, says: impl Fn(&str)) -> Result<Changed
     }
 }
 
+/// The supervisor of this state.
+pub(super) async fn connect(state: &Path) -> Result<UnixStream, Failure> {
+    UnixStream::connect(socket(state)).await.map_err(|e| unheard(state, &e))
+}
+
 fn unheard(state: &Path, e: &std::io::Error) -> Failure {
     if e.kind() == ErrorKind::PermissionDenied {
-        let what = "only root adds and removes nodes. Nothing was changed.";
+        let what = "only root changes a cluster that is up. Nothing was changed.";
         let mut failure = Failure::new(FaultClass::Permission, what).hint("run it with sudo");
         failure.error.code = Some(ReasonCode::Right);
         return failure;
@@ -164,6 +180,8 @@ pub(super) enum Step {
     Take(PathBuf, oneshot::Sender<Option<Kept>>),
     /// The head's agent is to read anew who its workers are.
     Reread,
+    /// Go on as this program: nothing comes back but an error.
+    Become(PathBuf, oneshot::Sender<std::io::Error>),
 }
 
 type Running = Pin<Box<dyn Future<Output = Option<Plan>>>>;
@@ -227,7 +245,7 @@ impl Changes {
     fn accept(&mut self, mut stream: UnixStream) {
         let Some(by) = actor(&stream) else { return };
         if self.running.is_some() {
-            let what = "another node is being added or removed at this moment. Nothing was changed.";
+            let what = "something else of the cluster is being changed at this moment. Nothing was changed.";
             let busy = Failure::new(FaultClass::Conflict, what).hint("again, in a moment").error;
             tokio::spawn(async move {
                 let _ = tokio::time::timeout(ASKED_WITHIN, read_frame::<Ask>(&mut stream, "grid node")).await;

@@ -23,7 +23,8 @@ const FORCE: &str = "force";
 pub(crate) fn supervisor(state: &Path) -> Option<i32> {
     let text = std::fs::read_to_string(state.join("up.pid")).ok()?;
     let (pid, start) = text.trim().split_once(' ')?;
-    let pid: i32 = pid.parse().ok()?;
+    // This one itself, where it was another grid before.
+    let pid = pid.parse().ok().filter(|pid| *pid != std::process::id() as i32)?;
     (start_ticks(pid)? == start).then_some(pid)
 }
 
@@ -140,14 +141,7 @@ pub fn living_on(state: &Path) -> usize {
 
 /// Folders of the trees of this cluster that live: each has a pid 1 of its own that names its folder.
 pub(super) fn living_trees(plan: &Plan) -> BTreeSet<PathBuf> {
-    let run_dir = plan.run_dir();
-    let folder = |entry: std::fs::DirEntry| {
-        let comm = std::fs::read_to_string(entry.path().join("comm")).ok()?;
-        let argv = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
-        let folder = argv.split('\0').map(PathBuf::from).find(|word| word.starts_with(&run_dir));
-        folder.filter(|_| comm.trim() == grid_os::tree_init::COMM)
-    };
-    std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(folder).collect()
+    grid_os::tree_init::living(&plan.run_dir())
 }
 
 /// A cluster whose supervisor was killed: its plan is in its state.

@@ -19,7 +19,10 @@ mod held;
 mod node;
 mod others;
 mod plan;
+mod ready;
 mod supervise;
+mod take_over;
+mod upgrade;
 mod worker;
 mod written;
 
@@ -33,6 +36,7 @@ pub use node::node_init;
 pub use others::{purge, workers_elsewhere};
 pub use plan::{LocalSize, Plan, cgroup, run_dir};
 pub(crate) use supervise::Kept;
+pub use upgrade::{Runs, Upgraded, upgrade};
 pub use written::recall_members;
 pub(crate) use written::write_private;
 

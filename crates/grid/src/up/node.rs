@@ -1,10 +1,11 @@
 //! Pid 1 of a worker of the embedded cluster: its private places, and its agent, started again when it ends.
 
+use grid_agent::AgentConfig;
 use grid_types::exit::FaultClass;
 use nix::mount::{MsFlags, mount};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -21,10 +22,12 @@ pub fn node_init(name: &str, agent_config: &Path) -> io::Result<()> {
     nix::unistd::write(io::stdout(), b"ready\n")?;
     // From here on it only starts its agent and reaps: it holds nothing, and its agent no more than the table says.
     grid_os::rights::hold_none_hand_on(&grid_os::rights::AGENT)?;
-    let program = std::env::current_exe()?;
+    let mut program = std::env::current_exe()?;
     let mut first = true;
     loop {
         let started = Instant::now();
+        // Another grid may have taken the cluster over.
+        program = program_of(agent_config).unwrap_or(program);
         let agent = Command::new(&program).arg("agent").arg("--config").arg(agent_config).spawn()?;
         let code = reap_until(agent.id() as i32)?;
         // Its ledger cannot be used. Nothing lives here yet; later this process stays whatever its agent does, because
@@ -37,6 +40,12 @@ pub fn node_init(name: &str, agent_config: &Path) -> io::Result<()> {
             std::thread::sleep(Duration::from_millis(300));
         }
     }
+}
+
+/// The program that is to be the agent now.
+fn program_of(agent_config: &Path) -> Option<PathBuf> {
+    let config: AgentConfig = serde_json::from_str(&std::fs::read_to_string(agent_config).ok()?).ok()?;
+    Some(config.program).filter(|program| program.exists())
 }
 
 /// Its own `/proc`, `/dev/shm`, `/run` and terminals. The disk is the machine's, and declared so.

@@ -4,6 +4,8 @@
 //! started again waits for it. Its environment is not root's either.
 
 use grid_os::cgroup::Group;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
@@ -131,16 +133,24 @@ impl Kept {
     /// Tells it to look anew at what it was told. One that ends of it is started again, and has read it then.
     pub(crate) fn hang_up(&self) {
         if let Some(pid) = self.child.as_ref().and_then(Child::id) {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::SIGHUP);
+            let _ = kill(Pid::from_raw(pid as i32), Signal::SIGHUP);
         }
     }
 
     /// Ends it. True where it did so in time, and had nothing to complain about.
     pub(crate) async fn stop(&mut self) -> bool {
+        self.end(Signal::SIGTERM).await
+    }
+
+    /// Ends it as one whose supervisor could not begin: what reaches a worker leaves alone what lives there.
+    pub(crate) async fn give_up(&mut self) -> bool {
+        self.end(Signal::SIGINT).await
+    }
+
+    async fn end(&mut self, signal: Signal) -> bool {
         let Some(mut child) = self.child.take() else { return true };
         if let Some(pid) = child.id() {
-            let pid = nix::unistd::Pid::from_raw(pid as i32);
-            let _ = nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM);
+            let _ = kill(Pid::from_raw(pid as i32), signal);
         }
         match tokio::time::timeout(self.patience, child.wait()).await {
             Ok(status) => status.is_ok_and(|status| status.success()),

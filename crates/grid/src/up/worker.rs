@@ -1,8 +1,8 @@
 //! The workers of the embedded cluster: made, watched, and made again where one lost its pid 1.
 
-use super::cluster::not_started;
 use super::node::run;
 use super::plan::{NodePlan, Plan};
+use super::ready::not_started;
 use super::{UpError, failed, tell};
 use grid_os::cgroup::Group;
 use grid_os::pidfd::PidFd;
@@ -11,6 +11,7 @@ use grid_types::exit::FaultClass;
 use nix::libc;
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -41,15 +42,24 @@ impl Node {
     /// The worker of this name that an earlier supervisor made, where it still runs.
     pub(super) fn find(plan: &Plan, node: &NodePlan) -> Option<Self> {
         let config = plan.state.join(format!("conf/{}.json", node.name)).to_string_lossy().into_owned();
-        let is_it = |pid: &i32| {
-            let arguments = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let words: Vec<&str> = arguments.split('\0').collect();
-            words.get(1..4) == Some(&["node-init", node.name.as_str(), &config])
-        };
-        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        // A child between fork and exec looks like its parent, which is older: the smaller number, but for a wrap.
-        let init = processes.filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(is_it).min()?;
+        let init = process_with(&["node-init", node.name.as_str(), &config])?;
         Some(Self { init }).filter(Self::lives)
+    }
+
+    /// Where its agent is another grid than this one, it is told to end, and its pid 1 starts this one.
+    pub(super) fn renew_agent(&self, plan: &Plan, node: &NodePlan) -> Result<(), String> {
+        let config = plan.state.join(format!("conf/{}.json", node.name)).to_string_lossy().into_owned();
+        let file = |path: &Path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+        let Some(agent) = process_with(&["agent", "--config", &config]) else { return Ok(()) };
+        if file(Path::new(&format!("/proc/{agent}/exe"))) == file(&plan.program) {
+            return Ok(());
+        }
+        tell(&format!(
+            "grid: the agent of {} is another grid's; it is started anew, and what lives there goes on",
+            node.name
+        ));
+        let told = PidFd::open(agent).and_then(|agent| agent.signal(libc::SIGTERM));
+        told.map_err(|e| format!("its agent (pid {agent}): {e}"))
     }
 
     /// Its pid 1 is there. (Not its directory tells: that stays until it is reaped.)
@@ -82,6 +92,17 @@ impl Node {
             let _ = ends.send(place);
         });
     }
+}
+
+/// The process of grid's that was started with these three words.
+fn process_with(words: &[&str; 3]) -> Option<i32> {
+    let is_it = |pid: &i32| {
+        let arguments = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments.split('\0').skip(1).take(3).eq(words.iter().copied())
+    };
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    // A child between fork and exec looks like its parent, which is older: the smaller number, but for a wrap.
+    processes.filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(is_it).min()
 }
 
 /// A worker whose pid 1 was killed comes back as a machine that rebooted: nothing that lived there is left.

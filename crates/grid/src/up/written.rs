@@ -78,7 +78,8 @@ pub(crate) fn write_private(path: &Path, value: &impl serde::Serialize, readers:
 /// from now on.
 pub(super) fn replace_program(plan: &Plan) -> Result<(), UpError> {
     let reached = plan.remote.iter().map(|worker| super::others::reach_file(plan, worker));
-    for file in [plan.state.join("conf/hub.json")].into_iter().chain(reached) {
+    let own = plan.nodes.iter().map(|node| plan.state.join(format!("conf/{}.json", node.name)));
+    for file in [plan.state.join("conf/hub.json")].into_iter().chain(own).chain(reached) {
         let what = file.display().to_string();
         let text = std::fs::read_to_string(&file).map_err(failed(&what))?;
         let mut value: serde_json::Value = serde_json::from_str(&text)

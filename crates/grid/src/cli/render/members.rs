@@ -1,11 +1,38 @@
-//! `grid node add`, `grid node remove`, and `grid explain` of a node.
+//! `grid node add`, `grid node remove`, `grid upgrade`, and `grid explain` of a node.
 
 use super::event::actor;
-use super::{Clock, cordon, event};
-use crate::up::{NodeAdded, NodeRemoved};
+use super::{Clock, cordon, count, event};
+use crate::up::{NodeAdded, NodeRemoved, Upgraded};
 use grid_types::api::NodeView;
 use grid_types::event::EventRecord;
 use std::fmt::Write;
+
+/// The cluster is another program's now, or would be.
+pub fn upgraded(u: &Upgraded) -> String {
+    let (is, was) = match u.from == u.to {
+        true => (&u.to, format!("another build of {}", u.from)),
+        false => (&u.to, u.from.clone()),
+    };
+    let away = match u.away.len() {
+        0 => "Nothing is away.".to_owned(),
+        n => format!(
+            "{} away, which {} on.",
+            count(n, "process is", "processes are"),
+            if n == 1 { "goes" } else { "go" }
+        ),
+    };
+    if u.same {
+        return format!("The cluster is this grid ({is}) already. Nothing was changed.\n");
+    }
+    if u.dry_run {
+        return format!("The cluster would be grid {is} (it is {was}). {away} Nothing was changed.\n");
+    }
+    let mut out = format!("The cluster is grid {is} after {} (it was {was}). {away}\n", u.took);
+    for node in &u.late {
+        let _ = writeln!(out, "  {node} is not heard of yet: it becomes this grid when it is reached (grid node list)");
+    }
+    out
+}
 
 /// A worker was taken in, or would be.
 pub fn added(a: &NodeAdded) -> String {

@@ -32,7 +32,7 @@ pub use event::event;
 pub use explain::{code, explain, explain_word};
 pub(crate) use lend::{lend_changed, lend_status, lend_word};
 pub(crate) use lend_sleep::lend_sleep;
-pub use members::{added, explain_node, removed};
+pub use members::{added, explain_node, removed, upgraded};
 pub use nodes::nodes;
 pub use offload::{
     auto_set, cancelling, moved, moving, offload, offloads, phase, would_cancel, would_recall, would_resolve,
