@@ -6,7 +6,8 @@ use std::io::{self, IoSlice, Read, Write};
 
 /// No body is longer: a FUSE message of 1 MiB of data and its head.
 pub const MOST: usize = (1 << 20) + (64 << 10);
-const HEAD: usize = 24;
+/// Before each body.
+pub(crate) const HEAD: usize = 24;
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,16 +65,22 @@ pub struct Frame {
     pub body: Vec<u8>,
 }
 
+/// What comes before a body of that length.
+pub(crate) fn head(kind: Kind, number: u64, heard: u64, length: usize) -> [u8; HEAD] {
+    let mut head = [0; HEAD];
+    head[..4].copy_from_slice(&(kind as u32).to_le_bytes());
+    head[4..8].copy_from_slice(&(length as u32).to_le_bytes());
+    head[8..16].copy_from_slice(&number.to_le_bytes());
+    head[16..].copy_from_slice(&heard.to_le_bytes());
+    head
+}
+
 /// Writes one frame in one call, so that a small one is one packet; no part of it is copied.
 ///
 /// # Errors
 /// The connection.
 pub fn write(to: &mut impl Write, kind: Kind, number: u64, heard: u64, body: &[u8]) -> io::Result<()> {
-    let mut head = Vec::with_capacity(HEAD);
-    head.extend((kind as u32).to_le_bytes());
-    head.extend((body.len() as u32).to_le_bytes());
-    head.extend(number.to_le_bytes());
-    head.extend(heard.to_le_bytes());
+    let head = head(kind, number, heard, body.len());
     let mut parts = &mut [IoSlice::new(&head), IoSlice::new(body)][..];
     let mut left = HEAD + body.len();
     while left > 0 {

@@ -10,6 +10,7 @@ use crate::line::{Ended, LONGEST, Line};
 use crate::lock;
 use crate::locks::Held;
 use crate::locks::message::{About, let_go};
+use crate::near::Near;
 use crate::notices::Notices;
 use grid_os::descriptors::inherited;
 use grid_os::packets;
@@ -72,6 +73,7 @@ struct Waiting {
 struct Open {
     waiting: BTreeMap<u64, Waiting>,
     held: Held,
+    near: Near,
 }
 
 impl Open {
@@ -214,33 +216,40 @@ impl Shared {
             return Ok(true);
         }
         if request.is_answered() {
-            let waiting = Waiting { request, since: Instant::now(), about };
-            lock(&self.open).waiting.insert(request.unique, waiting);
+            let mut open = lock(&self.open);
+            if let Some(errno) = open.near.asked(&request, message) {
+                drop(open);
+                let _ = (&self.device).write(&error(request.unique, errno));
+                return Ok(true);
+            }
+            open.waiting.insert(request.unique, Waiting { request, since: Instant::now(), about });
         }
         self.line.say(message.to_vec());
         Ok(true)
     }
 
     /// An answer from home, or what changed there.
-    fn answer(&self, message: &[u8]) {
-        if is_notice(message) {
-            self.notices.put(message);
+    fn answer(&self, mut message: Vec<u8>) {
+        if is_notice(&message) {
+            lock(&self.open).near.told(&message);
+            self.notices.put(&message);
             return;
         }
-        let Ok(unique) = answered(message) else { return };
-        if errno(message) == 0 && lock(&self.open).granted(unique).is_some() {
-            return self.notices.put_answer(message);
+        let Ok(unique) = answered(&message) else { return };
+        if errno(&message) == 0 && lock(&self.open).granted(unique).is_some() {
+            return self.notices.put_answer(&message);
         }
-        self.pass_on(message);
+        self.pass_on(&mut message);
     }
 
-    fn pass_on(&self, message: &[u8]) {
+    fn pass_on(&self, message: &mut [u8]) {
         let Ok(unique) = answered(message) else { return };
+        let mut open = lock(&self.open);
         // One that was let go, or was never asked for, is not the kernel's business.
-        let taken = lock(&self.open).take(unique, errno(message));
-        if taken.is_some() {
-            let _ = (&self.device).write(message);
-        }
+        let Some(taken) = open.take(unique, errno(message)) else { return };
+        open.near.answered(&taken.request, message);
+        drop(open);
+        let _ = (&self.device).write(message);
     }
 
     /// Instead of home.
@@ -256,19 +265,19 @@ impl Shared {
     /// A thread of its own: see [`Notices`].
     fn tell_kernel(&self) {
         loop {
-            let message = self.notices.next();
+            let mut message = self.notices.next();
             if is_notice(&message) {
                 // What it does not remember, or not any more, it need not be told.
                 let _ = (&self.device).write(&message);
             } else {
-                self.grant(&message);
+                self.grant(&mut message);
             }
         }
     }
 
     /// Whoever has a lock sees what was done before by whoever had it, wherever that was: of other files by the notices that
     /// came before, of this one because nothing that is known of it is believed.
-    fn grant(&self, answer: &[u8]) {
+    fn grant(&self, answer: &mut [u8]) {
         let node = answered(answer).ok().and_then(|unique| lock(&self.open).granted(unique));
         if let Some(node) = node {
             let _ = (&self.device).write(&content_changed(node));
@@ -334,7 +343,7 @@ impl Shared {
     }
 
     fn connection(&self, socket: grid_os::socket::Socket) {
-        let ended = self.line.serve(socket, || self.tell(Word::Up), |message| self.answer(&message));
+        let ended = self.line.serve(socket, || self.tell(Word::Up), |message| self.answer(message));
         if let Err(Ended::Other(_)) = ended {
             // Open files are lost with the server that had them: whoever waits must not wait for ever.
             self.tell(Word::Over);

@@ -2,12 +2,13 @@
 //! open is open here.
 
 use crate::control::{CONTROL_FD, next_connection};
-use crate::fuse::asked::Asked;
-use crate::fuse::{HEAD, INIT, OPEN, Request, WRITE, agree, errno, error, forget_who_asks, room};
+use crate::fuse::asked::{self, Asked};
+use crate::fuse::{CREATE, HEAD, INIT, OPEN, Request, WRITE, agree, errno, error, forget_who_asks, room};
 use crate::line::Line;
-use crate::lock;
 use crate::locks::{Done, Locks};
 use crate::nameless::Nameless;
+use crate::near::{BARE, CAPABILITIES, set_bits};
+use crate::queue::Queue;
 use crate::reopen::reopen;
 use crate::watch::Watch;
 use fuse_backend_rs::api::filesystem::{Context, FileSystem};
@@ -25,7 +26,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Name under which `ps` shows it.
@@ -110,15 +111,13 @@ fn say_of_lock(files: &dyn Files, line: &Line, answer: Vec<u8>) {
     line.say(answer);
 }
 
-fn start_workers(files: &Arc<dyn Files>, locks: &Arc<Locks>, line: &Arc<Line>) -> mpsc::SyncSender<Vec<u8>> {
-    let (asked, requests) = mpsc::sync_channel::<Vec<u8>>(WAITING);
-    let requests = Arc::new(Mutex::new(requests));
+fn start_workers(files: &Arc<dyn Files>, locks: &Arc<Locks>, line: &Arc<Line>) -> Arc<Queue<Vec<u8>>> {
+    let asked = Arc::new(Queue::<Vec<u8>>::new(WAITING));
     for _ in 0..WORKERS {
-        let (files, locks, line, requests) = (files.clone(), locks.clone(), line.clone(), requests.clone());
+        let (files, locks, line, asked) = (files.clone(), locks.clone(), line.clone(), asked.clone());
         std::thread::spawn(move || {
             loop {
-                let next = lock(&requests).recv();
-                let Ok(request) = next else { return };
+                let request = asked.next();
                 line.wait_for_room();
                 match locks.answer(&request) {
                     Done::Pass => files.answer(request, &mut |message| line.say(message)),
@@ -131,12 +130,7 @@ fn start_workers(files: &Arc<dyn Files>, locks: &Arc<Locks>, line: &Arc<Line>) -
     asked
 }
 
-fn take_connections(
-    control: &std::os::fd::OwnedFd,
-    line: &Arc<Line>,
-    locks: &Arc<Locks>,
-    asked: &mpsc::SyncSender<Vec<u8>>,
-) {
+fn take_connections(control: &std::os::fd::OwnedFd, line: &Arc<Line>, locks: &Arc<Locks>, asked: &Arc<Queue<Vec<u8>>>) {
     while let Ok(agent) = packets::accept(control) {
         let (line, locks, asked) = (line.clone(), locks.clone(), asked.clone());
         std::thread::spawn(move || {
@@ -145,7 +139,7 @@ fn take_connections(
                 std::thread::spawn(move || {
                     let heard = |request: Vec<u8>| {
                         if !locks.hear(&request) {
-                            let _ = asked.send(request);
+                            asked.put(request);
                         }
                     };
                     // Another one comes for one that broke.
@@ -206,6 +200,17 @@ impl Passthrough {
         is_it.then_some(folder).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    /// What was opened for writing says whether there are capabilities, which the kernel would ask before it writes.
+    fn look_for_capabilities(&self, asked: Request, answer: &mut [u8]) {
+        let node =
+            if asked.operation == CREATE { asked::entry(answer).map(|told| told.node) } else { Some(asked.node) };
+        let name = std::ffi::CStr::from_bytes_with_nul(CAPABILITIES).unwrap_or_default();
+        let found = node.map(|node| self.files.getxattr(&Context::default(), node, name, 0));
+        if found.is_some_and(|found| found.is_err_and(|e| e.raw_os_error() == Some(libc::ENODATA))) {
+            set_bits(asked.operation, answer, BARE);
+        }
+    }
+
     fn answer_of(&self, asked: Request, mut request: Vec<u8>) -> Vec<u8> {
         if asked.operation == OPEN && self.has_no_name(asked.node) && self.nameless.is_stale(asked.node, asked.thread) {
             return error(asked.unique, libc::ESTALE);
@@ -234,7 +239,10 @@ impl Files for Passthrough {
         let copy = request[..seen].to_vec();
         let asked = Asked::of(&copy);
         let begun = self.watch.begin(&asked, |node| self.folder(node));
-        let answer = self.answer_of(head, request);
+        let mut answer = self.answer_of(head, request);
+        if let Asked::Opening(_, true) | Asked::Creating(..) = asked {
+            self.look_for_capabilities(head, &mut answer);
+        }
         if !answer.is_empty() {
             self.watch.say(begun, &asked, answer, say);
         }

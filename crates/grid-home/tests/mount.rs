@@ -6,6 +6,8 @@
 mod locked;
 #[path = "mount/names.rs"]
 mod names;
+#[path = "mount/near.rs"]
+mod near;
 #[path = "mount/watch.rs"]
 mod watch;
 
@@ -42,6 +44,8 @@ struct Crossed {
     reads: AtomicUsize,
     /// The most at once.
     read: AtomicUsize,
+    /// Each request, by its kind.
+    all: std::sync::Mutex<std::collections::BTreeMap<u32, usize>>,
 }
 
 impl Crossed {
@@ -51,6 +55,7 @@ impl Crossed {
             self.notices.fetch_add(1, Ordering::SeqCst);
         }
         let Ok(request) = Request::of(message) else { return };
+        *self.all.lock().unwrap().entry(request.operation).or_default() += 1;
         if LOOKS.contains(&request.operation) {
             self.looks.fetch_add(1, Ordering::SeqCst);
         }

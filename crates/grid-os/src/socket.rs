@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -122,6 +122,16 @@ impl Socket {
             Self::Tcp(stream) => stream.set_nonblocking(on),
             Self::Unix(stream) => stream.set_nonblocking(on),
         }
+    }
+
+    /// Writes as much of these parts as is taken without waiting.
+    ///
+    /// # Errors
+    /// Nothing is (`WouldBlock`), or the connection.
+    pub fn write_now(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        use nix::sys::socket::{MsgFlags, sendmsg};
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        Ok(sendmsg::<()>(self.as_fd().as_raw_fd(), parts, &[], flags, None)?)
     }
 
     /// Ends one or both ways, for all who hold this stream.

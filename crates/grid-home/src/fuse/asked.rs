@@ -1,6 +1,6 @@
 //! What a request means for what the worker's kernel remembers, and how long the answer lets it remember that.
 
-use super::{ANSWER_HEAD, HEAD, OPEN, READ, READDIRPLUS, WRITE, u32_at, u64_at};
+use super::{ANSWER_HEAD, CREATE, HEAD, OPEN, READ, READDIRPLUS, WRITE, u32_at, u64_at};
 use std::time::Duration;
 
 /// A request, by what the kernel remembers afterwards.
@@ -14,8 +14,10 @@ pub enum Asked<'a> {
     Names(u64),
     /// Attributes of a file.
     Attributes(u64),
-    /// A file is opened.
-    Opening(u64),
+    /// A file is made and opened.
+    Creating(u64, &'a [u8]),
+    /// A file is opened; with `true` to be written.
+    Opening(u64, bool),
     /// Content of a file.
     Content(u64),
     /// A file is written.
@@ -31,6 +33,8 @@ pub enum Asked<'a> {
 }
 
 const RENAME_EXCHANGE: u32 = 2;
+/// `O_ACCMODE`; 0 is reading alone.
+const ACCESS: u32 = 3;
 
 impl<'a> Asked<'a> {
     /// Reads a request whose head was read.
@@ -49,14 +53,15 @@ impl<'a> Asked<'a> {
         match u32_at(message, 4) {
             // LOOKUP.
             1 => Self::Name(node, names(0)()),
-            // SYMLINK, MKDIR and LINK, MKNOD and CREATE: what comes before the name differs.
+            // SYMLINK, MKDIR and LINK, MKNOD and CREATE (an open file comes with it): what comes before the name differs.
             6 => Self::Making(node, names(0)()),
             9 | 13 => Self::Making(node, names(8)()),
-            8 | 35 => Self::Making(node, names(16)()),
+            8 => Self::Making(node, names(16)()),
+            CREATE => Self::Creating(node, names(16)()),
             READDIRPLUS => Self::Names(node),
             // GETATTR and SETATTR.
             3 | 4 => Self::Attributes(node),
-            OPEN => Self::Opening(node),
+            OPEN => Self::Opening(node, u32_at(message, HEAD) & ACCESS != 0),
             READ => Self::Content(node),
             WRITE => Self::Writing(node),
             // UNLINK and RMDIR.
@@ -205,7 +210,7 @@ mod tests {
         is(9, &[&[1; 8], b"a\0"], Asked::Making(5, b"a"));
         is(13, &[&six, b"a\0"], Asked::Making(5, b"a"));
         is(8, &[&[1; 16], b"a\0"], Asked::Making(5, b"a"));
-        is(35, &[&[1; 16], b"a\0"], Asked::Making(5, b"a"));
+        is(35, &[&[1; 16], b"a\0"], Asked::Creating(5, b"a"));
         is(44, &[&[0; 40]], Asked::Names(5));
         is(3, &[&[0; 16]], Asked::Attributes(5));
         is(15, &[&[0; 40]], Asked::Content(5));
@@ -214,7 +219,8 @@ mod tests {
         is(45, &[&six, &flag, b"a\0b\0"], Asked::Renaming((5, b"a"), (6, b"b"), true));
         is(2, &[&two], Asked::Forgetting(vec![(5, 2)]));
         is(42, &[&two, &six, &two, &two, &six], Asked::Forgetting(vec![(6, 2), (2, 6)]));
-        is(14, &[&[0; 8]], Asked::Opening(5));
+        is(14, &[&[0; 8]], Asked::Opening(5, false));
+        is(14, &[&[1, 0x80, 0, 0, 0, 0, 0, 0]], Asked::Opening(5, true));
         is(16, &[&[0; 40]], Asked::Writing(5));
         is(18, &[&[0; 24]], Asked::Other);
         assert_eq!(Asked::of(&request(45, &[])), Asked::Renaming((5, b""), (0, b""), false));

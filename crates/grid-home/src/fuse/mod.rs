@@ -14,6 +14,10 @@ pub const WRITE: u32 = 16;
 pub const RELEASE: u32 = 18;
 /// Somebody closes a file, or ends with it open. All that was written was said before it.
 pub const FLUSH: u32 = 25;
+/// An extended attribute is set.
+pub const SETXATTR: u32 = 21;
+/// Or asked for.
+pub const GETXATTR: u32 = 22;
 /// First message of a mount.
 pub const INIT: u32 = 26;
 /// A folder is read.
@@ -24,6 +28,8 @@ pub const GETLK: u32 = 31;
 pub const SETLK: u32 = 32;
 /// A lock is taken, and waited for.
 pub const SETLKW: u32 = 33;
+/// A file is made and opened.
+pub const CREATE: u32 = 35;
 /// Somebody who waits for an answer got a signal.
 pub const INTERRUPT: u32 = 36;
 /// A folder is read with what is known of its entries.
@@ -134,6 +140,11 @@ pub fn is_notice(message: &[u8]) -> bool {
         && matches!(code, INVAL_INODE | INVAL_ENTRY | DELETE)
 }
 
+/// The file of which a notice says that its attributes, at least, are others.
+pub(crate) fn attributes_of(notice: &[u8]) -> Option<u64> {
+    (u32_at(notice, 4) == INVAL_INODE).then(|| u64_at(notice, ANSWER_HEAD))
+}
+
 fn notice(code: u32, body: &[&[u8]]) -> Vec<u8> {
     let length = ANSWER_HEAD + body.iter().map(|part| part.len()).sum::<usize>();
     let mut out = (length as u32).to_ne_bytes().to_vec();
@@ -181,9 +192,9 @@ pub fn room(message: &[u8]) -> usize {
 const LARGEST: u32 = 1 << 20;
 /// Asynchronous reads; locks of both kinds are the server's; truncation with the open; lookups of `.` and `..`; big writes;
 /// content that is dropped where the time of change differs; attributes with a folder's entries; writes past the cache at
-/// once; lookups beside each other; the server takes set-id bits off; many pages; links cached; a longer answer to this;
-/// mappings of files that are not cached.
-const FEATURES: [u32; 16] = [0, 1, 3, 4, 5, 10, 12, 13, 14, 15, 18, 19, 22, 23, 30, 36];
+/// once; lookups beside each other; the server takes set-id bits off, and capabilities, as home's kernel does of itself for who
+/// may not keep them; many pages; links cached; a longer answer to this; mappings of files that are not cached.
+const FEATURES: [u32; 17] = [0, 1, 3, 4, 5, 10, 12, 13, 14, 15, 18, 19, 22, 23, 28, 30, 36];
 
 /// What is agreed on with the kernel, in the place of what the library agrees on. Never more than the kernel offered.
 pub fn agree(request: &[u8], answer: &mut [u8]) {

@@ -8,8 +8,9 @@ pub mod mounts;
 pub mod table;
 
 use crate::fuse::asked::{self, Asked};
-use crate::fuse::errno;
+use crate::fuse::{CREATE, OPEN, errno};
 use crate::lock;
+use crate::near::{self, BARE, QUIET};
 use grid_os::watched::{Change, Folder, Told, Watcher};
 use mounts::Mounts;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -26,7 +27,7 @@ use table::{Belief, Table};
 /// So long the kernel believes where a name in a watched folder leads.
 const NAME: Duration = Duration::from_secs(60);
 /// And the attributes of what is there. Storing through a mapping tells nobody before the file is closed, so not longer.
-const ATTRIBUTES: Duration = Duration::from_secs(10);
+pub(crate) const ATTRIBUTES: Duration = Duration::from_secs(10);
 
 /// What changed is read so often at most for one who waits for it; each time is hundreds of changes.
 const READS: usize = 64;
@@ -53,6 +54,7 @@ impl Watch {
         match asked {
             Asked::Name(folder, _)
             | Asked::Making(folder, _)
+            | Asked::Creating(folder, _)
             | Asked::Names(folder)
             | Asked::Renaming(_, (folder, _), _) => {
                 self.watch(*folder, find);
@@ -74,7 +76,12 @@ impl Watch {
             return;
         }
         let watched = find(node).and_then(|folder| watcher.watch(&folder).map(|()| folder)).ok();
-        lock(&self.table).watched(node, watched.as_ref().map(|folder| folder.id().clone()));
+        let mut table = lock(&self.table);
+        table.watched(node, watched.as_ref().map(|folder| folder.id().clone()));
+        if watched.as_ref().is_some_and(Folder::closes_quietly) {
+            table.quiet(node);
+        }
+        drop(table);
         folders.extend(watched.map(|folder| (node, folder)));
     }
 
@@ -121,10 +128,17 @@ impl Watch {
                     asked::believe_attributes(answer, &told, ATTRIBUTES);
                 }
             }
-            Asked::Opening(node) => {
+            Asked::Creating(folder, name) => {
+                if let Some(told) = asked::entry(answer) {
+                    believe(table.name(begun, (*folder, name), &told), answer, &told);
+                    opened(table, begun, told.node, CREATE, answer);
+                }
+            }
+            Asked::Opening(node, _) => {
                 if table.opening(*node, self.begun.elapsed()) {
                     asked::keep_content(answer);
                 }
+                opened(table, begun, *node, OPEN, answer);
             }
             Asked::Writing(node) => table.writing(*node),
             Asked::Removal(folder, name) => table.removal((*folder, name)),
@@ -193,6 +207,14 @@ fn remounted(mounts: &mut Mounts) -> io::Result<Vec<Told>> {
         Some(Told::Changed(Change { folder, name, is_of_name: true, is_of_content: true, is_own: false }))
     };
     Ok(mounts.changed()?.iter().filter_map(|place| of_name(place)).collect())
+}
+
+/// What is true of the open file for as long as it is open.
+fn opened(table: &mut Table, begun: u64, node: u64, operation: u32, answer: &mut [u8]) {
+    let quiet = if table.closes_quietly(node) { QUIET } else { 0 };
+    let bare = near::bits(operation, answer) & BARE;
+    let bare = if bare != 0 && table.bare(begun, node) { BARE } else { 0 };
+    near::set_bits(operation, answer, quiet | bare);
 }
 
 fn believe(belief: Belief, answer: &mut [u8], told: &asked::Told) {

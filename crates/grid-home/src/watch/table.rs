@@ -39,6 +39,8 @@ struct Folder {
     names: HashMap<Box<[u8]>, u64>,
     /// And what is not.
     absent: HashSet<Box<[u8]>>,
+    /// Who closes a file in it is told nothing by the file system.
+    is_quiet: bool,
 }
 
 /// A file that the kernel remembers.
@@ -52,6 +54,8 @@ struct Node {
     is_single: bool,
     /// Its attributes may be believed for long.
     attributes: bool,
+    /// It is believed to have no capabilities.
+    bare: bool,
     /// Content of it may be remembered.
     content: bool,
     /// Since when, where it is kept from one opening to the next.
@@ -105,8 +109,33 @@ impl Table {
             self.room -= 1;
             self.by_id.entry(id.clone()).or_default().push(folder);
         }
-        let new = id.map(|id| Folder { id, changed: self.changes, names: HashMap::new(), absent: HashSet::new() });
+        let (changed, is_quiet) = (self.changes, false);
+        let new = id.map(|id| Folder { id, changed, names: HashMap::new(), absent: HashSet::new(), is_quiet });
         self.folders.insert(folder, new);
+    }
+
+    /// Where it is watched: its file system says nothing to who closes a file.
+    pub fn quiet(&mut self, folder: u64) {
+        if let Some(Some(folder)) = self.folders.get_mut(&folder) {
+            folder.is_quiet = true;
+        }
+    }
+
+    /// A file that is opened: whether who closes it is told nothing.
+    pub fn closes_quietly(&self, node: u64) -> bool {
+        let at = self.nodes.get(&node).and_then(|found| found.at.as_ref());
+        let folder = at.filter(|at| are_on_one_mount(at.0, node)).and_then(|at| self.folders.get(&at.0));
+        folder.is_some_and(|folder| folder.as_ref().is_some_and(|folder| folder.is_quiet))
+    }
+
+    /// A file that is opened, and has no capabilities. Whether that may be believed until it is told otherwise.
+    pub fn bare(&mut self, begun: u64, node: u64) -> bool {
+        let folder = self.followed(node).and_then(|node| node.at.as_ref()).map(|at| at.0);
+        let is_quiet = folder.is_some_and(|folder| self.unchanged(folder, begun).is_some());
+        if let Some(node) = self.nodes.get_mut(&node).filter(|_| is_quiet) {
+            node.bare = true;
+        }
+        is_quiet
     }
 
     /// What a request that begins now is to say when it is answered.
@@ -255,7 +284,8 @@ impl Table {
     /// What the kernel is told where it believes what is not so any more.
     fn doubt(&mut self, number: u64, content: bool) -> Option<Vec<u8>> {
         let node = self.nodes.get_mut(&number)?;
-        let (attributes, had) = (std::mem::take(&mut node.attributes), content && std::mem::take(&mut node.content));
+        let (bare, had) = (std::mem::take(&mut node.bare), content && std::mem::take(&mut node.content));
+        let attributes = std::mem::take(&mut node.attributes) || bare;
         if content && (attributes || had) {
             return Some(content_changed(number));
         }

@@ -233,3 +233,33 @@ fn content_is_kept_while_nobody_changes_it_and_for_a_minute() {
     table.content(FILE);
     assert!(!table.opening(FILE, at(167)));
 }
+
+#[test]
+fn who_closes_is_told_nothing_in_a_quiet_folder_of_the_same_mount() {
+    let mut table = table();
+    assert!(!table.closes_quietly(FILE));
+    table.quiet(FOLDER);
+    assert!(table.closes_quietly(FILE) && !table.closes_quietly(FOLDER));
+    ask(&mut table, b"mounted", 2 << 47 | 5);
+    assert!(!table.closes_quietly(2 << 47 | 5));
+    table.change(&of_name(b"file"));
+    assert!(!table.closes_quietly(FILE), "nobody knows its folder");
+    table.quiet(FILE);
+    table.give_up();
+    table.quiet(FOLDER);
+    assert!(!table.closes_quietly(FILE));
+}
+
+#[test]
+fn that_a_file_has_no_capabilities_is_believed_until_it_is_told_otherwise() {
+    let mut table = table();
+    let begun = table.begin();
+    table.change(&change(b"file"));
+    assert!(!table.bare(begun, FILE), "it changed meanwhile");
+    assert!(table.bare(table.begin(), FILE));
+    assert_eq!(table.change(&change(b"file")), [attributes_changed(FILE)]);
+    assert_eq!(table.change(&change(b"file")), [] as [Vec<u8>; 0]);
+    let begun = table.begin();
+    table.name(begun, (FOLDER, b"linked"), &Told::new(FILE + 2, false, false));
+    assert!(!table.bare(begun, FILE + 2) && !table.bare(begun, FILE + 3));
+}

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 const SOON: Duration = Duration::from_secs(5);
 
 /// A process on the mount that looks when it is asked to, and remembers nothing itself.
-struct Looker {
+pub(super) struct Looker {
     child: Child,
     ask: ChildStdin,
     answers: BufReader<ChildStdout>,
@@ -25,6 +25,9 @@ file = os.open('file', os.O_RDWR)
 names = 'abcdef'
 def fill(name, how, size):
     with open(name, how) as f: f.write(random.choice('xyz') * size)
+def has_capabilities():
+    try: return len(os.getxattr('file', 'security.capability')) > 0
+    except OSError: return False
 def churn(seed):
     random.seed(seed)
     for _ in range(200):
@@ -46,7 +49,7 @@ for line in sys.stdin:
 ""#;
 
 impl Looker {
-    fn start(lab: &Lab) -> Self {
+    pub(super) fn start(lab: &Lab) -> Self {
         Self::of(lab, lab.there(LOOKER))
     }
 
@@ -61,7 +64,7 @@ impl Looker {
         Self { child, ask, answers }
     }
 
-    fn sees(&mut self, expression: &str) -> String {
+    pub(super) fn sees(&mut self, expression: &str) -> String {
         self.begin(expression);
         self.end()
     }
@@ -76,7 +79,7 @@ impl Looker {
         answer.trim_end().to_owned()
     }
 
-    fn soon_sees(&mut self, expression: &str, wanted: &str) {
+    pub(super) fn soon_sees(&mut self, expression: &str, wanted: &str) {
         let deadline = Instant::now() + SOON;
         loop {
             let seen = self.sees(expression);
