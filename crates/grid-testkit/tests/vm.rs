@@ -115,6 +115,22 @@ E"
     (head, worker)
 }
 
+/// A newer grid in the place of the package's: the service becomes it, and so does the worker.
+fn upgrade(head: &Vm, worker: &Vm) {
+    let main = || head.run("systemctl show -p MainPID --value grid").unwrap();
+    let before = main();
+    head.run(
+        "cd /usr/bin && cp -p grid grid.new && echo newer >>grid.new && mv grid.new grid && systemctl reload grid",
+    )
+    .unwrap();
+    assert_eq!(main(), before);
+    head.run("grid status && cmp /proc/$(systemctl show -p MainPID --value grid)/exe /usr/bin/grid").unwrap();
+    let sum = head.run("sha256sum </usr/bin/grid").unwrap();
+    let is_it = format!("for pid in $(pgrep -x grid); do sha256sum </proc/$pid/exe; done | grep -q '{}'", sum.trim());
+    worker.wait("its daemons to be the newer grid", SOON, &is_it).unwrap();
+    is_ready(head, "the worker");
+}
+
 #[test]
 #[ignore = "two virtual machines: make test-vm"]
 fn between_two_machines_it_moves_and_a_power_cut_is_told_as_a_loss() {
@@ -130,9 +146,11 @@ fn between_two_machines_it_moves_and_a_power_cut_is_told_as_a_loss() {
     worker.run("pgrep -u alice -f count.py").unwrap();
     worker.run("grep -q node-run /proc/$(systemctl show -p MainPID --value 'grid-*-gpu1.service')/cmdline").unwrap();
     head.wait("lines from there", SOON, &counted("job", 100)).unwrap();
+    upgrade(&head, &worker);
+    head.wait("lines from there behind it", SOON, &counted("job", 150)).unwrap();
     head.run(&format!("grid offload recall {}", pid(&head, "job"))).unwrap();
-    head.wait("lines at home", SOON, &counted("job", 150)).unwrap();
-    head.run("awk '$1 != NR - 1 { exit 1 } END { exit NR < 150 }' /home/alice/job.log").unwrap();
+    head.wait("lines at home", SOON, &counted("job", 200)).unwrap();
+    head.run("awk '$1 != NR - 1 { exit 1 } END { exit NR < 200 }' /home/alice/job.log").unwrap();
     worker.run("[ -z \"$(ls /home/alice)\" ]").unwrap();
 
     // Nobody can know how far it ran: it is lost, said to be, and does not run again.

@@ -41,7 +41,8 @@ impl Unit {
             if line.starts_with("ExecStart=") {
                 lines.extend(self.criu.iter().map(|criu| format!("Environment=GRID_CRIU={}", criu.display())));
                 lines.push(format!("ExecStart={}", self.start()));
-            } else if let Some((key, words)) = line.split_once(MODEL_PROGRAM).filter(|(key, _)| key.starts_with("Exec")) {
+            } else if let Some((key, words)) = line.split_once(MODEL_PROGRAM).filter(|(key, _)| key.starts_with("Exec"))
+            {
                 lines.push(format!("{key}{}{}{words}", self.program.display(), self.options()));
             } else {
                 lines.push(line.to_owned());
