@@ -216,6 +216,17 @@ fn wait_change(changes: &Inotify, limit: Duration) -> io::Result<()> {
     Ok(())
 }
 
+/// All but a little of this machine's memory, as `grid` reads it: there is always less available.
+///
+/// # Panics
+/// Where `/proc/meminfo` does not say how much there is.
+pub fn nearly_all_memory() -> String {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib =
+        text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    format!("{}KiB", kib.unwrap_or_else(|| panic!("/proc/meminfo: {text}")) - 64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,9 +5,9 @@
 #[allow(dead_code)] // each file of tests uses a part of it
 mod shadow;
 
-use grid_testkit::cluster::{Cluster, Said};
+use grid_testkit::cluster::{Cluster, Guest, Said};
 use grid_testkit::lab::Lab;
-use grid_testkit::procs::NOBODY;
+use grid_testkit::procs::{NOBODY, nearly_all_memory};
 use grid_types::boost::{BoostState, EndReason};
 use grid_types::event::{Actor, Event, OffloadPhase};
 use grid_types::exit::FaultClass;
@@ -268,5 +268,25 @@ fn on_another_machine_the_worker_s_owner_says_it_there() {
     there(&folder, &["limit", "--cpu", "1"]);
     there(&folder, &["on"]);
     head_says(&cluster, "gpu1", "its owner lends 1.0 CPU 2.0 GiB at most");
-    cluster.boost("--cpu 1 --memory 1GiB --duration 1m");
+    cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
+
+    // A rule of his is carried out there also while nobody reaches the head, and the head sends its guest home when it hears
+    // of that. (There is always less memory than all.)
+    let guest = Guest::reporting(&cluster, "prover", "--memory 16MiB --steps 1000000");
+    let id = cluster.move_out(guest.pid()).record.id;
+    guest.goes_on();
+    lab.set_link(false).unwrap();
+    there(&folder, &["rule", "--when-memory", &nearly_all_memory(), "--for", "1s", "--quiet", "2s"]);
+    cluster.wait("the guest to be frozen there", || match there(&folder, &["status"]) {
+        said if said.contains("IN FORCE since") && said.contains("FROZEN") => Ok(()),
+        said => Err(said),
+    });
+    let at = guest.count();
+    lab.set_link(true).unwrap();
+    cluster.wait_phase(id.as_str(), OffloadPhase::Home);
+    assert!(guest.count() >= at);
+    guest.goes_on();
+    guest.never_went_back();
+    there(&folder, &["rule", "--none"]);
+    cluster.boost("--cpu 1 --memory 512MiB --duration 1m");
 }

@@ -6,6 +6,7 @@
 mod shadow;
 
 use grid_testkit::cluster::Cluster;
+use grid_testkit::procs::nearly_all_memory;
 use grid_types::api::BoostView;
 use grid_types::boost::{BoostState, EndReason};
 use grid_types::event::{Actor, Event, EventRecord, OffloadPhase};
@@ -163,21 +164,13 @@ fn his_own_load_takes_the_machine_back_and_when_it_is_over_it_lends_again() {
     assert_eq!(job.status(), "3");
 }
 
-/// All but a little of this machine's memory: there is always less available.
-fn nearly_all() -> String {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap();
-    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap();
-    let kib: u64 = kib.trim().trim_end_matches(" kB").parse().unwrap();
-    format!("{}KiB", kib - 64)
-}
-
 #[test]
 fn short_memory_lends_nothing_new_or_takes_back_as_he_says() {
     let Some(job) = Job::start(CHILD) else { return };
     let cluster = &job.cluster;
     let (_, out) = job.move_meant();
     let boost = out.record.boost.unwrap().to_string();
-    let short = nearly_all();
+    let short = nearly_all_memory();
     lend(cluster, &["rule", "--when-memory", &short, "--for", "1s", "--quiet", "2s", "--then", "off"]);
     head_says(cluster, "of its memory are available", true);
     job.goes_on();
