@@ -123,6 +123,17 @@ fn a_worker_that_ssh_does_not_reach_is_upgraded_when_it_does_and_what_lives_ther
     guest.writes_on();
     lab.set_link(false).unwrap();
     let newer = cluster.newer();
+    // What it could not begin with is refused by the one that runs.
+    let file = cluster.dir().join("cluster.yaml");
+    std::fs::write(&file, format!("{config}limit: {{}}\n")).unwrap();
+    for words in [&["upgrade", "--dry-run"][..], &["upgrade"]] {
+        let (code, error) = cluster.refused(words);
+        assert!(
+            code == 2 && error.message.contains("it refuses") && error.details.concat().contains("limits"),
+            "{error:?}"
+        );
+    }
+    std::fs::write(&file, &config).unwrap();
     let said = cluster.grid(&["upgrade"]);
     println!("{}", said.out);
     assert!(said.code == 0 && said.out.contains("gpu1 is not heard of yet"), "{said:?}");

@@ -11,7 +11,7 @@
 
 use super::control::{Ask, Changed, connect};
 use super::down;
-use crate::cli::{Client, Failure};
+use crate::cli::{Cli, Client, Failure};
 use grid_os::frames::{read_frame, write_frame};
 use grid_types::api::Status;
 use grid_types::exit::FaultClass;
@@ -59,21 +59,42 @@ pub(super) fn runs() -> Runs {
     Runs { version: env!("CARGO_PKG_VERSION").to_owned() }
 }
 
-/// The program can be started, and is a grid.
+/// The program can be started, is a grid, and can read the file with which this one was started.
 ///
 /// # Errors
 /// Why not.
 pub(super) async fn tried(program: &Path) -> Result<(), Failure> {
-    let unfit = |why: String| {
-        let what = format!("{}: {why}. Nothing was changed.", program.display());
-        Failure::new(FaultClass::Usage, what)
-    };
-    let mut command = tokio::process::Command::new(program);
-    let out = command.arg("--version").kill_on_drop(true).output();
-    let out = tokio::time::timeout(BECOMES_WITHIN, out).await.map_err(|_| unfit("it does not answer".into()))?;
-    let out = out.map_err(|e| unfit(e.to_string()))?;
-    let is_grid = out.status.success() && out.stdout.starts_with(b"grid ");
-    is_grid.then_some(()).ok_or_else(|| unfit("it is no grid".into()))
+    let said = run(program, &["--version"]).await?;
+    if !said.status.success() || !said.stdout.starts_with(b"grid ") {
+        return Err(unfit(program, "it is no grid"));
+    }
+    let Some(file) = config_file() else { return Ok(()) };
+    let said = run(program, &["config", "check", &file.to_string_lossy()]).await?;
+    if said.status.success() {
+        return Ok(());
+    }
+    let why = String::from_utf8_lossy(&said.stderr).into_owned();
+    let mut failure = unfit(program, &format!("it refuses {}", file.display()));
+    failure.error.details = why.lines().map(|line| line.trim().to_owned()).collect();
+    Err(failure.hint(format!("{} config check {}", program.display(), file.display())))
+}
+
+async fn run(program: &Path, words: &[&str]) -> Result<std::process::Output, Failure> {
+    let out = tokio::process::Command::new(program).args(words).kill_on_drop(true).output();
+    let out = tokio::time::timeout(BECOMES_WITHIN, out).await;
+    out.map_err(|_| unfit(program, "it does not answer"))?.map_err(|e| unfit(program, &e.to_string()))
+}
+
+fn unfit(program: &Path, why: &str) -> Failure {
+    Failure::new(FaultClass::Usage, format!("{}: {why}. Nothing was changed.", program.display()))
+}
+
+/// As this process was told.
+fn config_file() -> Option<PathBuf> {
+    match Cli::read(std::env::args_os()).ok()?.command {
+        crate::cli::Command::Up(words) => words.config,
+        _ => None,
+    }
 }
 
 /// Goes on as this program, with the same words. Returns only with an error.
