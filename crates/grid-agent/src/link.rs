@@ -50,7 +50,8 @@ async fn pump<S: AsyncRead + AsyncWrite>(
 ) {
     let (mut rx, mut tx) = tokio::io::split(stream);
     let (outbox, mut outgoing) = mpsc::unbounded_channel::<Frame>();
-    let link = outbox.clone();
+    // Not one more of the agent's own: where it takes a newer link of the same party, this one ends.
+    let link = outbox.downgrade();
     let Peer { party, boot_id, protocol, speaks } = peer;
     if inputs.send(Input::LinkUp { party: party.clone(), outbox, boot_id, protocol }).is_err() {
         return;
@@ -72,7 +73,7 @@ async fn pump<S: AsyncRead + AsyncWrite>(
                 Heard::Frame(frame) => inputs.send(Input::Frame(frame)).is_ok(),
                 Heard::Unknown(outline) => {
                     tracing_line(&format!("{name} says what this grid does not know ({}): skipped", outline.body.body));
-                    not_understood(outline).is_none_or(|answer| link.send(answer).is_ok())
+                    not_understood(outline).is_none_or(|a| link.upgrade().is_some_and(|link| link.send(a).is_ok()))
                 }
             };
             if !sent {
@@ -81,7 +82,9 @@ async fn pump<S: AsyncRead + AsyncWrite>(
         }
     };
     tokio::select! { () = writer => {}, () = reader => {}, () = until => {} }
-    let _ = inputs.send(Input::LinkDown { party, outbox: link });
+    if let Some(outbox) = link.upgrade() {
+        let _ = inputs.send(Input::LinkDown { party, outbox });
+    }
 }
 
 /// Workers answer, report and hand over, each in its own name; only the daemon asks for something to be done.
