@@ -349,7 +349,6 @@ impl Ledger {
     }
 }
 
-/// No room on the disk; SQLite says so in several ways.
 /// A table whose key is named as itself, and with it the next schema.
 fn add_table(db: &Connection, table: &str, schema: i64) -> rusqlite::Result<()> {
     db.execute_batch(&format!(
@@ -360,6 +359,7 @@ fn add_table(db: &Connection, table: &str, schema: i64) -> rusqlite::Result<()> 
     ))
 }
 
+/// No room on the disk; SQLite says so in several ways.
 fn is_full(e: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{CannotOpen, DiskFull, SystemIoFailure};
     matches!(e.sqlite_error_code(), Some(DiskFull | SystemIoFailure | CannotOpen))

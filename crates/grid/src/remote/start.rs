@@ -2,13 +2,12 @@
 
 use super::node::{end_orphans, read};
 use super::{RemoteNode, sleep_unit};
-use crate::up::{UpError, failed, write_private};
+use crate::up::{UpError, failed, runs, write_private};
 use grid_os::tree_init::living;
 use grid_types::exit::FaultClass;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{File, TryLockError};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -70,9 +69,7 @@ pub fn node_start() -> Result<String, UpError> {
 fn goes_on(pid: Pid, before: &RemoteNode, node: &RemoteNode) -> Option<String> {
     let json = |node: &RemoteNode| serde_json::to_value(node).ok();
     let started = std::fs::metadata(node.pin()).ok()?;
-    let (runs, program) = (format!("/proc/{pid}/exe"), &node.agent.program);
-    let file = |path: &Path| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
-    let same_program = file(Path::new(&runs)).is_some_and(|runs| Some(runs) == file(program));
+    let same_program = runs(pid.as_raw(), &node.agent.program);
     let criu_before = std::fs::metadata(&node.agent.criu).ok()?.modified().ok()? <= started.modified().ok()?;
     let pin = std::fs::read_to_string(node.pin()).ok()?;
     let all = json(before) == json(node) && same_program && criu_before && pin.ends_with('\n');

@@ -63,6 +63,14 @@ impl UpError {
     }
 }
 
+/// Whether this process runs the program that is at this path now: not one that was there before.
+pub(crate) fn runs(pid: i32, program: &std::path::Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let file = |path: &std::path::Path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+    let running = file(format!("/proc/{pid}/exe").as_ref());
+    running.is_some() && running == file(program)
+}
+
 pub(crate) fn failed(what: &str) -> impl Fn(std::io::Error) -> UpError + '_ {
     move |e| UpError::new(FaultClass::Internal, format!("{what}: {e}"))
 }

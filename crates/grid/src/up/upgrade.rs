@@ -111,7 +111,7 @@ pub async fn upgrade(state: &Path, socket: PathBuf, dry_run: bool) -> Result<Upg
     let program = std::env::current_exe()?;
     let client = Client::new(socket);
     let supervisor = down::supervisor(state);
-    let same = supervisor.is_some_and(|pid| is(pid, &program));
+    let same = supervisor.is_some_and(|pid| super::runs(pid, &program));
     let from = match ask(state, &Ask::Upgrade { program: program.clone(), dry_run: true }).await? {
         Some(runs) => runs.version,
         None => return Err(too_old(supervisor)),
@@ -127,7 +127,7 @@ pub async fn upgrade(state: &Path, socket: PathBuf, dry_run: bool) -> Result<Upg
     // It answers only where it stays what it is.
     ask(state, &Ask::Upgrade { program: program.clone(), dry_run: false }).await?;
     let began = || listens(state) != before || down::supervisor(state).is_none();
-    if !until(BECOMES_WITHIN, || supervisor.is_some_and(|pid| is(pid, &program))).await {
+    if !until(BECOMES_WITHIN, || supervisor.is_some_and(|pid| super::runs(pid, &program))).await {
         return Err(if down::supervisor(state).is_some() { too_old(supervisor) } else { lost("it ended") });
     }
     // Until then it is the daemon of before that answers.
@@ -135,13 +135,6 @@ pub async fn upgrade(state: &Path, socket: PathBuf, dry_run: bool) -> Result<Upg
     upgraded.late = answers(state, &client).await?;
     upgraded.took = Millis(begun.elapsed().as_millis() as u64);
     Ok(upgraded)
-}
-
-/// Whether this process runs this program.
-fn is(pid: i32, program: &Path) -> bool {
-    let file = |path: &Path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
-    let runs = file(Path::new(&format!("/proc/{pid}/exe")));
-    runs.is_some() && runs == file(program)
 }
 
 /// What it says of itself; none where it hung up, as one does that becomes another program, or does not know the question.

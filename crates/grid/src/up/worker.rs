@@ -11,7 +11,6 @@ use grid_types::exit::FaultClass;
 use nix::libc;
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -49,9 +48,8 @@ impl Node {
     /// Where its agent is another grid than this one, it is told to end, and its pid 1 starts this one.
     pub(super) fn renew_agent(&self, plan: &Plan, node: &NodePlan) -> Result<(), String> {
         let config = plan.state.join(format!("conf/{}.json", node.name)).to_string_lossy().into_owned();
-        let file = |path: &Path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
         let Some(agent) = process_with(&["agent", "--config", &config]) else { return Ok(()) };
-        if file(Path::new(&format!("/proc/{agent}/exe"))) == file(&plan.program) {
+        if super::runs(agent, &plan.program) {
             return Ok(());
         }
         tell(&format!(
