@@ -7,7 +7,7 @@ use crate::ledger::Ledger;
 use crate::lend::OwnersWord;
 use crate::link::{Greeter, Outbox, Tokens, bind_unix, keep_dialling, serve_unix, serve_workers, tracing_line};
 use crate::lock::AgentLock;
-use crate::preflight::foresee;
+use crate::routes::Linked;
 use crate::shadow::{Shadow, StreamLink};
 use crate::source::{DumpOutcome, Heeded, Outgoing, leaving};
 use crate::tickets::{HandedOut, Held};
@@ -20,10 +20,9 @@ use grid_os::gpu::GpuReader;
 use grid_os::node::{NodeCgroup, NodeReader};
 use grid_os::proc::{ProcRoot, Sample};
 use grid_os::socket::Socket;
-use grid_types::facts::{Namespaces, TreeFacts};
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::streams::ShadowId;
-use grid_types::wire::{Answer, Body, Frame, Notice, Party, Passage, Refusal, Request};
+use grid_types::wire::{Answer, Body, Frame, Party, Passage, Refusal, Request};
 use grid_types::{AttemptId, LeaseId, NodeName};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
@@ -37,8 +36,6 @@ use tokio::sync::{mpsc, watch};
 const JOINED_WITHIN: Duration = Duration::from_secs(2);
 /// Between two looks at that.
 const LOOK: Duration = Duration::from_millis(10);
-/// Less than between two ticks.
-const TICK_JITTER: Duration = Duration::from_millis(300);
 
 /// Controllers of a group that bounds work; a hold needs the freezer alone.
 pub(crate) const BOUNDED: [Controller; 5] =
@@ -48,10 +45,8 @@ pub(crate) const BOUNDED: [Controller; 5] =
 pub(crate) enum Input {
     LinkUp {
         party: Party,
-        outbox: Outbox,
+        link: Linked,
         boot_id: Option<String>,
-        /// What the other end speaks, where it is a worker's.
-        protocol: Option<u32>,
     },
     LinkDown {
         party: Party,
@@ -130,13 +125,11 @@ pub(crate) struct Agent {
     pub(crate) criu_has: Option<std::collections::BTreeSet<String>>,
     pub(crate) faults: Faults,
     pub(crate) proc: ProcRoot,
-    sample: Option<Sample>,
+    pub(crate) sample: Option<Sample>,
     pub(crate) node: NodeReader,
-    gpu: GpuReader,
-    links: HashMap<Party, Outbox>,
+    pub(crate) gpu: GpuReader,
+    pub(crate) links: HashMap<Party, Linked>,
     pub(crate) peer_boots: HashMap<NodeName, String>,
-    /// What the agents of workers speak (the hub's).
-    protocols: HashMap<NodeName, u32>,
     pub(crate) sources: BTreeMap<AttemptId, Outgoing>,
     pub(crate) incoming: BTreeMap<AttemptId, Incoming>,
     pub(crate) leases: BTreeMap<LeaseId, Lease>,
@@ -158,7 +151,7 @@ pub(crate) struct Agent {
     /// Attempts that may pass from one worker to another (the hub's).
     pub(crate) passages: BTreeMap<AttemptId, Passage>,
     /// Leave to carry memory that was given to workers (the hub's).
-    handed_out: HandedOut,
+    pub(crate) handed_out: HandedOut,
     /// The same, as it came here (a worker's).
     pub(crate) held: Held,
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
@@ -272,7 +265,6 @@ impl Agent {
             gpu: GpuReader::open(),
             links: HashMap::new(),
             peer_boots: HashMap::new(),
-            protocols: HashMap::new(),
             sources: BTreeMap::new(),
             incoming: BTreeMap::new(),
             leases: BTreeMap::new(),
@@ -314,7 +306,7 @@ impl Agent {
 
     fn handle(&mut self, input: Input) {
         match input {
-            Input::LinkUp { party, outbox, boot_id, protocol } => self.link_up(party, outbox, boot_id, protocol),
+            Input::LinkUp { party, link, boot_id } => self.link_up(party, link, boot_id),
             Input::LinkDown { party, outbox } => self.link_down(&party, &outbox),
             Input::Frame(frame) => self.route(frame),
             Input::DataLink { attempt, from, stream } => self.data_link(&attempt, from, stream),
@@ -340,108 +332,7 @@ impl Agent {
         self.answer_owner();
     }
 
-    fn link_up(&mut self, party: Party, outbox: Outbox, boot_id: Option<String>, protocol: Option<u32>) {
-        self.links.insert(party.clone(), outbox);
-        self.told_facts = None;
-        let Party::Agent(node) = party else {
-            let nodes: Vec<NodeName> = self.agents_up().cloned().collect();
-            for node in nodes {
-                let protocol = self.protocols.get(&node).copied();
-                self.notice(Notice::Link { node, up: true, protocol });
-            }
-            return;
-        };
-        self.lost_nodes.remove(&node);
-        let before = boot_id.clone().and_then(|b| self.peer_boots.insert(node.clone(), b));
-        let rebooted = before.is_some() && before != boot_id;
-        protocol.and_then(|spoken| self.protocols.insert(node.clone(), spoken));
-        self.notice(Notice::Link { node: node.clone(), up: true, protocol });
-        self.tell_stop(Some(&node));
-        self.peer_up(&node, rebooted);
-    }
-
-    pub(crate) fn agents_up(&self) -> impl Iterator<Item = &NodeName> {
-        self.links.keys().filter_map(|p| match p {
-            Party::Agent(node) => Some(node),
-            Party::Daemon => None,
-        })
-    }
-
-    fn link_down(&mut self, party: &Party, outbox: &Outbox) {
-        // A newer link of the same party may be up already.
-        if self.links.get(party).is_some_and(|o| o.same_channel(outbox)) {
-            self.links.remove(party);
-            if let Party::Agent(node) = party {
-                self.notice(Notice::Link { node: node.clone(), up: false, protocol: None });
-                self.peer_lost(node);
-            }
-        }
-    }
-
-    /// Frames for others are passed on (the hub's work); ours are handled.
-    fn route(&mut self, frame: Frame) {
-        let me = Party::Agent(self.cfg.node.clone());
-        if frame.to == me {
-            return self.receive(frame);
-        }
-        if let (Err(Body::Request { id, .. }), from) = (self.deliver(frame.to.clone(), frame.clone()), frame.from) {
-            let detail = match &frame.to {
-                Party::Agent(node) => format!("{node} has no link to this hub"),
-                Party::Daemon => "the daemon has no link".to_owned(),
-            };
-            let refusal = Refusal { reason: Reason::new(ReasonCode::Silent, detail) };
-            self.say(from, Body::Response { id, result: Err(refusal) });
-        }
-    }
-
-    /// Hands a frame to the link that leads to `to`; a spoke's only link leads everywhere.
-    fn deliver(&self, to: Party, mut frame: Frame) -> Result<(), Body> {
-        // Both ends of an attempt can be here: what is parked on the disk of the node where it lives.
-        if to == Party::Agent(self.cfg.node.clone()) {
-            let _ = self.inputs.send(Input::Frame(frame));
-            return Ok(());
-        }
-        let link = match self.cfg.role {
-            AgentRole::Hub { .. } => self.links.get(&to),
-            AgentRole::Spoke { .. } => self.links.values().next(),
-        };
-        if let (true, Party::Agent(node)) = (self.is_hub(), &to) {
-            self.handed_out.put_into(&mut frame, node);
-        }
-        match link {
-            Some(outbox) => outbox.send(frame).map_err(|e| e.0.body),
-            None => Err(frame.body),
-        }
-    }
-
-    /// Says something; it may get lost, and every speaker copes with that.
-    pub(crate) fn say(&self, to: Party, body: Body) {
-        let from = Party::Agent(self.cfg.node.clone());
-        let _ = self.deliver(to.clone(), Frame { from, to, body });
-    }
-
-    pub(crate) fn notice(&self, notice: Notice) {
-        self.say(Party::Daemon, Body::Notice { notice: Box::new(notice) });
-    }
-
-    /// The node where shadows are: the hub, which is this one or at the other end of the only link.
-    pub(crate) fn home_node(&self) -> Option<NodeName> {
-        if self.is_hub() { Some(self.cfg.node.clone()) } else { self.agents_up().next().cloned() }
-    }
-
-    pub(crate) fn knows(&self, party: &Party) -> bool {
-        self.links.contains_key(party)
-    }
-
-    /// A link to this node's agent is there.
-    pub(crate) fn reaches(&self, node: &NodeName) -> bool {
-        match self.cfg.role {
-            AgentRole::Hub { .. } => self.links.contains_key(&Party::Agent(node.clone())),
-            AgentRole::Spoke { .. } => !self.links.is_empty(),
-        }
-    }
-
-    fn receive(&mut self, frame: Frame) {
+    pub(crate) fn receive(&mut self, frame: Frame) {
         match (frame.body, frame.from) {
             (Body::Request { id, request }, Party::Daemon) => {
                 let result = self.answer(*request).map(Box::new).map_err(|reason| Refusal { reason });
@@ -490,100 +381,16 @@ impl Agent {
         }
     }
 
-    fn processes(&mut self) -> Result<Answer, Reason> {
-        self.resample()?;
-        let stats = self.sample.as_ref().map(|s| s.procs.clone()).unwrap_or_default();
-        let tree_roots = self.tree_roots().into_iter().collect();
-        Ok(Answer::Processes { stats, own: self.own_namespaces(), grid_pids: self.grid_pids(), tree_roots })
-    }
-
-    pub(crate) fn own_namespaces(&self) -> Namespaces {
-        self.proc.deep(std::process::id() as i32).map(|d| d.ns).unwrap_or_default()
-    }
-
-    /// Roots of the trees that came here and live here.
-    pub(crate) fn tree_roots(&self) -> std::collections::BTreeSet<i32> {
-        self.incoming.values().filter_map(Incoming::living_root).collect()
-    }
-
-    /// Processes that run grid's own program.
-    pub(crate) fn grid_pids(&self) -> Vec<i32> {
-        let Some(sample) = &self.sample else { return Vec::new() };
-        let candidates = sample.procs.iter().filter(|p| p.comm.starts_with("grid") || p.comm == "criu");
-        candidates.map(|p| p.id.pid).collect()
-    }
-
-    fn resample(&mut self) -> Result<(), Reason> {
-        let sample = self.proc.all_stats(self.sample.as_ref());
-        self.sample = Some(sample.map_err(|e| Reason::new(ReasonCode::Unknown, e.to_string()))?);
-        Ok(())
-    }
-
-    fn trees(&mut self, roots: &[i32]) -> Result<Answer, Reason> {
-        self.resample()?;
-        Ok(Answer::Trees { trees: roots.iter().filter_map(|pid| self.tree(*pid).ok()).collect() })
-    }
-
-    /// The tree under this process as it is in the last sample, with its GPU memory.
-    fn tree(&self, pid: i32) -> Result<TreeFacts, Reason> {
-        let unknown = |e: String| Reason::new(ReasonCode::Unknown, e);
-        let sample = self.sample.as_ref().ok_or_else(|| unknown("nothing was sampled yet".into()))?;
-        let mut tree = self.proc.tree(sample, pid).map_err(|e| unknown(e.to_string()))?;
-        if let Ok(users) = self.gpu.processes() {
-            grid_os::gpu::attribute(&mut tree, &users);
-        }
-        tree.foreseen = foresee(&tree).err();
-        let Some((came_by, stage)) =
-            self.came_by(pid).and_then(|a| self.incoming.get_key_value(&a)).map(|(a, i)| (a, &i.record.stage))
-        else {
-            return Ok(tree);
-        };
-        self.add_locks(came_by, &mut tree);
-        // The images that brought it showed its filter: what it made of its environment since does not matter.
-        tree.root.deep.iter_mut().for_each(|deep| deep.claims_run |= stage.filtered);
-        if stage.private_tmp {
-            tree.private_tmp =
-                Some(grid_os::private_tmp::used(pid).map_err(|e| unknown(format!("its own /tmp: {e}")))?);
-        }
-        Ok(tree)
-    }
-
-    /// A fresh look at one tree.
-    pub(crate) fn fresh_tree(&mut self, pid: i32) -> Result<TreeFacts, Reason> {
-        self.resample()?;
-        self.tree(pid)
-    }
-
     fn tick(&mut self) {
         self.look_at_owner();
         self.carry_out_word();
-        let linked = self.links.contains_key(&Party::Daemon) || matches!(self.cfg.role, AgentRole::Spoke { .. });
-        if linked && self.facts_are_due() {
-            match self.node.read(&self.cfg.node, self.gpu.read()) {
-                Ok(mut facts) => {
-                    self.faults.alter(&mut facts);
-                    facts.lending = self.cfg.lends.map(|_| self.lending());
-                    // Use is known from the second look on, which is soon after the first.
-                    self.told_facts = facts.cpu_used.map(|_| Instant::now());
-                    facts.link = self.cfg.link.as_deref().and_then(grid_os::link::read);
-                    let leases = self.lease_holdings();
-                    self.notice(Notice::Facts { facts: Box::new(facts), leases });
-                }
-                Err(e) => tracing_line(&e.to_string()),
-            }
-        }
+        self.tell_facts();
         self.tick_sources();
         self.tick_destinations();
         self.tick_shadows();
         self.tick_listens();
         self.tick_files();
         self.tick_sleep();
-    }
-
-    fn facts_are_due(&self) -> bool {
-        let every = Duration::from_millis(self.cfg.facts_every.map_or(0, |every| every.0));
-        // Ticks come a little late now and then.
-        self.told_facts.is_none_or(|told| told.elapsed() + TICK_JITTER >= every)
     }
 
     pub(crate) fn group(&self, below: &str, controllers: &[Controller]) -> Group {

@@ -4,6 +4,7 @@
 
 use crate::agent::Input;
 use crate::home::FilesLink;
+use crate::routes::Linked;
 use crate::shadow::StreamLink;
 use crate::tickets::HandedOut;
 use grid_os::frames::{Heard, LinkError, io, read_frame, read_heard, read_hello, write_frame};
@@ -53,7 +54,8 @@ async fn pump<S: AsyncRead + AsyncWrite>(
     // Not one more of the agent's own: where it takes a newer link of the same party, this one ends.
     let link = outbox.downgrade();
     let Peer { party, boot_id, protocol, speaks } = peer;
-    if inputs.send(Input::LinkUp { party: party.clone(), outbox, boot_id, protocol }).is_err() {
+    let linked = Linked { outbox, protocol };
+    if inputs.send(Input::LinkUp { party: party.clone(), link: linked, boot_id }).is_err() {
         return;
     }
     let name = format!("{party:?}");

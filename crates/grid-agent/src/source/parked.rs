@@ -1,6 +1,7 @@
 //! The source's side where the copy is not a tree that runs but one that is parked here (`crate::park`).
 
-use super::{Outgoing, READY_WITHIN, Record};
+use super::set_out::READY_WITHIN;
+use super::{Outgoing, Record};
 use crate::agent::Agent;
 use crate::park::ParkedPlace;
 use crate::probe::Probe;

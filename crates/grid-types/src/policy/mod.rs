@@ -1,9 +1,14 @@
 //! What the configuration says, as data with defaults. Reading and explaining it is `grid_core::config`.
 
+mod detector;
+mod engine;
+
+pub use detector::{Detector, ProcessKind, ProcessRule, RuleAction, TcpPolicy};
+pub use engine::{DirectLink, Engine, EngineKind, Files};
+
 use crate::ids::NodeName;
 use crate::units::{Bytes, MilliCpu, Millis, Resources};
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
 
 /// The whole configuration of a cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,100 +19,6 @@ pub struct Config {
     pub nodes: Vec<NodeConfig>,
     /// How decisions are made.
     pub policy: Policy,
-}
-
-/// How workers are reached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EngineKind {
-    /// All of them are made on the head's machine, each in namespaces of its own.
-    #[default]
-    Local,
-    /// Each is another machine, by the user's own ssh.
-    Ssh,
-}
-
-/// Which files a process sees on a worker that is another machine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Files {
-    /// The worker's own: what it uses must be the same there.
-    #[default]
-    Same,
-    /// The head's, under their own paths.
-    Home,
-}
-
-/// How and where workers run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Engine {
-    /// How they are reached.
-    pub kind: EngineKind,
-    /// Folder on a worker below which grid keeps what it has there.
-    pub directory: String,
-    /// Configuration of ssh in place of the user's own.
-    pub ssh_config: Option<String>,
-    /// Which files a process sees there.
-    #[serde(default)]
-    pub files: Files,
-    /// Folders that are the same on head and workers, where the head's files are seen otherwise.
-    #[serde(default)]
-    pub shared_paths: Vec<String>,
-    /// Folders that each worker has for itself, where the head's files are seen otherwise.
-    #[serde(default)]
-    pub local_paths: Vec<String>,
-    /// Home being away for longer is an I/O error for who uses its files; none: they wait.
-    #[serde(default)]
-    pub files_patience: Option<Millis>,
-    /// Bytes of memory a second that leave a machine for another at most.
-    #[serde(default)]
-    pub link_rate: Option<Bytes>,
-    /// Address and port of the head at which its workers' connections are accepted directly, beside ssh.
-    #[serde(default)]
-    pub link_listen: Option<String>,
-    /// What the workers dial for it, where that is another one.
-    #[serde(default)]
-    pub link_dial: Option<String>,
-}
-
-/// The way to the head that needs no ssh.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DirectLink {
-    /// Where the head listens.
-    pub listen: SocketAddr,
-    /// What the workers dial: host or address, and port.
-    pub dial: String,
-}
-
-impl Engine {
-    /// Bytes of memory a second that leave a machine at most, where what moves leaves it.
-    pub fn link_limit(&self) -> Option<Bytes> {
-        self.link_rate.filter(|_| self.kind == EngineKind::Ssh)
-    }
-
-    /// The direct way to the head, where there is one.
-    pub fn direct_link(&self) -> Option<DirectLink> {
-        let listen = self.link_listen.as_ref().filter(|_| self.kind == EngineKind::Ssh)?;
-        let dial = self.link_dial.as_ref().unwrap_or(listen).clone();
-        Some(DirectLink { listen: listen.parse().ok()?, dial })
-    }
-}
-
-impl Default for Engine {
-    fn default() -> Self {
-        Self {
-            kind: EngineKind::default(),
-            directory: "/var/lib/grid/workers".to_owned(),
-            ssh_config: None,
-            files: Files::default(),
-            shared_paths: Vec::new(),
-            local_paths: Vec::new(),
-            files_patience: None,
-            link_rate: None,
-            link_listen: None,
-            link_dial: None,
-        }
-    }
 }
 
 /// What a node is for.
@@ -259,88 +170,6 @@ pub struct AutoOffload {
     pub refill: Millis,
 }
 
-/// A rule of the user's about processes, first match wins.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ProcessRule {
-    /// Name of the rule, shown in reasons.
-    pub name: String,
-    /// Matches where the executable's path matches this glob (`*` any run, `?` any one).
-    pub exe: Option<String>,
-    /// … and the short name.
-    pub comm: Option<String>,
-    /// … and some argument.
-    pub arg: Option<String>,
-    /// … and the owner's name or number.
-    pub user: Option<String>,
-    /// What it is, in place of the built-in classification.
-    pub kind: Option<ProcessKind>,
-    /// `allow`: grid may choose it though a default protects it. `protect`: never.
-    pub action: Option<RuleAction>,
-}
-
-/// What a rule does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RuleAction {
-    /// grid may choose it by itself.
-    Allow,
-    /// grid never chooses it by itself.
-    Protect,
-}
-
-/// What a process is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ProcessKind {
-    /// Trains a model.
-    Training,
-    /// Serves a model.
-    Inference,
-    /// Transforms data.
-    DataProcessing,
-    /// Computes.
-    Compute,
-    /// Mostly reads and writes.
-    Io,
-    /// Batch work without a terminal that is none of the above.
-    Batch,
-    /// Talks with a person.
-    Interactive,
-    /// Serves others and never ends.
-    Daemon,
-}
-
-/// What becomes of the TCP connections of a process that moves: no other node has its addresses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TcpPolicy {
-    /// It stays while it has one.
-    #[default]
-    Refuse,
-    /// They are closed, and the process sees that at its next call.
-    Close,
-}
-
-/// What the detector leaves alone.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Detector {
-    /// Younger than this.
-    pub min_age: Millis,
-    /// Smaller than this, whatever its CPU.
-    pub min_memory: Bytes,
-    /// Less CPU than this and less memory than `worth_memory`.
-    pub worth_cpu: MilliCpu,
-    /// See `worth_cpu`.
-    pub worth_memory: Bytes,
-    /// Users whose processes are never chosen, by name or number.
-    pub protected_users: Vec<String>,
-    /// Established TCP connections.
-    #[serde(default)]
-    pub tcp_connections: TcpPolicy,
-    /// Rules in order.
-    pub rules: Vec<ProcessRule>,
-}
-
 /// What happens with guests when a lease ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -447,20 +276,6 @@ impl Default for AutoOffload {
             per_critical_round: 5,
             burst: 3,
             refill: Millis(10_000),
-        }
-    }
-}
-
-impl Default for Detector {
-    fn default() -> Self {
-        Self {
-            min_age: Millis(60_000),
-            min_memory: Bytes(10 << 20),
-            worth_cpu: MilliCpu(50),
-            worth_memory: Bytes(1 << 30),
-            protected_users: Vec::new(),
-            tcp_connections: TcpPolicy::Refuse,
-            rules: Vec::new(),
         }
     }
 }
