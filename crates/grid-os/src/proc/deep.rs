@@ -3,7 +3,7 @@
 //! A fact that cannot be read goes into `unreadable` with its reason, and the look goes on.
 
 use super::fds::Fds;
-use super::{ProcError, ProcRoot, maps, oomd, vanished};
+use super::{ProcError, ProcRoot, locks, maps, oomd, vanished};
 use crate::seccomp;
 use grid_types::facts::{Namespaces, ProcDeep};
 use grid_types::units::Bytes;
@@ -164,14 +164,7 @@ impl ProcRoot {
     /// `fdinfo` names the locks that are held through a descriptor; `/proc/locks` those of the process as such.
     fn with_posix_locks(&self, pid: i32, mut locks: Vec<u64>, unreadable: &mut Vec<String>) -> Vec<u64> {
         let text = keep(self.text("locks"), "locks", unreadable).unwrap_or_default();
-        for words in text.lines().map(|l| l.split_ascii_whitespace().collect::<Vec<_>>()) {
-            // `1: POSIX  ADVISORY  WRITE 4711 fe:00:131 0 EOF`; with `->` after the number it only waits.
-            if let [_, _, _, _, holder, place, ..] = words[..]
-                && holder.parse() == Ok(pid)
-            {
-                locks.extend(place.rsplit(':').next().and_then(|inode| inode.parse::<u64>().ok()));
-            }
-        }
+        locks.extend(locks::held_by(pid, &text, || self.text(&format!("{pid}/maps")).unwrap_or_default()));
         locks.sort_unstable();
         locks.dedup();
         locks

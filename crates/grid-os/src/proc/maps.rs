@@ -62,6 +62,11 @@ pub(super) fn shared_keys(text: &str) -> impl Iterator<Item = String> + '_ {
         .map(|l| format!("{}:{}", l.device, l.inode))
 }
 
+/// This file is mapped.
+pub(super) fn has(text: &str, device: &str, inode: &str) -> bool {
+    text.lines().filter_map(line).any(|l| (l.device, l.inode) == (device, inode))
+}
+
 /// Reads a whole `maps`. `huge_mounts` are the mount points of hugetlbfs.
 pub(super) fn parse(text: &str, huge_mounts: &[String]) -> Maps {
     let mut maps = Maps::default();

@@ -16,6 +16,7 @@
 mod deep;
 mod fds;
 mod guest;
+mod locks;
 mod maps;
 mod oomd;
 mod signals;
