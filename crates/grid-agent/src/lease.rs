@@ -52,6 +52,10 @@ impl Lease {
     }
 }
 
+fn end_after(remaining: Millis) -> BootMs {
+    BootMs(boot_ms().0.saturating_add(remaining.0))
+}
+
 pub(crate) fn failed(e: impl std::fmt::Display) -> Reason {
     Reason::new(ReasonCode::Unknown, e.to_string())
 }
@@ -72,15 +76,13 @@ impl Agent {
     }
 
     pub(crate) fn open_lease(&mut self, terms: LeaseTerms) -> Result<Answer, Reason> {
-        if let Some(held) = self.leases.get(&terms.lease)
-            && held.record.terms.epoch > terms.epoch
-        {
-            return Err(Reason::new(ReasonCode::Expired, format!("epoch {} is past", terms.epoch)));
+        if let Some(held) = self.leases.get(&terms.lease) {
+            return self.open_already(held, &terms);
         }
         self.within_what_is_lent(&terms)?;
         let id = terms.lease.clone();
         let group = self.group(id.as_str(), &BOUNDED);
-        let until = BootMs(boot_ms().0 + terms.remaining.0);
+        let until = end_after(terms.remaining);
         let record = LeaseRecord { terms, until, boot_id: self.boot_id.clone(), reclaimed: false, taken_back: None };
         self.ledger.put_lease(&id, &record).map_err(failed)?;
         let made =
@@ -89,9 +91,7 @@ impl Agent {
             Ok(enforced) => {
                 self.leases.insert(id.clone(), Lease { record, group, frozen_at: None });
                 self.arm_lease(&id);
-                Ok(Answer::LeaseOpen {
-                    enforced: format!("{} cgroup {}/{id} reads {enforced}", self.cfg.node, self.cfg.cgroup),
-                })
+                Ok(self.lease_open(&id, &enforced))
             }
             Err(e) => {
                 let _ = group.remove();
@@ -99,6 +99,20 @@ impl Agent {
                 Err(failed(e))
             }
         }
+    }
+
+    /// Asked for once more, it is as it is: what it is, for how long, and whether it was taken back, does not change by that.
+    fn open_already(&self, held: &Lease, terms: &LeaseTerms) -> Result<Answer, Reason> {
+        let LeaseTerms { lease, amount, epoch, .. } = &held.record.terms;
+        if (amount, epoch) != (&terms.amount, &terms.epoch) {
+            let other = format!("{lease} is held already, at epoch {epoch}: only an extension changes it");
+            return Err(Reason::new(ReasonCode::Expired, other));
+        }
+        Ok(self.lease_open(lease, &held.group.describe_limits().map_err(failed)?))
+    }
+
+    fn lease_open(&self, id: &LeaseId, enforced: &str) -> Answer {
+        Answer::LeaseOpen { enforced: format!("{} cgroup {}/{id} reads {enforced}", self.cfg.node, self.cfg.cgroup) }
     }
 
     pub(crate) fn extend_lease(&mut self, id: &LeaseId, remaining: Millis, epoch: u64) -> Result<Answer, Reason> {
@@ -110,7 +124,7 @@ impl Agent {
         }
         let mut record = lease.record.clone();
         record.terms.epoch = epoch;
-        record.until = BootMs(boot_ms().0 + remaining.0);
+        record.until = end_after(remaining);
         self.ledger.put_lease(id, &record).map_err(failed)?;
         lease.record = record;
         self.arm_lease(id);

@@ -98,13 +98,7 @@ impl Agent {
     /// allow at this moment.
     pub(crate) fn within_what_is_lent(&mut self, terms: &LeaseTerms) -> Result<(), Reason> {
         self.lends_at_all()?;
-        let held = self.leases.get(&terms.lease).map(|l| l.record.terms.amount);
-        // Said again of what is lent already.
-        if held.is_some_and(|held| terms.amount.fits_in(&held)) {
-            return Ok(());
-        }
-        let lent = self.lent_but(Some(&terms.lease));
-        lend::admits(&self.lending(), &self.cfg.node, &lent, &terms.amount)
+        lend::admits(&self.lending(), &self.cfg.node, &self.lent(), &terms.amount)
     }
 
     /// More time is lent anew.
@@ -121,9 +115,9 @@ impl Agent {
         Ok(())
     }
 
-    fn lent_but(&self, lease: Option<&LeaseId>) -> Resources {
-        let others = self.leases.iter().filter(|(id, _)| Some(*id) != lease).map(|(_, l)| l.record.terms.amount);
-        others.fold(NONE, |sum, amount| sum.saturating_add(&amount))
+    fn lent(&self) -> Resources {
+        let amounts = self.leases.values().map(|lease| lease.record.terms.amount);
+        amounts.fold(NONE, |sum, amount| sum.saturating_add(&amount))
     }
 
     /// What this node lends now, and would still lend.

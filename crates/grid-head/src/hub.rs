@@ -5,7 +5,7 @@ use grid_engine::Agents;
 use grid_os::frames::{Heard, LinkError, read_frame, read_heard, write_frame};
 use grid_types::NodeName;
 use grid_types::reason::{Reason, ReasonCode};
-use grid_types::wire::{Answer, Body, Frame, Hello, Notice, PROTOCOL, Party, Refusal, Request, Welcome};
+use grid_types::wire::{Answer, Body, Frame, Hello, MAX_FRAME, PROTOCOL, Party, Refusal, Request, Welcome};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
@@ -17,7 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 /// An agent that does not answer a request within this counts as silent.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
-type Waiting = HashMap<u64, oneshot::Sender<Result<Answer, Refusal>>>;
+/// By the request's number: who was asked, and who waits.
+type Waiting = HashMap<u64, (NodeName, oneshot::Sender<Result<Answer, Refusal>>)>;
 
 /// Requests to agents, and their answers.
 #[derive(Clone, Default)]
@@ -74,7 +75,7 @@ impl Hub {
             if !sent {
                 return Err(Undone::Undelivered(silent("the head's agent does not answer")));
             }
-            inner.waiting.insert(id, tx);
+            inner.waiting.insert(id, (node.clone(), tx));
             id
         };
         match tokio::time::timeout(ANSWER_WITHIN, rx).await {
@@ -105,8 +106,15 @@ impl Hub {
         inner.waiting.clear();
     }
 
-    fn answered(&self, id: u64, result: Result<Answer, Refusal>) {
-        if let Some(waiting) = self.0.borrow_mut().waiting.remove(&id) {
+    /// Who was asked answers; the head's own agent also says of others that it does not reach them. Anybody else's answer is
+    /// none: the numbers of requests can be guessed.
+    fn answered(&self, from: &NodeName, own: &NodeName, id: u64, result: Result<Answer, Refusal>) {
+        let mut inner = self.0.borrow_mut();
+        let asked = |(node, _): &(NodeName, _)| node == from || own == from;
+        if !inner.waiting.get(&id).is_some_and(asked) {
+            return;
+        }
+        if let Some((_, waiting)) = inner.waiting.remove(&id) {
             let _ = waiting.send(result);
         }
     }
@@ -147,21 +155,18 @@ async fn run_link(head: &Head, stream: UnixStream) {
     };
     let reader = async {
         head.hub_found();
-        while let Ok(heard) = read_heard(&mut rx, "agent").await {
+        while let Ok(heard) = read_heard(&mut rx, MAX_FRAME, "agent").await {
             // What an agent of another version says besides what this one knows is nothing that somebody waits for.
             let Heard::Frame(frame) = heard else { continue };
+            let Party::Agent(from) = frame.from else { continue };
             match frame.body {
-                Body::Response { id, result } => head.hub().answered(id, result.map(|a| *a)),
-                Body::Notice { notice } => heed(head, frame.from, *notice),
+                Body::Response { id, result } => {
+                    head.hub().answered(&from, &head.head_name(), id, result.map(|a| *a));
+                }
+                Body::Notice { notice } => head.heed(&from, *notice),
                 _ => {}
             }
         }
     };
     tokio::select! { () = writer => {}, () = reader => {} }
-}
-
-fn heed(head: &Head, from: Party, notice: Notice) {
-    if let Party::Agent(node) = from {
-        head.heed(&node, notice);
-    }
 }

@@ -28,6 +28,13 @@ fn owner(o: &OffloadRecord) -> Option<&NodeName> {
     }
 }
 
+/// A node that this offload has come to, or is to come to.
+fn has_part(o: &OffloadRecord, node: &NodeName) -> bool {
+    let onward = o.onward.as_ref().map(|onward| &onward.node);
+    let parked = o.parked.as_ref().map(|parked| &parked.node);
+    [Some(&o.source), Some(&o.destination), onward, parked].contains(&Some(node))
+}
+
 impl Head {
     pub(crate) fn hub_found(&self) {
         let (head, own) = (self.clone(), self.head_name());
@@ -41,8 +48,29 @@ impl Head {
         inner.older.clear();
     }
 
+    /// Nobody speaks of what is another node's: of an attempt under way its owner, of an offload a node that it came to, of
+    /// a lease its lender, of links and ports the head's own agent.
+    fn may_tell(&self, from: &NodeName, notice: &Notice) -> bool {
+        let part = |id: &OffloadId| self.offload_record(id).is_ok_and(|o| has_part(&o, from));
+        match notice {
+            Notice::Facts { .. } => true,
+            Notice::Report { offload, .. } => {
+                let of = |o: &OffloadRecord| owner(o).map_or_else(|| has_part(o, from), |owner| owner == from);
+                self.offload_record(offload).is_ok_and(|o| of(&o))
+            }
+            Notice::Ended { offload, .. } | Notice::Arrived { offload, .. } => part(offload),
+            Notice::LeaseEnded { lease } => {
+                self.boost(&BoostId::new(lease.as_str())).is_ok_and(|boost| boost.lender == *from)
+            }
+            Notice::Listens { .. } | Notice::Link { .. } => *from == self.head_name(),
+        }
+    }
+
     /// Takes one notice of an agent.
     pub(crate) fn heed(&self, from: &NodeName, notice: Notice) {
+        if !self.may_tell(from, &notice) {
+            return log(&format!("{from} tells of what is not its own; not heeded"));
+        }
         match notice {
             Notice::Facts { facts, leases } => {
                 let heard = Heard { at: boot_ms(), facts: *facts, leases };
@@ -62,8 +90,6 @@ impl Head {
             Notice::Arrived { offload, process, .. } => {
                 self.inner.borrow_mut().there.insert(offload, process);
             }
-            // What home does is home's to say.
-            Notice::Listens { .. } if *from != self.head_name() => {}
             Notice::Listens { offload, all } => {
                 let away = |known: &OffloadRecord| known.phase.is_guest() && known.listens != all;
                 if self.offload_record(&offload).is_ok_and(|known| away(&known)) {

@@ -7,14 +7,14 @@
 use grid_testkit::cluster::{Cluster, Guest};
 use grid_testkit::procs;
 use grid_types::api::NodeView;
-use grid_types::event::Event;
+use grid_types::event::{Event, OffloadPhase};
 use grid_types::fault::{Effect, FaultPoint};
 use grid_types::handover::ToSource;
 use grid_types::policy::{AtEnd, Detector};
-use grid_types::reason::ReasonCode;
+use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::{
-    Answer, Body, FilesWord, Frame, Hello, LeaseTerms, MoveOrder, Notice, OLDEST, PROTOCOL, Party, Refusal, Request,
-    Welcome,
+    Answer, Body, FilesWord, Frame, Hello, LeaseTerms, MoveOrder, MoveReport, Notice, OLDEST, PROTOCOL, Party, Refusal,
+    Request, Welcome,
 };
 use grid_types::{AttemptId, Bytes, LeaseId, MilliCpu, Millis, ProcId, Resources};
 use serde::Serialize;
@@ -156,6 +156,51 @@ fn a_worker_speaks_for_itself_and_asks_for_nothing() {
         wire.say(&frame);
         assert!(wire.is_closed(), "{frame:?}");
     }
+}
+
+/// Neither its requests, which can be guessed, nor what the journal says of others' work are a worker's to answer.
+#[test]
+fn a_worker_does_not_speak_of_others() {
+    let Some(cluster) = Cluster::start(2) else { return };
+    let boost = cluster.boost("--cpu 1 --memory 512MiB --duration 5m --from gpu1").boost;
+    let guest = Guest::reporting(&cluster, "prover", "--memory 16MiB --steps 1000000");
+    let away = cluster.move_out(guest.pid()).record;
+    let mut wire = Wire::dial(&cluster);
+    assert!(matches!(wire.greet("gpu2", &token(&cluster, "gpu2")), Welcome::Ok { .. }));
+    let mut say = |to: Party, body: Body| wire.say(&Frame { from: Party::Agent("gpu2".into()), to, body });
+    let (offload, attempt) = (away.id.clone(), away.attempt.clone());
+    let reason = Reason::new(ReasonCode::Link, "forged");
+    let told = [
+        Notice::LeaseEnded { lease: boost.lease.clone() },
+        Notice::Ended { attempt: attempt.clone(), offload: offload.clone(), status: None },
+        Notice::Report { attempt, offload, report: MoveReport::DiedFrozen { signal: None } },
+        Notice::Link { node: "gpu1".into(), up: false, protocol: None },
+    ];
+    for notice in told {
+        say(Party::Daemon, Body::Notice { notice: Box::new(notice) });
+    }
+    cluster.wait("the head to see through it", || {
+        let log = cluster.log("daemon");
+        if log.matches("gpu2 tells of what is not its own").count() == 4 { Ok(()) } else { Err(log) }
+    });
+    assert_eq!(cluster.offloads()[0].record.phase, OffloadPhase::Away);
+    assert!(cluster.status().unwrap().nodes.iter().all(|n| n.state == "ready"));
+    // gpu1 is slow to answer, and somebody else does in its place.
+    cluster.set_asleep("gpu1", true);
+    let mut asked = cluster.begin(&["doctor", "--between", "head", "gpu1"]);
+    for id in (0..2_000).chain(0..2_000) {
+        let result = Err(Refusal { reason: reason.clone() });
+        say(Party::Daemon, Body::Response { id, result });
+    }
+    say(Party::Daemon, Body::Notice { notice: Box::new(Notice::LeaseEnded { lease: boost.lease.clone() }) });
+    cluster.wait("all of it to be heard", || {
+        let log = cluster.log("daemon");
+        if log.matches("gpu2 tells of what is not its own").count() == 5 { Ok(()) } else { Err(log) }
+    });
+    assert!(asked.try_wait().unwrap().is_none(), "it took that for an answer");
+    cluster.set_asleep("gpu1", false);
+    assert!(asked.wait().unwrap().success());
+    guest.goes_on();
 }
 
 /// A worker that was away while its head was upgraded comes back as it was.
@@ -310,6 +355,17 @@ fn a_head_gets_nothing_of_a_lender_but_what_it_lends() {
     };
     assert_eq!(refused(head.ask(Request::OpenLease { lease: lease("b-evil", 64) })), ReasonCode::NoFit);
     assert_eq!(refused(head.ask(Request::OpenLease { lease: lease("b-evil", 2) })), ReasonCode::NoFit, "beside b");
+    // What is lent already, for longer: only an extension does that, which the owner may refuse. Asked again it is as it is.
+    let again = |epoch, remaining| {
+        let terms = LeaseTerms { lease: boost.lease.clone(), amount: boost.amount, ..lease("", 0) };
+        Request::OpenLease { lease: LeaseTerms { epoch, remaining: Millis(remaining), ..terms } }
+    };
+    assert_eq!(refused(head.ask(again(boost.epoch + 1, u64::MAX))), ReasonCode::Expired);
+    assert!(head.ask(Request::ReclaimLease { lease: boost.lease.clone(), freeze: true }).is_ok());
+    assert!(matches!(*head.ask(again(boost.epoch, u64::MAX)).unwrap(), Answer::LeaseOpen { .. }));
+    let remaining = Millis(60_000);
+    let longer = Request::ExtendLease { lease: boost.lease.clone(), remaining, epoch: boost.epoch + 1 };
+    assert_eq!(refused(head.ask(longer)), ReasonCode::Owner, "it was taken back");
     // A process of the lender's own: its pid 1, as its agent sees it.
     let start_ticks = procs::start_ticks(cluster.node_pid("gpu1")).unwrap();
     let order = MoveOrder {
@@ -334,7 +390,9 @@ fn a_head_gets_nothing_of_a_lender_but_what_it_lends() {
     assert_eq!(refused(head.ask(Request::StartMove { order: Box::new(order), ticket: None })), ReasonCode::Owner);
     let held = head.ask(Request::Holdings).unwrap();
     assert!(
-        matches!(*held, Answer::Holdings { ref leases, .. } if leases.len() == 1 && leases[0].lease == boost.lease)
+        matches!(*held, Answer::Holdings { ref leases, .. } if leases.len() == 1 && leases[0].lease == boost.lease
+            && leases[0].remaining.0 <= 300_000),
+        "{held:?}"
     );
 }
 
