@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 /// What lives here is joined with its shadow within this, before the agent ends.
 const JOINED_WITHIN: Duration = Duration::from_secs(2);
@@ -52,7 +52,13 @@ pub(crate) enum Input {
         party: Party,
         outbox: Outbox,
     },
+    /// This agent's own, to itself.
     Frame(Frame),
+    /// A link's, which is read on when this is done.
+    Heard {
+        frame: Frame,
+        place: OwnedSemaphorePermit,
+    },
     DataLink {
         attempt: AttemptId,
         from: NodeName,
@@ -65,6 +71,11 @@ pub(crate) enum Input {
     StageEnded {
         attempt: AttemptId,
         outcome: StageOutcome,
+    },
+    /// The files of a tree that is to come.
+    Looked {
+        attempt: AttemptId,
+        result: Result<(), Reason>,
     },
     DumpFailed {
         attempt: AttemptId,
@@ -148,6 +159,8 @@ pub(crate) struct Agent {
     pub(crate) stop_of_head: Option<String>,
     /// Data connections that came before the frame that explains them.
     pub(crate) early: HashMap<AttemptId, (NodeName, Socket)>,
+    /// How many attempts of which nothing was known were asked about by each, and are remembered.
+    pub(crate) unknown_of: BTreeMap<NodeName, u32>,
     /// Attempts that may pass from one worker to another (the hub's).
     pub(crate) passages: BTreeMap<AttemptId, Passage>,
     /// Leave to carry memory that was given to workers (the hub's).
@@ -277,6 +290,7 @@ impl Agent {
             stop_of_head: None,
             criu_has: None,
             early: HashMap::new(),
+            unknown_of: BTreeMap::new(),
             passages: BTreeMap::new(),
             handed_out: HandedOut::default(),
             held: Held::default(),
@@ -309,9 +323,14 @@ impl Agent {
             Input::LinkUp { party, link, boot_id } => self.link_up(party, link, boot_id),
             Input::LinkDown { party, outbox } => self.link_down(&party, &outbox),
             Input::Frame(frame) => self.route(frame),
+            Input::Heard { frame, place } => {
+                self.route(frame);
+                drop(place);
+            }
             Input::DataLink { attempt, from, stream } => self.data_link(&attempt, from, stream),
             Input::Dumped { attempt, outcome } => self.dumped(&attempt, outcome),
             Input::StageEnded { attempt, outcome } => self.stage_ended(&attempt, outcome),
+            Input::Looked { attempt, result } => self.looked(&attempt, result),
             Input::DumpFailed { attempt, detail } => self.step_source(&attempt, SourceInput::DumpFailed { detail }),
             Input::ParkedChecked { attempt, stage_it, result } => self.parked_checked(&attempt, stage_it, result),
             Input::ParkedSent { attempt, result } => self.parked_sent(&attempt, result),

@@ -141,8 +141,10 @@ impl Agent {
                 self.start_dump(attempt, stream);
             }
         } else if let Some(incoming) = self.incoming.get(attempt) {
-            if incoming.comes_from(&from) {
-                self.start_staging(attempt, Some(stream));
+            match incoming.is_looked_at() {
+                _ if !incoming.comes_from(&from) => {}
+                true => drop(self.early.insert(attempt.clone(), (from, stream))),
+                false => self.start_staging(attempt, Some(stream)),
             }
         } else if let Some(stream) = self.passage_link(attempt, from.clone(), stream)
             && self.early.len() < MOST_EARLY

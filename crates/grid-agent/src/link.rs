@@ -11,17 +11,25 @@ use grid_os::frames::{Heard, LinkError, io, read_frame, read_heard, read_hello, 
 use grid_os::socket::{Address, Socket};
 use grid_types::NodeName;
 use grid_types::reason::{Reason, ReasonCode};
-use grid_types::wire::{Body, Frame, Hello, Outline, PROTOCOL, Party, Refusal, Welcome, is_understood};
+use grid_types::wire::{Body, Frame, Hello, MAX_FRAME, Outline, PROTOCOL, Party, Refusal, Welcome, is_understood};
 use std::collections::BTreeMap;
 use std::future::{Future, pending};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 /// The outgoing half of a link that is up.
-pub(crate) type Outbox = mpsc::UnboundedSender<Frame>;
+pub(crate) type Outbox = mpsc::Sender<Frame>;
+
+/// So many frames wait for who does not read them; one more is lost, with which every speaker copes.
+const MOST_WAITING: usize = 4096;
+/// So many of one link's wait for the agent: whoever says more is not read until some were handled.
+const MOST_HEARD: usize = 64;
+/// No worker's frame is longer, in bytes.
+const LONGEST_OF_WORKER: usize = 16 << 20;
 
 /// Whose frames a link may bring.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,7 +58,7 @@ async fn pump<S: AsyncRead + AsyncWrite>(
     inputs: &mpsc::UnboundedSender<Input>,
 ) {
     let (mut rx, mut tx) = tokio::io::split(stream);
-    let (outbox, mut outgoing) = mpsc::unbounded_channel::<Frame>();
+    let (outbox, mut outgoing) = mpsc::channel::<Frame>(MOST_WAITING);
     // Not one more of the agent's own: where it takes a newer link of the same party, this one ends.
     let link = outbox.downgrade();
     let Peer { party, boot_id, protocol, speaks } = peer;
@@ -66,16 +74,20 @@ async fn pump<S: AsyncRead + AsyncWrite>(
             }
         }
     };
+    let (room, longest) = (Arc::new(Semaphore::new(MOST_HEARD)), longest_of(&party, speaks));
     let reader = async {
-        while let Ok(heard) = read_heard(&mut rx, &name).await {
+        while let Ok(heard) = read_heard(&mut rx, longest, &name).await {
             if let Err(what) = may_say(&party, speaks, &heard) {
                 return tracing_line(&format!("{name} {what}: the link is closed"));
             }
             let sent = match heard {
-                Heard::Frame(frame) => inputs.send(Input::Frame(frame)).is_ok(),
+                Heard::Frame(frame) => {
+                    let Ok(place) = room.clone().acquire_owned().await else { return };
+                    inputs.send(Input::Heard { frame, place }).is_ok()
+                }
                 Heard::Unknown(outline) => {
                     tracing_line(&format!("{name} says what this grid does not know ({}): skipped", outline.body.body));
-                    not_understood(outline).is_none_or(|a| link.upgrade().is_some_and(|link| link.send(a).is_ok()))
+                    not_understood(outline).is_none_or(|a| link.upgrade().is_some_and(|link| link.try_send(a).is_ok()))
                 }
             };
             if !sent {
@@ -86,6 +98,13 @@ async fn pump<S: AsyncRead + AsyncWrite>(
     tokio::select! { () = writer => {}, () = reader => {}, () = until => {} }
     if let Some(outbox) = link.upgrade() {
         let _ = inputs.send(Input::LinkDown { party, outbox });
+    }
+}
+
+fn longest_of(party: &Party, speaks: Speaks) -> usize {
+    match party {
+        Party::Agent(_) if speaks == Speaks::ForItself => LONGEST_OF_WORKER,
+        _ => MAX_FRAME,
     }
 }
 
@@ -356,3 +375,6 @@ pub(crate) fn tracing_line(text: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "grid agent: {text}");
 }
+
+#[cfg(test)]
+mod tests;

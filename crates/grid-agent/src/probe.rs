@@ -1,16 +1,19 @@
 //! Folders that two machines are said to share: proven by a file that one writes and the other reads, before anything is
 //! frozen. What people believe of mounts is often so, and a wrong one would show a process somebody else's file.
 
-use crate::agent::Agent;
 use crate::tree::owner_of;
 use grid_os::access::as_owner;
-use grid_types::AttemptId;
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::{ProbeFile, Stage};
+use grid_types::{AttemptId, NodeName};
+use nix::libc;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+/// What is written is 37 bytes.
+const LONGEST: u64 = 64;
 
 /// A file of an attempt's in a shared folder. Dropped, it is gone.
 #[derive(Debug)]
@@ -61,25 +64,33 @@ fn write(path: &Path, content: &str, stage: &Stage, guest: bool) -> io::Result<(
     }
 }
 
-impl Agent {
-    /// Each folder that is said to be shared with the sender is.
-    pub(crate) fn shares(&self, stage: &Stage) -> Result<(), Reason> {
-        let owner = owner_of(stage);
-        for probe in &stage.probes {
-            let read = || std::fs::read_to_string(&probe.path);
-            let seen = as_owner(owner, &stage.groups, read).flatten();
-            if !seen.is_ok_and(|seen| seen == probe.content) {
-                let folder = Path::new(&probe.path).parent().unwrap_or(Path::new("/"));
-                let what = format!(
-                    "{}: {} is another folder here (execution.shared_paths says that it is shared)",
-                    self.cfg.node,
-                    folder.display()
-                );
-                return Err(Reason::new(ReasonCode::File, what));
-            }
+/// Each folder that is said to be shared with the sender is.
+pub(crate) fn shares(node: &NodeName, stage: &Stage) -> Result<(), Reason> {
+    let owner = owner_of(stage);
+    for probe in &stage.probes {
+        let seen = as_owner(owner, &stage.groups, || read(Path::new(&probe.path))).flatten();
+        if !seen.is_ok_and(|seen| seen == probe.content.as_bytes()) {
+            let folder = Path::new(&probe.path).parent().unwrap_or(Path::new("/"));
+            let what = format!(
+                "{node}: {} is another folder here (execution.shared_paths says that it is shared)",
+                folder.display()
+            );
+            return Err(Reason::new(ReasonCode::File, what));
         }
-        Ok(())
     }
+    Ok(())
+}
+
+/// Where it is, and what, is the sender's word: a plain file, and no more of it than a probe is long.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file =
+        File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut content = Vec::new();
+    file.take(LONGEST).read_to_end(&mut content)?;
+    Ok(content)
 }
 
 #[cfg(test)]
@@ -102,6 +113,13 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&probe.path).unwrap(), probe.content);
         let again = lay(&attempt, &mut stage.clone(), false).unwrap_err();
         assert!(again.detail.contains("could not be proven"), "{again:?}");
+        let node = NodeName::from("n");
+        assert_eq!(shares(&node, &stage), Ok(()));
+        let mut other = stage.clone();
+        for (path, content) in [("/dev/zero", "\0".repeat(LONGEST as usize)), ("/dev/null", String::new())] {
+            other.probes = vec![ProbeFile { path: path.into(), content }];
+            assert_eq!(shares(&node, &other).unwrap_err().code, ReasonCode::File, "{path}");
+        }
         drop(laid);
         assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none());
         stage.own_paths.shared = vec!["/nonexistent/folder".into()];

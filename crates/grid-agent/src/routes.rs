@@ -86,7 +86,7 @@ impl Agent {
             self.handed_out.put_into(&mut frame, node);
         }
         match link {
-            Some(link) => link.outbox.send(frame).map_err(|e| e.0.body),
+            Some(link) => link.outbox.try_send(frame).map_err(|e| e.into_inner().body),
             None => Err(frame.body),
         }
     }

@@ -53,6 +53,8 @@ pub struct Pump {
     pub uid: u32,
     /// And group.
     pub gid: u32,
+    /// The owner's further groups.
+    pub groups: Vec<u32>,
     /// Who waits for home gets an error once it has been away for so long; none: it waits for ever.
     pub patience: Option<Duration>,
     /// The tree has a `/tmp` and a `/dev/shm` of its own, over the head's.
@@ -155,8 +157,9 @@ impl Pump {
         std::thread::spawn(move || notices.tell_kernel());
         // What follows asks home, so somebody must answer the kernel.
         let asks = shared.clone();
-        let private_tmp = self.private_tmp.then_some(Owner { uid: self.uid, gid: self.gid });
-        let own = self.own.clone();
+        let owner = Owner { uid: self.uid, gid: self.gid };
+        let private_tmp = self.private_tmp.then_some(owner);
+        let own = mount::reach(owner, &self.groups, &self.own)?;
         let placed = std::thread::spawn(move || {
             mount::become_root(&place, &own)?;
             private_tmp.map_or(Ok(()), mount_all)

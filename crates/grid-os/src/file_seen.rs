@@ -1,26 +1,37 @@
 //! What tells whether a path means the same file on two machines.
 
+use crate::access;
 use grid_types::wire::FileSeen;
-use object::Object;
-use object::read::ReadCache;
+use nix::libc;
+use object::read::elf::{FileHeader, ProgramHeader};
+use object::read::{FileKind, ReadCache, ReadRef};
+use object::{Endianness, elf};
 use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Read, Seek};
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Files that carry no build id are compared by all of their bytes up to this size.
 const HASHED: u64 = 64 << 20;
 
-/// Looks at `path` below `root` (a process's own, `/proc/PID/root`, or `/`). `written`: somebody has it open for writing, so
-/// that its bytes tell nothing.
+/// No header of a program, and no list of its notes, is longer.
+const HEADERS: u64 = 4 << 20;
+
+/// Looks at `path` below `root` (a process's own, `/proc/PID/root`, or `/`), as who asks; the links of `/proc` that lead anywhere
+/// are not followed. `written`: somebody has it open for writing, so that its bytes tell nothing.
 ///
 /// # Errors
 /// It is not there, or cannot be read.
 pub fn look(root: &Path, path: &str, written: bool) -> io::Result<FileSeen> {
-    let place = root.join(path.trim_start_matches('/'));
-    let meta = std::fs::metadata(&place)?;
-    let content = if written || !meta.is_file() { None } else { content(&place, meta.len())? };
+    let root = File::options().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(root)?;
+    // Held before it is opened, so that what is opened is what was looked at, and a plain file: nothing waits for a writer.
+    let held = File::from(access::find(root.as_fd(), path)?);
+    let meta = held.metadata()?;
+    let open = || File::open(format!("/proc/self/fd/{}", held.as_raw_fd()));
+    let content = if written || !meta.is_file() { None } else { content(open()?, meta.len())? };
     Ok(FileSeen {
         path: path.to_owned(),
         folder: meta.is_dir(),
@@ -33,21 +44,62 @@ pub fn look(root: &Path, path: &str, written: bool) -> io::Result<FileSeen> {
 }
 
 /// The build id that a linker wrote into a program or library; else a hash, where that is quick.
-fn content(path: &Path, bytes: u64) -> io::Result<Option<String>> {
-    let cache = ReadCache::new(File::open(path)?);
-    if let Ok(Some(id)) = object::File::parse(&cache).and_then(|file| file.build_id().map(|id| id.map(hex))) {
-        return Ok(Some(format!("build-id {id}")));
+fn content(mut file: File, bytes: u64) -> io::Result<Option<String>> {
+    if let Some(id) = build_id(&ReadCache::new(file.try_clone()?)) {
+        return Ok(Some(format!("build-id {}", hex(&id))));
     }
     if bytes > HASHED {
         return Ok(None);
     }
-    let mut hash = Sha256::new();
-    let (mut file, mut buffer) = (File::open(path)?, vec![0; 1 << 16]);
+    file.rewind()?;
+    let (mut file, mut hash, mut buffer) = (file.take(HASHED), Sha256::new(), vec![0; 1 << 16]);
     loop {
         match file.read(&mut buffer)? {
             0 => return Ok(Some(format!("sha256 {}", hex(&hash.finalize())))),
             n => hash.update(&buffer[..n]),
         }
+    }
+}
+
+/// From the program headers: sections, and tables of symbols of any length, are not read.
+fn build_id(file: &ReadCache<File>) -> Option<Vec<u8>> {
+    let file = Bounded(file);
+    match FileKind::parse(file).ok()? {
+        FileKind::Elf64 => noted::<elf::FileHeader64<Endianness>>(file),
+        FileKind::Elf32 => noted::<elf::FileHeader32<Endianness>>(file),
+        _ => None,
+    }
+}
+
+fn noted<H: FileHeader<Endian = Endianness>>(file: Bounded<'_>) -> Option<Vec<u8>> {
+    let header = H::parse(file).ok()?;
+    let endian = header.endian().ok()?;
+    for program in header.program_headers(endian, file).ok()? {
+        let Ok(Some(mut notes)) = program.notes(endian, file) else { continue };
+        while let Ok(Some(note)) = notes.next() {
+            if note.name() == elf::ELF_NOTE_GNU && note.n_type(endian) == elf::NT_GNU_BUILD_ID {
+                return Some(note.desc().to_owned());
+            }
+        }
+    }
+    None
+}
+
+/// A file of which nothing long is read at once: what its headers say of lengths is whoever wrote them's.
+#[derive(Clone, Copy)]
+struct Bounded<'a>(&'a ReadCache<File>);
+
+impl<'a> ReadRef<'a> for Bounded<'a> {
+    fn len(self) -> Result<u64, ()> {
+        self.0.len()
+    }
+
+    fn read_bytes_at(self, offset: u64, size: u64) -> Result<&'a [u8], ()> {
+        if size > HEADERS { Err(()) } else { self.0.read_bytes_at(offset, size) }
+    }
+
+    fn read_bytes_at_until(self, _: Range<u64>, _: u8) -> Result<&'a [u8], ()> {
+        Err(())
     }
 }
 

@@ -63,12 +63,12 @@ pub enum Heard {
     Unknown(Outline),
 }
 
-/// Reads one frame of a link between daemons.
+/// Reads one frame of a link between daemons, of at most so many bytes.
 ///
 /// # Errors
 /// The link broke, or these bytes are no frame of any version.
-pub async fn read_heard(from: &mut (impl AsyncRead + Unpin), peer: &str) -> Result<Heard, LinkError> {
-    let bytes = bytes_within(from, MAX_FRAME, peer).await?;
+pub async fn read_heard(from: &mut (impl AsyncRead + Unpin), most: usize, peer: &str) -> Result<Heard, LinkError> {
+    let bytes = bytes_within(from, most, peer).await?;
     match parsed(&bytes, peer) {
         Ok(frame) => Ok(Heard::Frame(frame)),
         Err(e) => serde_json::from_slice(&bytes).map(Heard::Unknown).map_err(|_| e),
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn what_another_version_says_is_told_apart_from_noise() {
         let framed = |text: &str| [&(text.len() as u32).to_le_bytes(), text.as_bytes()].concat();
-        let heard = |text: &str| block_on(async { read_heard(&mut framed(text).as_slice(), "x").await });
+        let heard = |text: &str| block_on(async { read_heard(&mut framed(text).as_slice(), MAX_FRAME, "x").await });
         let known = r#"{"from":"daemon","to":{"agent":"gpu1"},"body":{"body":"request","id":7,"request":{"request":"holdings"},"more":1}}"#;
         assert!(matches!(heard(known).unwrap(), Heard::Frame(_)), "a field more");
         let asks = |text: &str| match heard(text) {

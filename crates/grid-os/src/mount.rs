@@ -2,12 +2,14 @@
 //!
 //! Owns the mounts. Who answers the kernel, and what, is the caller's.
 
+use crate::access;
+use crate::spawn::Owner;
 use nix::fcntl::{OFlag, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// What of the file system stays this machine's own.
@@ -43,24 +45,43 @@ fn device_of<'a>(mounts: &'a str, at: &Path) -> Option<&'a str> {
     })
 }
 
+/// Holds these folders as this user, who gets to them by himself: which they are is another machine's word, which opens
+/// nobody's doors here.
+///
+/// # Errors
+/// Which one, and why.
+pub fn reach(owner: Owner, groups: &[u32], paths: &[PathBuf]) -> io::Result<Vec<(PathBuf, OwnedFd)>> {
+    let root = hold_folder("/")?;
+    let held = |path: &PathBuf| {
+        let folder = access::find(root.as_fd(), &path.to_string_lossy())?;
+        access::allowed(folder.as_fd(), access::EXECUTE).map(|()| folder)
+    };
+    let reach = |path: &PathBuf| match held(path) {
+        Ok(folder) => Ok((path.clone(), folder)),
+        Err(e) => Err(io::Error::new(io::Error::from(e).kind(), format!("{}: {}", path.display(), e.desc()))),
+    };
+    access::as_owner(owner, groups, || paths.iter().map(reach).collect()).flatten()
+}
+
 /// Makes the mount at `at` the root of this mount namespace, with this machine's own `/proc`, `/dev` and `/sys` on it and
-/// of the rest these folders of this machine's. Asks who answers for the mount.
+/// of the rest these folders of this machine's, which are held, each at its path. Asks who answers for the mount.
 ///
 /// # Errors
 /// Which step failed.
-pub fn become_root(at: &Path, own: &[PathBuf]) -> io::Result<()> {
+pub fn become_root(at: &Path, own: &[(PathBuf, OwnedFd)]) -> io::Result<()> {
     let failed = |what: &str| {
         let what = what.to_owned();
         move |e: nix::errno::Errno| io::Error::new(io::Error::from(e).kind(), format!("{what}: {}", e.desc()))
     };
     let none: Option<&str> = None;
-    let mut own: Vec<&Path> = own.iter().map(PathBuf::as_path).collect();
+    let mut own: Vec<(&Path, PathBuf)> =
+        own.iter().map(|(path, held)| (path.as_path(), format!("/proc/self/fd/{}", held.as_raw_fd()).into())).collect();
     // What lies in another one of them is mounted after that.
     own.sort_unstable();
-    for own in ITS_OWN.into_iter().map(Path::new).chain(own) {
-        let below = own.strip_prefix("/").unwrap_or(own);
+    for (path, from) in ITS_OWN.map(|dir| (Path::new(dir), Path::new("/").join(dir))).into_iter().chain(own) {
+        let below = path.strip_prefix("/").unwrap_or(path);
         let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
-        mount(Some(&Path::new("/").join(below)), &at.join(below), none, flags, none)
+        mount(Some(&from), &at.join(below), none, flags, none)
             .map_err(failed(&format!("this machine's /{} on the head's files", below.display())))?;
     }
     nix::unistd::chdir(at).map_err(failed("going there"))?;

@@ -506,6 +506,22 @@ fn a_shared_folder_is_used_where_it_is_and_a_local_one_is_each_machine_s_own() {
     assert!(said.code == 4 && said.err.contains("which each node has for itself"), "{said:?}");
 }
 
+/// Which folders those are is the head's word: it opens no door of the worker's to a user.
+#[test]
+fn a_local_folder_that_its_user_does_not_get_to_there_keeps_it_at_home() {
+    let lab = Lab::start();
+    let (shared, local) = (folder(), folder());
+    let Some(cluster) = with_paths(&lab, &shared, &local) else { return };
+    lab.hide(&local).unwrap();
+    std::fs::set_permissions(lab.seen_there(&local), Permissions::from_mode(0o700)).unwrap();
+    let guest = job(&cluster);
+    let said = cluster.grid(&["offload", "execute", &guest.pid().to_string()]);
+    let text = said.out.clone() + &said.err;
+    assert!(said.code != 0 && text.contains("E-FILE") && text.contains("Permission denied"), "{said:?}");
+    more(&guest);
+    assert!(!procs::is_shadow(guest.pid()));
+}
+
 #[test]
 fn a_folder_that_is_not_shared_is_found_out_before_anything_is_frozen() {
     let lab = Lab::start();

@@ -43,9 +43,10 @@ fn main() -> ExitCode {
             grid_shadow::pid1::run(&tree_init::TreeDir(args.dir.clone()), terms).map_err(|e| internal(&e))
         }
         Command::HomePump(args) => {
-            let HomePumpArgs { dir, attempt, uid, gid, private_tmp, patience_ms, own } = args.clone();
+            let HomePumpArgs { dir, attempt, uid, gid, groups, private_tmp, patience_ms, own } = args.clone();
             let patience = patience_ms.map(std::time::Duration::from_millis);
-            grid_home::pump::Pump { dir, attempt, uid, gid, private_tmp, patience, own }.run().map_err(|e| internal(&e))
+            let pump = grid_home::pump::Pump { dir, attempt, uid, gid, groups, private_tmp, patience, own };
+            pump.run().map_err(|e| internal(&e))
         }
         Command::HomeServe(args) => {
             let HomeServeArgs { dir, attempt, uid, gid, groups } = args.clone();

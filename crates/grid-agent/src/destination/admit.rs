@@ -1,8 +1,9 @@
 //! Whether what is asked may come here: into a lease, onto the disk, or home.
 
 use crate::agent::Agent;
-use crate::lease::no_lease;
+use crate::lease::{failed, no_lease};
 use crate::park::lacks_room;
+use grid_os::criu::available_memory;
 use grid_types::reason::{Reason, ReasonCode};
 use grid_types::wire::Stage;
 use grid_types::{AttemptId, Bytes, NodeName};
@@ -27,7 +28,11 @@ impl Agent {
     }
 
     fn admit_to_lease(&self, stage: &mut Stage) -> Result<(), Reason> {
-        let Some(id) = &stage.lease else { return Ok(()) };
+        let Some(id) = &stage.lease else {
+            // Nobody's word but this machine's own: what comes home is not more than what is free here.
+            stage.admitted = stage.admitted.min(Bytes(available_memory().map_err(failed)?));
+            return Ok(());
+        };
         self.not_reclaimed(id)?;
         self.not_going_to_sleep()?;
         let lease = self.leases.get(id).ok_or_else(|| no_lease(id))?;

@@ -26,6 +26,7 @@ use grid_os::cgroup::Controller;
 use grid_os::socket::Socket;
 use grid_types::event::ExitStatus;
 use grid_types::handover::{DestinationState, ToDestination};
+use grid_types::reason::Reason;
 use grid_types::streams::Stream;
 use grid_types::wire::Stage;
 use grid_types::{AttemptId, LeaseId, NodeName, ProcId};
@@ -84,6 +85,8 @@ pub(crate) struct Incoming {
     place: TreePlace,
     stream: Option<Socket>,
     staging: bool,
+    /// What is to be looked at before a stream is opened was found right.
+    looked: bool,
     /// Its streams are being kept joined with its shadow: whether they are now.
     pub(crate) joined: Option<Arc<AtomicBool>>,
     /// It was told that nobody is at the other end.
@@ -165,6 +168,11 @@ impl Incoming {
         self.machine.state == DestinationState::Lost
     }
 
+    /// A stream that comes for it is kept until its files were looked at.
+    pub(crate) fn is_looked_at(&self) -> bool {
+        self.staging && !self.looked
+    }
+
     pub(crate) fn tree(&self) -> (&TreePlace, Option<Root>) {
         (&self.place, self.record.root)
     }
@@ -183,6 +191,7 @@ impl Agent {
             place,
             stream: None,
             staging: false,
+            looked: false,
             joined: None,
             alone: false,
             files: None,
@@ -216,26 +225,57 @@ impl Agent {
     }
 
     fn begin_staging(&mut self, attempt: AttemptId, from: NodeName, stage: Stage) {
+        self.give_up_earlier(&from, &stage);
         let mut incoming = self.incoming_of(&attempt, from, stage);
         let asked = &mut incoming.record;
         let room = refuse_when_stopped(&self.cfg.stop)
             .and_then(|()| self.has_room())
             .and_then(|()| self.admit(&attempt, &asked.from, &mut asked.stage))
-            .and_then(|()| self.has_the_same(&asked.stage));
+            .and_then(|()| self.files_of(&asked.from, &asked.stage));
         incoming.staging = room.is_ok();
-        let source = incoming.record.from.clone();
         self.incoming.insert(attempt.clone(), incoming);
         self.step_destination(&attempt, DestinationInput::StageRequested);
         match room {
-            Ok(()) => match self.take_data(&attempt, &source) {
-                Some(stream) => self.start_staging(&attempt, Some(stream)),
-                None if !self.is_hub() => self.start_staging(&attempt, None),
-                None => {}
-            },
+            Ok(files) => {
+                let (inputs, attempt) = (self.inputs.clone(), attempt.clone());
+                // A file system that does not answer holds up this attempt alone.
+                std::thread::spawn(move || {
+                    let _ = inputs.send(Input::Looked { attempt, result: files.are_the_same() });
+                });
+            }
+            Err(reason) => self.looked(&attempt, Err(reason)),
+        }
+    }
+
+    /// A source tries one attempt after the other: what it began before, and brought nothing for, is over.
+    fn give_up_earlier(&mut self, from: &NodeName, stage: &Stage) {
+        let same = |i: &Incoming| i.comes_from(from) && i.record.stage.offload == stage.offload;
+        let waits = |i: &Incoming| i.machine.state == DestinationState::Empty && i.stream.is_none();
+        let earlier = self.incoming.iter().filter(|(_, i)| same(i) && waits(i)).map(|(a, _)| a.clone());
+        for attempt in earlier.collect::<Vec<_>>() {
+            let detail = "a later attempt came in its place".to_owned();
+            if let Some(incoming) = self.incoming.get_mut(&attempt) {
+                incoming.staging = false;
+            }
+            self.step_destination(&attempt, DestinationInput::StageFailed { detail });
+        }
+    }
+
+    /// Its files were looked at: a stream may be opened, or it is refused.
+    pub(crate) fn looked(&mut self, attempt: &AttemptId, result: Result<(), Reason>) {
+        let Some(incoming) = self.incoming.get_mut(attempt) else { return };
+        let wanted = incoming.machine.state == DestinationState::Empty;
+        incoming.looked = wanted && result.is_ok();
+        incoming.staging = incoming.looked;
+        let source = incoming.record.from.clone();
+        let stream = self.take_data(attempt, &source);
+        match result {
+            // Refused meanwhile.
+            _ if !wanted => self.forget_refused(attempt),
+            Ok(()) if stream.is_some() || !self.is_hub() => self.start_staging(attempt, stream),
+            Ok(()) => {}
             Err(reason) => {
-                drop(self.take_data(&attempt, &source));
-                let detail = reason.to_string();
-                self.step_destination(&attempt, DestinationInput::StageFailed { detail });
+                self.step_destination(attempt, DestinationInput::StageFailed { detail: reason.to_string() });
             }
         }
     }

@@ -14,6 +14,9 @@ use grid_types::{AttemptId, Bytes, NodeName};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+/// So many attempts that it knows nothing of an agent remembers for each node, in its life.
+const MOST_UNKNOWN: u32 = 1_000;
+
 impl Agent {
     /// `leaving`: attempts whose trees a later attempt holds.
     pub(crate) fn recover_destinations(&mut self, leaving: &BTreeSet<AttemptId>) -> Result<(), AgentError> {
@@ -102,6 +105,12 @@ impl Agent {
         for action in answer_unknown(message) {
             match action {
                 DestinationAction::Persist(state) => {
+                    // Each is a row for ever: who asks about that many makes them up, and hears nothing.
+                    let asked = self.unknown_of.entry(from.clone()).or_default();
+                    if *asked >= MOST_UNKNOWN {
+                        return;
+                    }
+                    *asked += 1;
                     let record = nothing(from.clone(), &self.boot_id);
                     if let Err(e) = self.ledger.put_destination(attempt, state, false, &record) {
                         return tracing_line(&e.to_string());

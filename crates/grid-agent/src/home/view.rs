@@ -82,6 +82,7 @@ impl View {
         let (uid, gid) = (stage.uid.to_string(), stage.gid.to_string());
         let mut argv =
             vec![text(program), "home-pump".to_owned(), text(&place.dir.0), self.attempt.to_string(), uid, gid];
+        argv.extend(stage.groups.iter().map(|group| format!("--group={group}")));
         argv.extend(stage.private_tmp.then(|| "--private-tmp".to_owned()));
         argv.extend(stage.files_patience.map(|patience| format!("--patience-ms={}", patience.0)));
         argv.extend(stage.own_paths.all().map(|path| format!("--own={path}")));

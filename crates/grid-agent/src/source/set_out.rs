@@ -46,7 +46,8 @@ impl Agent {
         let files = if order.apart && !home_files { crate::files::used(&tree)? } else { Vec::new() };
         let shadow = self.shadow_terms(&attempt, &tree, came_by.as_ref())?;
         let hold = self.hold_group(&attempt, root, came_by.as_ref());
-        let own_paths = if home_files { order.own_paths.clone() } else { OwnPaths::default() };
+        let own_paths = guest.map_or(&order.own_paths, |i| &i.record.stage.own_paths);
+        let own_paths = if home_files { own_paths.clone() } else { OwnPaths::default() };
         let mut stage = Stage { home_files, private_tmp, own_paths, ..stage_of(&order, &tree, shadow, files) };
         let probes = if stage.park { Vec::new() } else { probe::lay(&attempt, &mut stage, !self.is_hub())? };
         let record = Record {

@@ -23,8 +23,17 @@ fn main() -> io::Result<()> {
                 nix::mount::MsFlags::empty(),
                 None::<&str>,
             )?;
-            Pump { dir, attempt, uid: number(3), gid: number(4), private_tmp: false, patience: None, own: Vec::new() }
-                .run()
+            Pump {
+                dir,
+                attempt,
+                uid: number(3),
+                gid: number(4),
+                groups: Vec::new(),
+                private_tmp: false,
+                patience: None,
+                own: Vec::new(),
+            }
+            .run()
         }
         _ => {
             let most_watched = number(5) as usize;

@@ -142,7 +142,10 @@ impl Arena {
 }
 
 /// Memory that this machine can still give without swapping.
-fn available_memory() -> io::Result<u64> {
+///
+/// # Errors
+/// `/proc/meminfo` cannot be read.
+pub fn available_memory() -> io::Result<u64> {
     let text = std::fs::read_to_string("/proc/meminfo")?;
     let kib =
         text.lines().find_map(|l| l.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());

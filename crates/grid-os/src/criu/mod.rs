@@ -27,7 +27,7 @@ mod session;
 mod timens;
 mod uffd;
 
-pub use arena::Arena;
+pub use arena::{Arena, available_memory};
 pub use images::{pages_written, receive_images, send_images};
 pub use inspect::{Announced, SocketState, inspect, socket_state};
 pub use origin::{Origin, pinned_version};

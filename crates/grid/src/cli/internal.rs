@@ -163,6 +163,9 @@ pub struct HomePumpArgs {
     pub uid: u32,
     /// Its owner's group
     pub gid: u32,
+    /// A further group of its owner's
+    #[arg(long = "group")]
+    pub groups: Vec<u32>,
     /// It has a /tmp of its own.
     #[arg(long)]
     pub private_tmp: bool,
