@@ -136,7 +136,9 @@ fn calls() -> String {
     let rows = source.lines().filter_map(|line| line.strip_prefix("//! ")).filter(|line| line.starts_with('|'));
     // A type's link, `[Name](path)` or [`Name`], is its name alone here.
     let plain = |row: &str| {
-        let links = row.replace("](crate::machine::MachineReply)", "]").replace("](crate::event::EventRecord)", "]");
+        let parts = row.split("](crate::").enumerate();
+        let links: String =
+            parts.map(|(n, part)| if n == 0 { part } else { part.split_once(')').unwrap().1 }).collect();
         links.replace("[`", "`").replace("`]", "`") + "\n"
     };
     rows.map(plain).collect()

@@ -22,7 +22,7 @@
 //! | `POST /v1/offloads/ID/cancel`, `…/recall`, `…/resolve` | [`DryRun`], [`RecallAsk`], [`ResolveAsk`] | [`OffloadView`] |
 //! | `POST /v1/offloads/ID/unpark` | [`UnparkAsk`] | [`OffloadView`] |
 //! | `POST /v1/parks` | [`ParkAsk`] | [`ParkReply`] |
-//! | `GET /v1/plans`, `GET /v1/plans/ID` | | `[Plan]`, [`Plan`] |
+//! | `GET /v1/plans`, `GET /v1/plans/ID` | | `[Plan]`, [`Plan`](crate::plan::Plan) |
 //! | `POST /v1/plans/ID/apply` | [`DryRun`] | `[OffloadView]`, none with `dry_run` |
 //! | `GET /v1/events?after=N[&follow]` | | one [`EventRecord`](crate::event::EventRecord) a line |
 //! | `GET /v1/metrics` | | counters since the journal began, in Prometheus' text format |
