@@ -160,12 +160,12 @@ fn every_value_is_explained() {
     assert_eq!(one(&format!("{auto}.per_boost")).source, Source::Default);
     let unused = one("execution.timeout_seconds");
     assert_eq!(unused.value, "3600");
-    assert!(unused.meaning.starts_with("kept for the Ray engine; not used by the local engine"));
+    assert!(unused.meaning.starts_with("kept for the Ray engine; not used"));
     assert_eq!(one("execution.environment").value, "1 not shown: CUDA_VISIBLE_DEVICES");
     assert_eq!(one("nodes[0].role").meaning, "what the node is for: its work is relieved");
     assert_eq!(
         one("nodes[0].resource_sharing.max_share_cpu").meaning,
-        "most CPUs that it lends; without it, the node's own; without effect while can_share is false"
+        "most CPUs that it lends; without it, cpu_count with engine: ssh, else 1; without effect: the head lends to nobody"
     );
     assert_eq!(one("nodes[2].ssh_key_path").value, "-");
     assert_eq!(one("nodes[1].memory_gb").source, Source::Configured { line: 21 });

@@ -41,9 +41,9 @@ fn the_template_reads_as_written() {
         cpu_count: 8
         memory_gb: 31.2
         gpu_count: 1
-        resource_sharing: {can_share: false}   # true: it lends to boosts of other nodes, too
+        resource_sharing: {can_share: false}   # the head lends to nobody
 
-      # Workers lend. CPUs, memory and GPUs are detected; limits are yours to set.
+      # Workers lend what max_share_cpu and max_share_memory_gb say, without them 1 CPU and 1 GiB.
       # These are in your ssh configuration; remove the "# " before those that may lend.
       # - name: gpu1
       #   host: "192.168.1.101"
@@ -57,10 +57,11 @@ fn the_template_reads_as_written() {
       #   resource_sharing: {can_share: true}   # max_share_cpu, max_share_memory_gb, max_share_gpu
 
     execution:
+      engine: local                    # each worker is made on this machine; ssh: each is another one, reached by your ssh
       resource_sharing:
         enabled: true
         mode: dynamic_balancing        # offload_only, share_and_offload, dynamic_balancing
-        policy: balanced               # conservative, balanced, aggressive, predictive
+        policy: balanced               # conservative, balanced, aggressive
         thresholds:
           excess_threshold: 0.2        # fraction of itself that a lender keeps free
         auto_offload:

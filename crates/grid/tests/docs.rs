@@ -180,20 +180,17 @@ fn configuration() -> String {
          what each value means here, `grid config show FILE` prints all values in force. An unknown or contradictory key\n\
          is an error with its line, column and nearest valid key. The original's other keys (`execution.default_nodes` and\n\
          the like) are accepted; `grid config check` says that they are not used.\n\n\
-         This file is made by a test from what the program itself says.\n\n| Key | Words, the default first |\n\
-         | --- | --- |\n",
+         This file is made by a test from what the program itself says.\n\n| Key | Word | Meaning |\n| --- | --- | --- |\n",
     );
     for (key, words) in WORDS {
-        // A role has no default.
-        let list = words.iter().map(|w| format!("`{w}`")).collect::<Vec<_>>().join(", ");
-        let _ = writeln!(
-            out,
-            "| `{key}` | {list}{} |",
-            if matches!(key, "role" | "kind" | "action") { " (no default)" } else { "" }
-        );
+        for (n, word) in words.iter().enumerate() {
+            // The default comes first, but these have none.
+            let default = if n == 0 && !matches!(key, "role" | "kind" | "action") { " (default)" } else { "" };
+            let _ = writeln!(out, "| `{key}` | `{word}`{default} | {} |", meaning_of(key, word));
+        }
     }
     out.push_str("\n| Key | Default | Meaning |\n| --- | --- | --- |\n");
-    let words = ["role", "mode", "kind", "action", "at_end", "engine", "files", "tcp_connections"];
+    let words = ["role", "mode", "policy", "kind", "action", "at_end", "engine", "files", "tcp_connections"];
     for e in explain(&parsed).iter().filter(|e| !e.path.starts_with("nodes[0]")) {
         let path = e.path.replace("[1]", "[]").replace("rules[0]", "rules[]");
         let last = path.rsplit('.').next().unwrap_or_default();
@@ -203,6 +200,16 @@ fn configuration() -> String {
         let _ = writeln!(out, "| `{path}` | {default} | {} |", meaning.replace('|', "\\|"));
     }
     out
+}
+
+/// What a word of a key means: said after a colon, behind the key's own meaning.
+fn meaning_of(key: &str, word: &str) -> String {
+    let parsed = parse(&sample(key, word)).unwrap();
+    let is_it = |path: &str| path.ends_with(&format!(".{key}")) && (key != "mode" || !path.contains("auto_offload"));
+    let head = |e: &grid_core::config::Explained| key != "role" || e.path == "nodes[1].role";
+    let all = explain(&parsed);
+    let said = all.iter().find(|e| is_it(&e.path) && head(e)).unwrap_or_else(|| panic!("{key}"));
+    said.meaning.split_once(": ").map_or_else(String::new, |(_, meaning)| meaning.to_owned())
 }
 
 /// The value in force in a file that names nothing but its nodes.

@@ -16,7 +16,7 @@ pub struct Guest {
     pub needed: Resources,
     /// Where it is.
     pub phase: OffloadPhase,
-    /// Why a recall or a parking of it failed since the end began; it is not tried again by itself.
+    /// Why a recall or a parking of it failed since the end began; it is not tried again before the end begins anew.
     pub recall_failed: Option<String>,
 }
 

@@ -114,9 +114,7 @@ fn note(path: &str, config: &Config) -> Option<&'static str> {
         let (index, key) = rest.split_once("].")?;
         let node = config.nodes.get(index.parse::<usize>().ok()?)?;
         return match key.strip_prefix("resource_sharing.")? {
-            "can_share" if node.sharing.can_share && node.role == Role::Head => {
-                Some("this is the head: it lends to boosts of other nodes only")
-            }
+            _ if node.role == Role::Head => Some("without effect: the head lends to nobody"),
             "can_share" => None,
             _ if !node.sharing.can_share => Some("without effect while can_share is false"),
             _ => None,

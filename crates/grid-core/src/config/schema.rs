@@ -149,28 +149,16 @@ const EXECUTION: &[Key] = &[
         Shape::Text(TextRule::Dial),
         "with link_listen, the host and port that workers dial for it; without it, the same",
     ),
-    key("default_nodes", count(1, 10_000), "kept for the Ray engine; not used by the local engine"),
-    key("default_gpus_per_node", count(0, 1024), "kept for the Ray engine; not used by the local engine"),
+    key("default_nodes", count(1, 10_000), "kept for the Ray engine; not used"),
+    key("default_gpus_per_node", count(0, 1024), "kept for the Ray engine; not used"),
     key(
         "timeout_seconds",
         Shape::Number(Unit::Seconds, 0.0, 365.0 * DAY),
-        "kept for the Ray engine; not used by the local engine: a move is bounded by limits.max_frozen",
+        "kept for the Ray engine; not used: a move is bounded by limits.max_frozen",
     ),
-    key(
-        "retry_attempts",
-        count(0, 1000),
-        "kept for the Ray engine; not used by the local engine: nothing is started twice",
-    ),
-    key(
-        "working_directory",
-        ANY,
-        "kept for the Ray engine; not used by the local engine: a moved process keeps its directory",
-    ),
-    key(
-        "environment",
-        Shape::TextMap,
-        "kept for the Ray engine; not used by the local engine: a moved process keeps its environment",
-    ),
+    key("retry_attempts", count(0, 1000), "kept for the Ray engine; not used: nothing is started twice"),
+    key("working_directory", ANY, "kept for the Ray engine; not used: a moved process keeps its directory"),
+    key("environment", Shape::TextMap, "kept for the Ray engine; not used: a moved process keeps its environment"),
     key("resource_sharing", Shape::Section(SHARING, None), "lending between nodes"),
 ];
 
@@ -209,16 +197,40 @@ const POLICIES: &[Word] = &[
     word("conservative", "twice thresholds.excess_threshold"),
     word("balanced", "thresholds.excess_threshold"),
     word("aggressive", "half of thresholds.excess_threshold"),
-    word("predictive", "thresholds.excess_threshold beyond the peak of recent use"),
+    word("predictive", "accepted; the same as balanced"),
 ];
 
 const THRESHOLDS: &[Key] = &[
-    key("cpu_pressure_high", FRACTION, "CPU pressure is high from this fraction on"),
-    key("cpu_pressure_low", FRACTION, "CPU pressure has cleared below this fraction"),
-    key("memory_pressure_high", FRACTION, "memory pressure is high from this fraction on"),
-    key("memory_pressure_low", FRACTION, "memory pressure has cleared below this fraction"),
-    key("gpu_pressure_high", FRACTION, "GPU pressure is high from this fraction on"),
-    key("gpu_pressure_low", FRACTION, "GPU pressure has cleared below this fraction"),
+    key(
+        "cpu_pressure_high",
+        FRACTION,
+        "accepted; cpu_pressure_low must be below it, and auto_offload.cpu_threshold is what triggers",
+    ),
+    key(
+        "cpu_pressure_low",
+        FRACTION,
+        "CPU pressure is over after 10 s below auto_offload.cpu_threshold less 10 points, or below this fraction where that is higher",
+    ),
+    key(
+        "memory_pressure_high",
+        FRACTION,
+        "with mode: dynamic_balancing, a process is to leave the head while this fraction of its memory, boosts counted, is in use; auto_offload.memory_threshold is what triggers",
+    ),
+    key(
+        "memory_pressure_low",
+        FRACTION,
+        "memory pressure is over after 10 s below auto_offload.memory_threshold less 10 points, or below this fraction where that is higher",
+    ),
+    key(
+        "gpu_pressure_high",
+        FRACTION,
+        "accepted; gpu_pressure_low must be below it, and auto_offload.gpu_threshold is what triggers",
+    ),
+    key(
+        "gpu_pressure_low",
+        FRACTION,
+        "GPU pressure is over after 10 s below auto_offload.gpu_threshold less 10 points, or below this fraction where that is higher",
+    ),
     key(
         "excess_threshold",
         Shape::Number(Unit::Fraction, 0.0, 0.9),
@@ -229,16 +241,20 @@ const THRESHOLDS: &[Key] = &[
 const AUTO_OFFLOAD: &[Key] = &[
     key("enabled", Shape::Flag, "the original's switch: true means mode on, false means mode off"),
     key("mode", Shape::Word(AUTO), "whether grid moves processes by itself"),
-    key("head_only_mode", Shape::Flag, "only processes of the head are moved by themselves"),
-    key("cpu_threshold", PERCENT, "percent of the head's CPU that triggers"),
-    key("memory_threshold", PERCENT, "percent of the head's memory that triggers"),
-    key("gpu_threshold", PERCENT, "percent of a GPU that triggers"),
-    key("critical_threshold", PERCENT, "percent of memory from which a round is critical"),
+    key(
+        "head_only_mode",
+        Shape::Flag,
+        "accepted, not used: only processes of the head are moved by themselves, either way",
+    ),
+    key("cpu_threshold", PERCENT, "percent of the head's CPU that triggers when it lasts for 30 s"),
+    key("memory_threshold", PERCENT, "percent of the head's memory that triggers when it lasts for 30 s"),
+    key("gpu_threshold", PERCENT, "percent of a GPU that triggers when it lasts for 30 s"),
+    key("critical_threshold", PERCENT, "percent of memory in use from which a round is critical: then 5 s are enough"),
     key("check_interval_seconds", SECONDS, "seconds between looks"),
     key(
         "cooldown_seconds",
         Shape::Number(Unit::Seconds, 0.0, DAY),
-        "seconds for which a process that was moved or refused is left alone",
+        "seconds for which a process that was moved, or whose move failed, is left alone; twice as long with each further failure in a row, up to 32 times",
     ),
     key("per_boost", count(0, 1000), "most processes moved when a boost becomes active"),
     key("per_round", count(0, 1000), "most processes moved in a round of pressure"),
@@ -320,7 +336,7 @@ const TCP_CONNECTIONS: &[Word] = &[
 ];
 
 const AT_END: &[Word] = &[
-    word("recall", "home if it fits whole there, else it stays and is reported"),
+    word("recall", "home if it fits whole there, else to another lease, else it stays and is reported"),
     word("stay", "stays and is reported"),
     word("park", "parked on its lender's disk; where that fails it stays and is reported"),
     word("end", "ended by force"),

@@ -15,21 +15,21 @@ pub(super) const NODE: &[Key] = &[
     key(
         "cpu_count",
         Shape::Number(Unit::Count, 1.0, MOST_CPUS),
-        "CPUs expected; what is detected wins, a difference is shown",
+        "its CPUs, not compared with the machine's; with engine: ssh it lends so many where max_share_cpu is not set",
     ),
     key(
         "gpu_count",
         Shape::Number(Unit::Count, 0.0, 1024.0),
-        "GPUs expected; what is detected wins, a difference is shown",
+        "its GPUs, not compared with the machine's; max_share_gpu may not be more",
     ),
     key(
         "memory_gb",
         Shape::Number(Unit::Gib, 0.001, MOST_GIB),
-        "GiB of memory expected; what is detected wins, a difference is shown",
+        "its GiB of memory, not compared with the machine's; with engine: ssh it lends so many where max_share_memory_gb is not set",
     ),
-    key("tags", Shape::Texts(TextRule::Any), "free words for placement"),
+    key("tags", Shape::Texts(TextRule::Any), "accepted, not used: nothing is placed by them"),
     key("ssh_key_path", ANY, "private key for ssh; without one, ssh decides"),
-    key("ray_start_params", Shape::Free, "kept for the Ray engine; not used by the local engine"),
+    key("ray_start_params", Shape::Free, "kept for the Ray engine; not used"),
     key("resource_sharing", Shape::Section(SHARING, None), "what the node lends"),
 ];
 
@@ -44,17 +44,17 @@ const SHARING: &[Key] = &[
     key(
         "max_share_cpu",
         Shape::Number(Unit::Cpus, 0.0, MOST_CPUS),
-        "most CPUs that it lends; without it, the node's own",
+        "most CPUs that it lends; without it, cpu_count with engine: ssh, else 1",
     ),
     key(
         "max_share_memory_gb",
         Shape::Number(Unit::Gib, 0.0, MOST_GIB),
-        "most GiB of memory that it lends; without it, the node's own",
+        "most GiB of memory that it lends; without it, memory_gb with engine: ssh, else 1",
     ),
     key(
         "max_share_gpu",
         Shape::Number(Unit::Count, 0.0, 1024.0),
-        "most GPUs that it lends; without it, the node's own",
+        "most GPUs that it lends; without it, those that it has",
     ),
     key(
         "priority",

@@ -49,7 +49,7 @@ pub fn init_template(facts: &InitFacts) -> String {
     size(&mut out, "cpu_count", facts.cpu_count.filter(|n| (1..=100_000).contains(n)).map(|n| n.to_string()));
     size(&mut out, "memory_gb", facts.memory.and_then(gib));
     size(&mut out, "gpu_count", facts.gpu_count.filter(|n| *n <= 1024).map(|n| n.to_string()));
-    out.push_str("    resource_sharing: {can_share: false}   # true: it lends to boosts of other nodes, too\n");
+    out.push_str("    resource_sharing: {can_share: false}   # the head lends to nobody\n");
     workers(&mut out, name, &facts.ssh_hosts);
     policy(&mut out);
     out
@@ -69,7 +69,7 @@ fn gib(memory: Bytes) -> Option<String> {
 }
 
 fn workers(out: &mut String, head: &str, hosts: &[SshHost]) {
-    out.push_str("\n  # Workers lend. CPUs, memory and GPUs are detected; limits are yours to set.\n");
+    out.push_str("\n  # Workers lend what max_share_cpu and max_share_memory_gb say, without them 1 CPU and 1 GiB.\n");
     let mut seen = BTreeSet::from([head]);
     let fit: Vec<&SshHost> = hosts.iter().filter(|h| usable(h) && seen.insert(&h.name)).collect();
     if fit.is_empty() {
@@ -111,10 +111,11 @@ fn policy(out: &mut String) {
         out,
         "
 execution:
+  engine: local                    # each worker is made on this machine; ssh: each is another one, reached by your ssh
   resource_sharing:
     enabled: true
     mode: dynamic_balancing        # offload_only, share_and_offload, dynamic_balancing
-    policy: balanced               # conservative, balanced, aggressive, predictive
+    policy: balanced               # conservative, balanced, aggressive
     thresholds:
       excess_threshold: {}        # fraction of itself that a lender keeps free
     auto_offload:

@@ -15,18 +15,18 @@
 //! | `POST /v1/boosts/ID/extend` | [`ExtendAsk`] | [`BoostView`] |
 //! | `POST /v1/boosts/ID/release` | [`ReleaseAsk`] | [`BoostView`] |
 //! | `POST /v1/boosts/ID/reclaim` | [`ReclaimAsk`] | [`ReclaimReply`] |
-//! | `GET /v1/scan` | | [`ScanReply`] |
+//! | `GET /v1/scan[?closer]` | | [`ScanReply`]; `closer` adds each process that was looked at closely |
 //! | `GET /v1/explain/PID` | | [`ExplainReply`] |
 //! | `POST /v1/offloads` | [`OffloadAsk`] | [`OffloadReply`] |
 //! | `GET /v1/offloads`, `GET /v1/offloads/ID[?settled]` | | `[OffloadView]`, [`OffloadView`]; `settled` waits for the end of a move under way |
 //! | `POST /v1/offloads/ID/cancel`, `…/recall`, `…/resolve` | [`DryRun`], [`RecallAsk`], [`ResolveAsk`] | [`OffloadView`] |
 //! | `POST /v1/offloads/ID/unpark` | [`UnparkAsk`] | [`OffloadView`] |
 //! | `POST /v1/parks` | [`ParkAsk`] | [`ParkReply`] |
-//! | `GET /v1/plans`, `GET /v1/plans/ID` | | `[Plan]`, [`Plan`] |
+//! | `GET /v1/plans`, `GET /v1/plans/ID` | | `[Plan]`, [`Plan`](crate::plan::Plan) |
 //! | `POST /v1/plans/ID/apply` | [`DryRun`] | `[OffloadView]`, none with `dry_run` |
 //! | `GET /v1/events?after=N[&follow]` | | one [`EventRecord`](crate::event::EventRecord) a line |
 //! | `GET /v1/metrics` | | counters since the journal began, in Prometheus' text format |
-//! | `POST /v1/auto` | [`AutoAsk`] | [`AutoView`] |
+//! | `GET /v1/auto`, `POST /v1/auto` | , [`AutoAsk`] | [`AutoView`] |
 //! | `GET /v1/keeps`, `POST /v1/keeps` | , [`KeepAsk`] | `[KeepView]`, [`KeepView`] |
 //! | `POST /v1/stop` | | [`StopNoted`]: notes that the stop file came or went, and whose hand it was |
 //!

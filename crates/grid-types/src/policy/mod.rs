@@ -44,13 +44,13 @@ pub struct NodeConfig {
     pub user: Option<String>,
     /// Head or worker.
     pub role: Role,
-    /// CPUs as configured; detection wins and differences are shown.
+    /// CPUs as configured; nothing compares them with the machine's.
     pub cpu_count: Option<u32>,
     /// Memory as configured.
     pub memory: Option<Bytes>,
     /// GPUs as configured.
     pub gpu_count: Option<u32>,
-    /// Free words for placement.
+    /// Free words, accepted and not used.
     pub tags: Vec<String>,
     /// Private key for ssh.
     pub ssh_key_path: Option<String>,
@@ -103,7 +103,7 @@ pub enum SharingPolicy {
     Balanced,
     /// Half the reserve.
     Aggressive,
-    /// The configured reserve, on the peak of recent use in place of the last sample.
+    /// Accepted; the same as balanced.
     Predictive,
 }
 
@@ -144,7 +144,7 @@ pub struct Thresholds {
 pub struct AutoOffload {
     /// Whether.
     pub mode: AutoMode,
-    /// Only processes of the head.
+    /// Accepted, not used: only processes of the head move by themselves.
     pub head_only: bool,
     /// Trigger, percent of the head's CPU.
     pub cpu_percent: f64,

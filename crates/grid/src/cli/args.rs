@@ -237,7 +237,7 @@ pub enum OffloadCommand {
         dry_run: bool,
     },
     /// Switch automatic offloading
-    #[command(after_help = "Examples:\n  grid offload auto observe\n  grid offload auto on")]
+    #[command(after_help = "Examples:\n  sudo grid offload auto observe\n  sudo grid offload auto on")]
     Auto {
         /// To
         mode: AutoWord,

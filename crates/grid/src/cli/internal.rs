@@ -19,10 +19,10 @@ pub struct UpArgs {
     /// Return when it is up; without it, it runs until it is interrupted
     #[arg(long)]
     pub detach: bool,
-    /// CPUs of each local worker
+    /// CPUs that each local worker lends at most [default: as many as this machine has]
     #[arg(long, value_name = "N", requires = "local", allow_hyphen_values = true)]
     pub worker_cpu: Option<MilliCpu>,
-    /// Memory of each local worker
+    /// Memory that each local worker lends at most [default: a quarter of this machine's]
     #[arg(long, value_name = "SIZE", requires = "local", allow_hyphen_values = true, value_parser = super::amount::size)]
     pub worker_memory: Option<Bytes>,
     /// On workers that ssh reaches as another user than root, use sudo (without a password)
@@ -42,7 +42,7 @@ pub struct DownArgs {
     /// Bring everything home first, and stop only if that worked
     #[arg(long)]
     pub recall_first: bool,
-    /// Do not ask
+    /// What is still away ends with it
     #[arg(long, short)]
     pub yes: bool,
     /// Also remove what grid has on workers that are other machines: programs, logs, ledger

@@ -197,7 +197,9 @@ sudo grid rescue --accept-repeat o-19.1")]
         between: Option<Vec<String>>,
     },
     /// Start a cluster: the head's daemon, and workers
-    #[command(after_help = "Examples:\n  sudo grid up --local 2\n  sudo grid up --config grid.yaml --detach")]
+    #[command(after_help = "Examples:\n  sudo grid up --local 2\n  sudo grid up --config grid.yaml --detach\n\n\
+Without --detach, Ctrl-C brings everything home and ends the cluster. What cannot come home keeps it up;\n\
+Ctrl-C once more ends that too.")]
     Up(UpArgs),
     /// Stop the cluster; says what is still away and what becomes of it
     #[command(after_help = "Examples:\n  sudo grid down\n  sudo grid down --recall-first")]
@@ -302,13 +304,13 @@ sudo grid node remove gpu3 --unreachable"
     )]
     Remove(NodeRemoveArgs),
     /// Nothing new comes to it: no boost, no process; what is there stays
-    #[command(after_help = "Examples:\n  grid node cordon gpu1\n  grid node cordon gpu1 --dry-run")]
+    #[command(after_help = "Examples:\n  sudo grid node cordon gpu1\n  sudo grid node cordon gpu1 --dry-run")]
     Cordon(NodeArgs),
     /// It may take something again
-    #[command(after_help = "Examples:\n  grid node uncordon gpu1")]
+    #[command(after_help = "Examples:\n  sudo grid node uncordon gpu1")]
     Uncordon(NodeArgs),
     /// Cordon it, and move away what lives there: home, or to another lease; nothing is ended
-    #[command(after_help = "Examples:\n  grid node drain gpu1 --dry-run\n  grid node drain gpu1 --by 5m")]
+    #[command(after_help = "Examples:\n  sudo grid node drain gpu1 --dry-run\n  sudo grid node drain gpu1 --by 5m")]
     Drain {
         /// Which.
         #[command(flatten)]

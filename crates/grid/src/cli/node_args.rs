@@ -31,7 +31,7 @@ pub struct NodeAddArgs {
     /// Among lenders that fit equally well the higher one lends first [default: 1]
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub priority: Option<f64>,
-    /// A free word for placement; may be given more than once
+    /// A free word: accepted, not used; may be given more than once
     #[arg(long = "tag", value_name = "WORD")]
     pub tags: Vec<String>,
     /// Where ssh comes in as another user than root, use sudo (without a password)
