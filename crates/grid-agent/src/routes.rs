@@ -23,7 +23,7 @@ impl Agent {
         self.lost_nodes.remove(&node);
         let before = boot_id.clone().and_then(|b| self.peer_boots.insert(node.clone(), b));
         let rebooted = before.is_some() && before != boot_id;
-        self.notice(Notice::Link { node: node.clone(), up: true, protocol });
+        self.tell_link(&node, true, protocol);
         self.tell_stop(Some(&node));
         self.peer_up(&node, rebooted);
     }
@@ -32,8 +32,15 @@ impl Agent {
     fn tell_links(&self) {
         for (party, link) in &self.links {
             if let Party::Agent(node) = party {
-                self.notice(Notice::Link { node: node.clone(), up: true, protocol: link.protocol });
+                self.tell_link(node, true, link.protocol);
             }
+        }
+    }
+
+    /// Whom the hub is linked with is its daemon's to know.
+    fn tell_link(&self, node: &NodeName, up: bool, protocol: Option<u32>) {
+        if self.is_hub() {
+            self.notice(Notice::Link { node: node.clone(), up, protocol });
         }
     }
 
@@ -49,7 +56,7 @@ impl Agent {
         if self.links.get(party).is_some_and(|link| link.outbox.same_channel(outbox)) {
             self.links.remove(party);
             if let Party::Agent(node) = party {
-                self.notice(Notice::Link { node: node.clone(), up: false, protocol: None });
+                self.tell_link(node, false, None);
                 self.peer_lost(node);
             }
         }

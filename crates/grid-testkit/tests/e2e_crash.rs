@@ -162,6 +162,24 @@ fn a_cluster_whose_head_died_whole_is_taken_over_with_its_guests() {
 }
 
 #[test]
+fn an_embedded_cluster_that_left_what_was_away_is_taken_over_with_it() {
+    let Some(mut cluster) = Cluster::start(1) else { return };
+    let guest = Guest::reporting(&cluster, "prover", SMALL);
+    cluster.boost(BOOST);
+    let moved = cluster.move_out(guest.pid());
+    let worker = cluster.node_pid("gpu1");
+    let said = cluster.grid(&["down", "--leave"]);
+    assert!(said.code == 0 && said.out.contains("runs on at gpu1"), "{said:?}");
+    cluster.supervisor_ended();
+    guest.goes_on();
+    cluster.up_again(&["--local", "1"]);
+    assert_eq!(cluster.node_pid("gpu1"), worker, "the worker is the same");
+    cluster.bring_home(moved.record.id.as_str());
+    ends_right(&guest, SMALL);
+    ended_with_0(&cluster, moved.record.id.as_str());
+}
+
+#[test]
 fn a_move_is_cancelled_before_the_commit() {
     let Some(cluster) = Cluster::start(1) else { return };
     let guest = Guest::reporting(&cluster, "prover", LARGE);

@@ -217,6 +217,37 @@ fn down_leaves_a_worker_as_it_was_where_that_is_asked_for() {
     assert_eq!(lab.daemon("node-run"), None);
 }
 
+/// As a machine is shut down, or its service stopped: what cannot come home is not ended for that.
+#[test]
+fn what_cannot_come_home_runs_on_where_it_is_while_the_cluster_is_down_and_is_taken_over() {
+    let lab = Lab::start();
+    let Some(mut cluster) = Cluster::configured(&lab.config("same")) else { return };
+    cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
+    let (guest, pid) = Guest::counting(&cluster);
+    let out = cluster.move_out(pid);
+    assert_eq!(cluster.grid(&["stop"]).code, 0);
+    let said = cluster.grid(&["down", "--recall-first"]);
+    assert!(said.code == 12 && said.err.contains("still away") && said.err.contains("nothing was changed"), "{said:?}");
+    guest.writes_on();
+    let said = cluster.grid(&["down", "--recall-first", "--leave"]);
+    assert!(said.code == 0 && said.out.contains("runs on at gpu1") && said.out.contains("takes it over"), "{said:?}");
+    cluster.supervisor_ended();
+    assert!(lab.daemon("node-run").is_some());
+    let said = cluster.grid(&["down", "--leave"]);
+    assert!(said.code == 0 && said.out.contains("runs on"), "{said:?}");
+    let config = cluster.dir().join("cluster.yaml").to_string_lossy().into_owned();
+    cluster.up_again(&["--config", &config]);
+    guest.writes_on();
+    assert_eq!(cluster.grid(&["stop", "--lift"]).code, 0);
+    cluster.bring_home(out.record.id.as_str());
+    guest.writes_on();
+    // Where nothing is away nothing is left.
+    let said = cluster.grid(&["down", "--recall-first", "--leave"]);
+    assert!(said.code == 0 && said.out.contains("The cluster is down"), "{said:?}");
+    cluster.supervisor_ended();
+    assert_eq!(lab.daemon("node-run"), None);
+}
+
 #[test]
 fn stop_on_the_head_undoes_what_another_machine_has_not_committed_and_holds_while_ssh_is_broken() {
     let lab = Lab::start();

@@ -304,15 +304,24 @@ fn detach(args: &UpArgs, state: &Path) -> Result<(), UpError> {
 }
 
 fn down_command(args: &DownArgs, state: &Path) -> Result<(), UpError> {
+    let still_away = match (args.yes, args.leave) {
+        (true, _) => up::StillAway::Ends,
+        (_, true) => up::StillAway::IsLeft,
+        _ => up::StillAway::Refuses,
+    };
     if args.dry_run {
-        cli::text(&block_on(up::would_stop(state, args.recall_first, args.yes))??);
+        cli::text(&block_on(up::would_stop(state, args.recall_first, still_away))??);
         return Ok(());
     }
-    for line in block_on(up::down(state, args.recall_first, args.yes))?? {
+    for line in block_on(up::down(state, args.recall_first, still_away))?? {
         cli::text(&line);
     }
     if args.purge {
         up::purge(state)?;
+    }
+    if up::was_left(state) {
+        cli::text("The head's daemons have ended, and what is away runs on. grid up takes it over.");
+        return Ok(());
     }
     let held = up::still_held(state);
     if held > 0 {

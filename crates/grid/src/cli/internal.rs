@@ -45,6 +45,9 @@ pub struct DownArgs {
     /// What is still away ends with it
     #[arg(long, short)]
     pub yes: bool,
+    /// What is still away runs on where it is, without the head, and the next `grid up` takes it over
+    #[arg(long, conflicts_with_all = ["yes", "purge"])]
+    pub leave: bool,
     /// Also remove what grid has on workers that are other machines: programs, logs, ledger
     #[arg(long)]
     pub purge: bool,

@@ -71,7 +71,7 @@ pub fn uninstall(state: &Path, dry_run: bool) -> Result<Vec<String>, UpError> {
     }
     if systemctl(&["is-active", "--quiet", UNIT]).is_ok() {
         let state = state.to_string_lossy();
-        grid(&["--state", &state, "down", "--recall-first", "--yes"])?;
+        grid(&["--state", &state, "down", "--recall-first"])?;
     }
     systemctl(&["disable", "--now", UNIT])?;
     if own.exists() {

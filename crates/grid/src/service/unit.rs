@@ -84,7 +84,7 @@ mod tests {
         for line in [
             "Environment=GRID_CRIU=/opt/criu",
             "ExecStart=/opt/grid --state /srv/grid up --config /etc/grid/cluster.yaml",
-            "ExecStop=/opt/grid --state /srv/grid down --recall-first --yes",
+            "ExecStop=/opt/grid --state /srv/grid down --recall-first --leave",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in {text}");
         }

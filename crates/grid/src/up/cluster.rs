@@ -1,6 +1,7 @@
 //! Making the embedded cluster, keeping it, and taking it away.
 
 use super::control::{Changes, Step};
+use super::down::Ending;
 use super::node::run;
 use super::plan::Plan;
 use super::ready::{Begun, await_ready};
@@ -55,8 +56,10 @@ pub async fn up(mut plan: Plan, ready: impl FnOnce(&Plan, Duration, &Status)) ->
         Ok(()) => keep(&plan, &root, &mut nodes, Begun::Made, |status| ready(&plan, start.elapsed(), status)).await,
         Err(e) => Err(e),
     };
-    remove(&plan, &nodes, &root);
-    outcome
+    if !matches!(outcome, Ok(Ending::Left)) {
+        remove(&plan, &nodes, &root);
+    }
+    outcome.map(drop)
 }
 
 /// As whom the daemon of a new cluster runs.
@@ -137,7 +140,7 @@ pub(super) async fn keep(
     nodes: &mut [Node],
     begun: Begun,
     ready: impl FnOnce(&Status),
-) -> Result<(), UpError> {
+) -> Result<Ending, UpError> {
     let conf = |name: &str| plan.state.join("conf").join(name).to_string_lossy().into_owned();
     let log = |name: &str| plan.state.join("log").join(name);
     let (hub, head) = (conf("hub.json"), conf("head.json"));
@@ -160,7 +163,7 @@ pub(super) async fn keep(
             ready(&status);
             let (ends, mut ended) = tokio::sync::mpsc::unbounded_channel();
             nodes.iter().enumerate().for_each(|(i, node)| node.watch(i, &ends));
-            loop {
+            let ending = loop {
                 tokio::select! {
                     () = agent.keep() => {}
                     () = daemon.keep() => {}
@@ -181,15 +184,25 @@ pub(super) async fn keep(
                                 signals.next().await;
                             }
                         };
-                        let ends = tokio::select! { ends = down::may_end(plan) => ends, () = told => true };
-                        if ends {
-                            down::end_shadows(plan).await;
-                            break;
+                        let ends = tokio::select! {
+                            ends = down::may_end(plan) => ends,
+                            () = told => Some(Ending::Whole),
+                        };
+                        if let Some(ending) = ends {
+                            break ending;
                         }
                     }
                 }
+            };
+            match ending {
+                Ending::Whole => {
+                    down::end_shadows(plan).await;
+                    Ok(ending)
+                }
+                Ending::Left => {
+                    down::note_left(&plan.state, true).map_err(failed("noting what is left")).map(|()| ending)
+                }
             }
-            Ok(())
         }
         Err(e) => Err(e),
     };
@@ -202,7 +215,7 @@ pub(super) async fn keep(
     let _ = tokio::time::timeout(others::LEFT_WITHIN, rest).await;
     // The channel comes first among them, and goes last.
     for other in others.iter_mut().rev() {
-        if outcome.is_ok() {
+        if matches!(outcome, Ok(Ending::Whole)) {
             other.stop().await
         } else {
             other.give_up().await

@@ -18,6 +18,9 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 /// How the supervisor was told to end.
 const RECALL: &str = "recall";
 const FORCE: &str = "force";
+const LEAVE: &str = "leave";
+/// The state's note that what was away runs on without a supervisor.
+const LEFT: &str = "left";
 
 /// Number of the supervisor of this state, where it runs.
 pub(crate) fn supervisor(state: &Path) -> Option<i32> {
@@ -65,6 +68,26 @@ pub(super) fn found(state: &Path) -> Result<ToEnd, UpError> {
     Ok(found)
 }
 
+/// What becomes of what is away, and does not come home.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum StillAway {
+    /// The cluster stays up.
+    Refuses,
+    /// It ends with the cluster.
+    Ends,
+    /// It runs on where it is, and the next `grid up` takes it over.
+    IsLeft,
+}
+
+/// How a cluster came to its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Nothing of it is left.
+    Whole,
+    /// What is away runs on, and the head's own daemons do not.
+    Left,
+}
+
 /// What would end with the cluster: refused, unless somebody said that it may.
 pub(super) fn to_end(
     known: Result<Vec<OffloadView>, String>,
@@ -85,30 +108,41 @@ pub(super) fn to_end(
     let list = left.iter().map(|o| format!("{} {} on {}", o.record.process.pid, o.record.title, o.record.destination));
     let what =
         format!("still away: {}. Stopping would end them; nothing was changed.", list.collect::<Vec<_>>().join(", "));
-    Err(UpError::new(FaultClass::Conflict, what).hint("grid down --recall-first, or grid down --yes to end them"))
+    Err(UpError::new(FaultClass::Conflict, what)
+        .hint("grid down --recall-first; or --leave, and they run on there; or --yes to end them"))
 }
 
 /// Ends the cluster of this state. Refused while something is away, unless it is recalled first or given up.
-pub async fn down(state: &Path, recall_first: bool, give_up: bool) -> Result<Vec<String>, UpError> {
+pub async fn down(state: &Path, recall_first: bool, still_away: StillAway) -> Result<Vec<String>, UpError> {
     let found = found(state)?;
+    let may = still_away != StillAway::Refuses;
     let client = Client::new(state.join("head.sock"));
     let mut said = Vec::new();
     if recall_first {
         said = recall_all(&client).await;
     }
     let known = try_away(&client).await;
-    let known = if give_up { Ok(known.unwrap_or_default()) } else { known };
-    let left = to_end(known, give_up, &found)?;
+    let known = if may { Ok(known.unwrap_or_default()) } else { known };
+    let left = to_end(known, may, &found)?;
+    let fate = if still_away == StillAway::IsLeft { "runs on at" } else { "ends with" };
     said.extend(
-        left.iter().map(|o| format!("{} {} ends with {}", o.record.process.pid, o.record.title, o.record.destination)),
+        left.iter().map(|o| format!("{} {} {fate} {}", o.record.process.pid, o.record.title, o.record.destination)),
     );
+    if found.leftovers.is_some() && still_away == StillAway::IsLeft {
+        said.push("It lost its supervisor before: what lives in it runs on. grid up takes it over".to_owned());
+        return Ok(said);
+    }
     if let Some((plan, root)) = found.leftovers {
         said.extend(super::others::leave(&plan, false));
         cluster::remove(&plan, &[], &root);
         return Ok(said);
     }
     let Some(pid) = found.pid else { return Ok(said) };
-    let mode = if give_up { FORCE } else { RECALL };
+    let mode = match still_away {
+        StillAway::Refuses => RECALL,
+        StillAway::Ends => FORCE,
+        StillAway::IsLeft => LEAVE,
+    };
     std::fs::write(state.join("down"), mode).map_err(super::failed("telling the supervisor"))?;
     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGTERM);
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -152,7 +186,7 @@ pub(super) fn orphans(state: &Path) -> Option<(Plan, Group)> {
     let json = std::fs::read_to_string(state.join("conf/plan.json")).ok()?;
     let plan: Plan = serde_json::from_str(&json).ok()?;
     let root = cluster::root_group(&plan).ok()?;
-    (!cluster::left_over(&plan, &root).is_empty()).then_some((plan, root))
+    (was_left(state) || !cluster::left_over(&plan, &root).is_empty()).then_some((plan, root))
 }
 
 pub(super) async fn try_away(client: &Client) -> Result<Vec<OffloadView>, String> {
@@ -210,23 +244,44 @@ pub(crate) async fn end_shadows(plan: &Plan) {
     }
 }
 
-/// Whether the supervisor may end now. A first Ctrl-C brings everything home; what cannot come keeps the cluster up,
+/// Its supervisor left what is away running, since this machine started.
+pub fn was_left(state: &Path) -> bool {
+    let boot_id = grid_os::clock::boot_id().unwrap_or_default();
+    std::fs::read_to_string(state.join(LEFT)).is_ok_and(|text| text == boot_id)
+}
+
+/// Written down, or, where a cluster is up, forgotten.
+pub(super) fn note_left(state: &Path, left: bool) -> std::io::Result<()> {
+    let file = state.join(LEFT);
+    match (left, std::fs::remove_file(&file)) {
+        (true, _) => std::fs::write(file, grid_os::clock::boot_id().map_err(std::io::Error::other)?),
+        (false, Err(e)) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+        (false, _) => Ok(()),
+    }
+}
+
+/// Whether, and how, the supervisor ends now. A first Ctrl-C brings everything home; what cannot come keeps the cluster up,
 /// until a second one.
-pub(crate) async fn may_end(plan: &Plan) -> bool {
+pub(super) async fn may_end(plan: &Plan) -> Option<Ending> {
     let told = std::fs::read_to_string(plan.state.join("down")).unwrap_or_default();
     let _ = std::fs::remove_file(plan.state.join("down"));
     let client = Client::new(plan.socket());
     if told == FORCE {
-        return true;
+        return Some(Ending::Whole);
+    }
+    if told == LEAVE {
+        // Where nobody can tell, something may be.
+        let none = try_away(&client).await.is_ok_and(|away| away.is_empty());
+        return Some(if none { Ending::Whole } else { Ending::Left });
     }
     for line in recall_all(&client).await {
         super::tell(&line);
     }
     let left = away(&client).await;
     if left.is_empty() {
-        return true;
+        return Some(Ending::Whole);
     }
     let _ = std::fs::write(plan.state.join("down"), FORCE);
     super::tell(&format!("{} processes are still away and would end: interrupt again to end them", left.len()));
-    false
+    None
 }

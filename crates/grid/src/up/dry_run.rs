@@ -1,5 +1,6 @@
 //! What `grid up` and `grid down` would do, and do not. What the act would refuse is refused, by the same code.
 
+use super::down::StillAway;
 use super::{Plan, UpError, account, cluster, down, others};
 use crate::cli::Client;
 use std::fmt::Write;
@@ -42,15 +43,19 @@ pub fn would_start(plan: &Plan) -> Result<String, UpError> {
 ///
 /// # Errors
 /// Why nothing would end.
-pub async fn would_stop(state: &Path, recall_first: bool, give_up: bool) -> Result<String, UpError> {
+pub async fn would_stop(state: &Path, recall_first: bool, still_away: StillAway) -> Result<String, UpError> {
     let found = down::found(state)?;
     let known = down::try_away(&Client::new(state.join("head.sock"))).await;
-    if known.is_err() && give_up {
+    if known.is_err() && still_away == StillAway::Ends {
         let out = "Nobody can tell what lives in it: it would END, with whatever does.\nNothing was changed.\n";
         return Ok(out.to_owned());
     }
-    let away = down::to_end(known, recall_first || give_up, &found)?;
-    let fate = if recall_first { "would come home first" } else { "would END" };
+    let away = down::to_end(known, recall_first || still_away != StillAway::Refuses, &found)?;
+    let fate = match still_away {
+        _ if recall_first => "would come home first",
+        StillAway::IsLeft => "would run on there",
+        _ => "would END",
+    };
     let mut out = String::new();
     for o in &away {
         let r = &o.record;

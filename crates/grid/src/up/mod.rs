@@ -30,7 +30,7 @@ pub use account::Account;
 pub use cluster::up;
 pub use control::{Ask, Changed, NodeAdded, NodeRemoved, ask};
 pub use detach::detached;
-pub use down::{down, living_on, still_held};
+pub use down::{StillAway, down, living_on, still_held, was_left};
 pub use dry_run::{would_start, would_stop};
 pub use node::node_init;
 pub use others::{purge, workers_elsewhere};

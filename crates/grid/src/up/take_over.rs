@@ -2,6 +2,7 @@
 //! one, and what lives on the workers goes on.
 
 use super::cluster::{daemons, keep, remove};
+use super::down::Ending;
 use super::plan::Plan;
 use super::ready::Begun;
 use super::worker::{Node, make_again};
@@ -30,6 +31,7 @@ pub(super) async fn take_over(
         .map_err(|e| UpError::new(FaultClass::Environment, e.to_string()))?;
     reap();
     down::write_pid(&plan.state).map_err(failed(&plan.state.display().to_string()))?;
+    down::note_left(&plan.state, false).map_err(failed("the note of what was left"))?;
     replace_program(&plan)?;
     let mut nodes = Vec::new();
     for node in &plan.nodes {
@@ -41,7 +43,8 @@ pub(super) async fn take_over(
     }
     let outcome = keep(&plan, root, &mut nodes, Begun::TakenOver, |status| ready(&plan, start.elapsed(), status)).await;
     match outcome {
-        Ok(()) => {
+        Ok(Ending::Left) => Ok(()),
+        Ok(Ending::Whole) => {
             remove(&plan, &nodes, root);
             Ok(())
         }

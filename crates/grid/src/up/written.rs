@@ -31,6 +31,7 @@ pub(super) fn make_state(plan: &Plan, account: Account) -> Result<(), UpError> {
         dir(&control, 0o775).map_err(failed(&what))?;
     }
     down::write_pid(&plan.state).map_err(failed(&what))?;
+    down::note_left(&plan.state, false).map_err(failed(&what))?;
     write_private(&plan.state.join("conf/plan.json"), plan, None)
 }
 
