@@ -295,28 +295,53 @@ impl Head {
         })
     }
 
+    /// What is under way to a machine that does not answer: only a person can say that it never will.
+    fn may_count_as_gone(&self, record: &OffloadRecord, gone: bool) -> Result<(), ApiError> {
+        let OffloadRecord { id, phase, destination, .. } = record;
+        let refused = |what: String| fault(FaultClass::Conflict, format!("offload {id} {what}. Nothing was changed."));
+        if *phase != OffloadPhase::Moving {
+            return Err(refused(format!("is {phase}, not in doubt")));
+        }
+        let silent = self.node_views().into_iter().any(|n| n.node == *destination && n.state != "ready");
+        match (silent, gone) {
+            (true, true) => Ok(()),
+            (true, false) => Err(ApiError {
+                hint: Some(format!("only if {destination} is off, and does not come back with its copy: --gone")),
+                ..refused(format!("is {phase}, and {destination} does not answer: its copy may run there"))
+            }),
+            (false, _) => {
+                Err(refused(format!("is {phase}, and {destination} answers: what became of it is known soon")))
+            }
+        }
+    }
+
     pub(crate) async fn resolve(&self, id: &OffloadId, ask: ResolveAsk, actor: Actor) -> Result<(), ApiError> {
-        let ResolveAsk { decision, dry_run } = ask;
+        let ResolveAsk { decision, gone, dry_run } = ask;
         let record = self.offload_record(id)?;
-        if record.phase != OffloadPhase::InDoubt {
-            return Err(fault(
-                FaultClass::Conflict,
-                format!("offload {id} is {}, not in doubt. Nothing was changed.", record.phase),
-            ));
+        let doubted = record.phase == OffloadPhase::InDoubt;
+        if !doubted {
+            self.may_count_as_gone(&record, gone)?;
         }
         if dry_run {
             return Ok(());
         }
         let holder = match record.direction {
-            Direction::Out => record.source,
-            Direction::Park if record.boost.is_none() => record.source,
-            Direction::Back | Direction::Onward | Direction::Park | Direction::Unpark => record.destination,
+            Direction::Out => &record.source,
+            Direction::Park if record.boost.is_none() => &record.source,
+            Direction::Back | Direction::Onward | Direction::Park | Direction::Unpark => &record.destination,
         };
-        let request = Request::ResolveMove { attempt: record.attempt, decision };
+        let request = Request::ResolveMove { attempt: record.attempt.clone(), decision };
         self.inner.borrow_mut().resolving.insert(id.clone());
-        let answer = self.hub().ask(&holder, request).await;
+        let answer = self.hub().ask(holder, request).await;
         let recorded = match answer {
-            Ok(Answer::Done) => self.record(&actor, Event::OffloadResolved { offload: id.clone(), decision }),
+            Ok(Answer::Done) => {
+                if !doubted {
+                    let detail = format!("{} is off and does not come back, a person says", record.destination);
+                    let (offload, attempt) = (id.clone(), record.attempt);
+                    self.record(&actor, Event::OffloadInDoubt { offload, attempt, detail })?;
+                }
+                self.record(&actor, Event::OffloadResolved { offload: id.clone(), decision })
+            }
             Ok(other) => Err(fault(FaultClass::Internal, format!("{holder} answered {other:?}"))),
             Err(reason) => Err(refused(&reason, "it was not resolved")),
         };

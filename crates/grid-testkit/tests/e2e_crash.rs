@@ -274,3 +274,35 @@ fn the_agent_at_home_dies_around_the_commit() {
 fn the_lenders_agent_dies_around_the_commit() {
     an_agent_dies_around_the_commit("gpu1");
 }
+
+/// Nobody but a person can say of a silent machine that it does not come back. Where it does all the same, its copy is ended.
+#[test]
+fn a_silent_machine_is_said_to_be_gone_and_the_copy_at_home_goes_on() {
+    let Some(cluster) = Cluster::faulty(NODES) else { return };
+    let guest = Guest::reporting(&cluster, "prover", "--memory 64MiB --steps 1000000");
+    cluster.boost(BOOST);
+    let mut armed = cluster.arm("gpu1", FaultPoint::SendStarted, Effect::Hang);
+    let mut command = cluster.begin(&["offload", "execute", &guest.pid().to_string()]);
+    cluster.wait("it to run there", || armed.is_hit());
+    let resolve = |gone: &[&str]| cluster.grid(&[&["offload", "resolve", "last", "--accept-repeat"], gone].concat());
+    let said = resolve(&["--gone"]);
+    assert!(said.code == 12 && said.err.contains("gpu1 answers"), "{said:?}");
+    cluster.set_asleep("gpu1", true);
+    cluster.wait("it to count as silent", || {
+        let said = resolve(&[]);
+        if said.code == 12 && said.err.contains("--gone") { Ok(()) } else { Err(said) }
+    });
+    let said = resolve(&["--gone"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(cluster.offloads()[0].record.phase, OffloadPhase::Home);
+    command.wait().unwrap();
+    guest.goes_on();
+    assert!(guest.process.runs_here());
+    armed.lift();
+    cluster.set_asleep("gpu1", false);
+    cluster.wait("the copy there to end", || {
+        let said = cluster.grid(&["boost", "release", "last"]);
+        if said.code == 0 { Ok(()) } else { Err(said) }
+    });
+    guest.goes_on();
+}

@@ -183,6 +183,9 @@ impl Agent {
 
     pub(crate) fn resolve_move(&mut self, attempt: &AttemptId, decision: Resolution) -> Result<Answer, Reason> {
         let outgoing = self.sources.get_mut(attempt).ok_or_else(|| unknown(attempt))?;
+        if !matches!(outgoing.machine.state, SourceState::Committed | SourceState::InDoubt) {
+            return Err(Reason::new(ReasonCode::Changed, "it is not past the commit; use `grid offload cancel`"));
+        }
         if outgoing.machine.state == SourceState::Committed {
             // A person's word that the destination is gone is the proof that lets the attempt be doubted.
             self.step_source(attempt, SourceInput::DestinationGone { proof: GoneProof::Person });

@@ -146,6 +146,9 @@ pub struct OffloadView {
 pub struct ResolveAsk {
     /// What.
     pub decision: Resolution,
+    /// Whoever asks says that the other machine, which is silent, is off and does not come back with its copy.
+    #[serde(default)]
+    pub gone: bool,
     /// Only say what would happen.
     #[serde(default)]
     pub dry_run: bool,

@@ -232,6 +232,9 @@ pub enum OffloadCommand {
         /// Let the copy at home go
         #[arg(long, group = "decision")]
         drop: bool,
+        /// Also of a move whose destination is silent: that machine is off, and does not come back with its copy
+        #[arg(long)]
+        gone: bool,
         /// Only say what would happen
         #[arg(long)]
         dry_run: bool,

@@ -44,8 +44,9 @@ pub(super) async fn run(client: &Client, command: &OffloadCommand, format: Forma
         OffloadCommand::Unpark { id, to, dry_run } => {
             unpark(client, id, UnparkAsk { to: to.clone(), dry_run: *dry_run, ..UnparkAsk::default() }, format).await
         }
-        OffloadCommand::Resolve { id, accept_repeat, dry_run, .. } => {
-            resolve(client, id, *accept_repeat, *dry_run).await
+        OffloadCommand::Resolve { id, accept_repeat, gone, dry_run, .. } => {
+            let decision = if *accept_repeat { Resolution::AcceptRepeat } else { Resolution::Drop };
+            resolve(client, id, ResolveAsk { decision, gone: *gone, dry_run: *dry_run }).await
         }
         OffloadCommand::Auto { mode, dry_run } => {
             let ask = AutoAsk { mode: (*mode).into(), dry_run: *dry_run };
@@ -147,13 +148,11 @@ async fn unpark(client: &Client, id: &str, ask: UnparkAsk, format: Format) -> Re
     done(settled, &[OffloadPhase::Home, OffloadPhase::Away, OffloadPhase::Ended], format)
 }
 
-async fn resolve(client: &Client, id: &str, accept_repeat: bool, dry_run: bool) -> Result<Printed, Failure> {
+async fn resolve(client: &Client, id: &str, ask: ResolveAsk) -> Result<Printed, Failure> {
     let id = ask::offload_id(client, id).await?;
-    let decision = if accept_repeat { Resolution::AcceptRepeat } else { Resolution::Drop };
-    let answer: Answer<OffloadView> =
-        client.post(&format!("/v1/offloads/{id}/resolve"), &ResolveAsk { decision, dry_run }).await?;
-    if dry_run {
-        return Ok(printed(answer, |v| render::would_resolve(v, decision), |v| v.record.id.to_string()));
+    let answer: Answer<OffloadView> = client.post(&format!("/v1/offloads/{id}/resolve"), &ask).await?;
+    if ask.dry_run {
+        return Ok(printed(answer, |v| render::would_resolve(v, ask.decision), |v| v.record.id.to_string()));
     }
     Ok(printed(answer, render::moved, |v| v.record.id.to_string()))
 }

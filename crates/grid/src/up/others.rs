@@ -91,7 +91,8 @@ pub(super) fn write_worker(plan: &Plan, worker: &RemotePlan, token: String) -> R
 fn write_reach(plan: &Plan, worker: &RemotePlan, pin: Pin, token: String) -> Result<(), UpError> {
     let caller = caller();
     let file = reach_file(plan, worker);
-    write_private(&file, &reach(plan, worker, pin, token), caller.map(|user| user.gid))?;
+    // Its token is for the user alone, as whom ssh runs, not for who shares his group.
+    write_private(&file, &reach(plan, worker, pin, token), None)?;
     let control = control(plan, worker);
     let what = control.display().to_string();
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o711).create(plan.run_dir());

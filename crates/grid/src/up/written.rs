@@ -91,7 +91,7 @@ pub(super) fn replace_program(plan: &Plan) -> Result<(), UpError> {
         }
         value["program"] = program;
         let owner = std::fs::metadata(&file).map_err(failed(&what))?;
-        write_private(&file, &value, Some(owner.gid()))?;
+        write_private(&file, &value, None)?;
         std::os::unix::fs::chown(&file, Some(owner.uid()), None).map_err(failed(&what))?;
     }
     write_private(&plan.state.join("conf/plan.json"), plan, None)
