@@ -36,7 +36,8 @@ pub struct BoostAsk {
     pub memory: Option<Bytes>,
     /// GPUs.
     pub gpu: Option<u32>,
-    /// How urgent.
+    /// How urgent; absent = normal.
+    #[serde(default)]
     pub priority: Priority,
     /// For how long; absent = the policy's default.
     pub duration: Option<Millis>,
@@ -45,6 +46,7 @@ pub struct BoostAsk {
     /// What happens with guests at the end.
     pub at_end: Option<AtEnd>,
     /// Only say what would happen.
+    #[serde(default)]
     pub dry_run: bool,
 }
 
