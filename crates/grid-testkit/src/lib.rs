@@ -4,6 +4,7 @@
 //! | Module | Owns |
 //! | --- | --- |
 //! | [`cluster`] | a real cluster for one test, its programs, and its end |
+//! | [`home`] | a worker that sees the head's files, and a job that works on them |
 //! | [`procs`] | starting a program as an ordinary user's detached process; waiting for its report, its end |
 //! | [`images`] | CRIU's images, edited into hostile ones |
 //! | [`leaks`] | what grid may leave on a machine (cgroups, network, mounts, processes), compared before and after |
@@ -28,6 +29,7 @@ pub mod criu;
 pub mod demo;
 pub mod demo_ssh;
 pub mod gaps;
+pub mod home;
 pub mod images;
 pub mod lab;
 pub mod leaks;

@@ -4,9 +4,9 @@
 #![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
 
 use grid_testkit::cluster::{Cluster, Guest};
+use grid_testkit::home::{answer, apart, apart_with, job, more};
 use grid_testkit::lab::Lab;
 use grid_testkit::procs;
-use grid_testkit::scratch::Scratch;
 use grid_types::api::OffloadView;
 use grid_types::event::OffloadPhase;
 use nix::sys::signal::{Signal, kill};
@@ -16,83 +16,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-
-/// None where this machine lacks what moves need.
-fn apart(lab: &Lab) -> Option<Cluster> {
-    apart_with(lab, "home")
-}
-
-fn apart_with(lab: &Lab, files: &str) -> Option<Cluster> {
-    let cluster = Cluster::configured(&lab.config(files))?;
-    lab.hide(cluster.dir()).unwrap();
-    let hostname = lab.path("hostname");
-    std::fs::write(&hostname, "the worker's\n").unwrap();
-    lab.bind(&hostname, Path::new("/etc/hostname")).unwrap();
-    cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
-    Some(cluster)
-}
-
-/// Logs, works on a file that it has open, reads by path and by folder, and does what it is asked to by files.
-const JOB: &str = r#"
-import os, time
-log = open('log', 'a', buffering=1)
-data = open('data', 'r+b', buffering=0)
-for n in range(10**9):
-    print(n, file=log)
-    assert data.read(4) == n.to_bytes(4, 'little')
-    data.write((n + 1).to_bytes(4, 'little'))
-    data.seek(-4, os.SEEK_CUR)
-    if n % 64 == 63:
-        data.seek(0)
-        data.truncate(0)
-        data.write((n + 1).to_bytes(4, 'little'))
-        data.seek(0)
-    if os.path.exists('ask'):
-        import later
-        later.answer()
-    time.sleep(0.002)
-"#;
-
-const LATER: &str = r#"
-import os, subprocess
-def answer():
-    words = open('ask').read().split()
-    os.unlink('ask')
-    out = subprocess.run(words, capture_output=True, text=True)
-    with open('new', 'w') as f:
-        f.write(out.stdout + out.stderr)
-    os.rename('new', 'answer')
-"#;
-
-fn job(cluster: &Cluster) -> Guest {
-    let script = format!(
-        "cat >job.py <<'E'\n{JOB}\nE\ncat >later.py <<'E'\n{LATER}\nE\n\
-         printf '\\0\\0\\0\\0' >data; PYTHONPATH=. exec /usr/bin/python3 job.py"
-    );
-    let guest = Guest::script(cluster, &script);
-    more(&guest);
-    guest
-}
-
-fn lines(guest: &Guest) -> usize {
-    guest.numbered("log")
-}
-
-fn more(guest: &Guest) {
-    let from = lines(guest);
-    guest.wait_text("log", |text| text.lines().count() > from + 50);
-    lines(guest);
-}
-
-fn answer(guest: &Guest, ask: &str) -> String {
-    let _ = std::fs::remove_file(guest.dir.join("answer"));
-    std::fs::write(guest.dir.join("asking"), ask).unwrap();
-    std::fs::set_permissions(guest.dir.join("asking"), Permissions::from_mode(0o644)).unwrap();
-    std::fs::rename(guest.dir.join("asking"), guest.dir.join("ask")).unwrap();
-    // It may be there only since it was read.
-    guest.wait_text("answer", |_| guest.dir.join("answer").exists());
-    guest.read("answer")
-}
 
 /// A data base in which two connections write.
 const BASE: &str = r#"
@@ -462,77 +385,4 @@ fn a_shared_mapping_of_a_file_is_the_same_on_both_sides() {
     guest.process.wait_gone(std::time::Duration::from_secs(20)).unwrap();
     assert_eq!(guest.process.stderr().unwrap(), "");
     assert!(guest.read("stdout").starts_with("done "), "{}", guest.read("stdout"));
-}
-
-/// A folder of an ordinary user's that the worker sees, too.
-fn folder() -> Scratch {
-    Scratch::within(Path::new("/var/tmp")).unwrap()
-}
-
-fn with_paths(lab: &Lab, shared: &Path, local: &Path) -> Option<Cluster> {
-    let paths = format!("home, shared_paths: [{}], local_paths: [{}]", shared.display(), local.display());
-    apart_with(lab, &paths)
-}
-
-fn file_system(guest: &Guest, path: &Path) -> String {
-    answer(guest, &format!("stat -f -c %T {}", path.display())).trim().to_owned()
-}
-
-#[test]
-fn a_shared_folder_is_used_where_it_is_and_a_local_one_is_each_machine_s_own() {
-    let lab = Lab::start();
-    let (shared, local) = (folder(), folder());
-    let Some(cluster) = with_paths(&lab, &shared, &local) else { return };
-    lab.hide(&local).unwrap();
-    std::fs::set_permissions(lab.seen_there(&local), Permissions::from_mode(0o777)).unwrap();
-    let guest = job(&cluster);
-    let at_home = file_system(&guest, &shared);
-    let out = cluster.move_out(guest.pid());
-    more(&guest);
-    assert_eq!(file_system(&guest, &shared), at_home, "not by way of the head");
-    assert_ne!(file_system(&guest, &guest.dir), at_home);
-    assert_eq!(answer(&guest, &format!("cp job.py {}/copy", shared.display())), "");
-    assert_eq!(std::fs::read(shared.join("copy")).unwrap(), std::fs::read(guest.dir.join("job.py")).unwrap());
-    assert_eq!(answer(&guest, &format!("touch {}/there", local.display())), "");
-    assert!(!local.join("there").exists() && lab.seen_there(&local).join("there").exists());
-    cluster.bring_home(out.record.id.as_str());
-    more(&guest);
-    assert_eq!(answer(&guest, &format!("ls -A {}", shared.display())), "copy\n");
-    assert_eq!(answer(&guest, &format!("ls -A {}", local.display())), "");
-    // What it has open there would be another file on the other machine.
-    let holds = format!("exec 9>{}/held; exec sleep 1000", local.display());
-    let holds = Guest::script(&cluster, &holds);
-    let said = cluster.grid(&["offload", "execute", &holds.pid().to_string()]);
-    assert!(said.code == 4 && said.err.contains("which each node has for itself"), "{said:?}");
-}
-
-/// Which folders those are is the head's word: it opens no door of the worker's to a user.
-#[test]
-fn a_local_folder_that_its_user_does_not_get_to_there_keeps_it_at_home() {
-    let lab = Lab::start();
-    let (shared, local) = (folder(), folder());
-    let Some(cluster) = with_paths(&lab, &shared, &local) else { return };
-    lab.hide(&local).unwrap();
-    std::fs::set_permissions(lab.seen_there(&local), Permissions::from_mode(0o700)).unwrap();
-    let guest = job(&cluster);
-    let said = cluster.grid(&["offload", "execute", &guest.pid().to_string()]);
-    let text = said.out.clone() + &said.err;
-    assert!(said.code != 0 && text.contains("E-FILE") && text.contains("Permission denied"), "{said:?}");
-    more(&guest);
-    assert!(!procs::is_shadow(guest.pid()));
-}
-
-#[test]
-fn a_folder_that_is_not_shared_is_found_out_before_anything_is_frozen() {
-    let lab = Lab::start();
-    let (shared, local) = (folder(), folder());
-    let Some(cluster) = with_paths(&lab, &shared, &local) else { return };
-    lab.hide(&shared).unwrap();
-    let guest = job(&cluster);
-    let said = cluster.grid(&["offload", "execute", &guest.pid().to_string()]);
-    let text = said.out.clone() + &said.err;
-    assert!(said.code == 4 && text.contains("E-FILE") && text.contains("is another folder here"), "{said:?}");
-    assert!(std::fs::read_dir(&*shared).unwrap().next().is_none(), "a probe is left");
-    more(&guest);
-    assert!(!procs::is_shadow(guest.pid()));
 }
