@@ -34,6 +34,7 @@ mod reclaim;
 mod redial;
 mod rescue;
 mod routes;
+mod run;
 mod shadow;
 mod sleep;
 mod source;
@@ -41,10 +42,10 @@ mod streams;
 mod tickets;
 mod tree;
 
-pub use agent::run;
 pub use ledger::{Ledger, LedgerError};
 pub use lock::{running, runs};
 pub use park::PARKED;
+pub use run::run;
 
 /// Below a node's state: how trees ended while the cluster was down.
 pub const ENDED: &str = "ended";
