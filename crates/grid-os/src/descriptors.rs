@@ -25,10 +25,22 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
 /// # Errors
 /// The socket; `WouldBlock` where it is full and does not wait.
 pub fn send_packet(socket: &impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    send_flagged(socket, bytes, fd, MsgFlags::empty())
+}
+
+/// The same to whoever may have stopped reading: it is never waited for.
+///
+/// # Errors
+/// The socket; `WouldBlock` where it is full.
+pub fn send_packet_at_once(socket: &impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    send_flagged(socket, bytes, fd, MsgFlags::MSG_DONTWAIT)
+}
+
+fn send_flagged(socket: &impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>, flags: MsgFlags) -> io::Result<()> {
     let fds = fd.map(|fd| [fd.as_raw_fd()]);
     let passed = fds.as_ref().map(|fds| ControlMessage::ScmRights(fds));
     let socket = socket.as_fd().as_raw_fd();
-    sendmsg::<()>(socket, &[IoSlice::new(bytes)], passed.as_slice(), MsgFlags::MSG_NOSIGNAL, None)?;
+    sendmsg::<()>(socket, &[IoSlice::new(bytes)], passed.as_slice(), flags | MsgFlags::MSG_NOSIGNAL, None)?;
     Ok(())
 }
 
