@@ -103,7 +103,7 @@ pub enum ToShadow {
     },
 }
 
-/// From a shadow.
+/// From a shadow. An agent reads the first word of a connection and no more: it is the far's agent that dials anew.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FromShadow {

@@ -11,6 +11,7 @@
 //! ```
 
 mod begun;
+mod door;
 mod leave;
 mod ports;
 mod stops;
@@ -19,6 +20,7 @@ mod words;
 pub(crate) use self::ports::Listeners;
 
 use self::begun::Begun;
+use self::door::{Door, say_of_strangers};
 
 use crate::AgentError;
 use crate::agent::{Agent, Input};
@@ -27,12 +29,11 @@ use crate::tree::start_ticks;
 use grid_os::packets;
 use grid_os::peer::Peer;
 use grid_os::pidfd::PidFd;
-use grid_shadow::control::{FromShadow, ToShadow, receive, send, send_with};
+use grid_shadow::control::{ToShadow, send, send_with};
 use grid_types::streams::ShadowId;
 use grid_types::{AttemptId, NodeName, OffloadId};
-use nix::sys::socket::{Shutdown, shutdown};
 use serde::{Deserialize, Serialize};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -77,7 +78,7 @@ struct Waiting {
 /// A shadow of this node's.
 pub(crate) struct Shadow {
     pub(crate) record: Record,
-    control: Option<Arc<OwnedFd>>,
+    control: Option<OwnedFd>,
     waiting: Option<Waiting>,
     /// It has ended, and the tree's agent was told then.
     told_end: Option<Option<Instant>>,
@@ -106,7 +107,6 @@ impl Shadow {
             None => send(control, word),
         };
         if said.is_err() {
-            let _ = shutdown(control.as_raw_fd(), Shutdown::Both);
             self.control = None;
         }
         said.is_ok()
@@ -140,13 +140,8 @@ impl Agent {
         let path = self.shadow_socket();
         let failed = |source| AgentError::Io { action: "listen on", path: path.clone(), source };
         let listener = packets::listen(&path, 0o666).map_err(failed)?;
-        let inputs = self.inputs.clone();
-        std::thread::spawn(move || {
-            while let Ok(control) = packets::accept(&listener) {
-                let (control, inputs) = (Arc::new(control), inputs.clone());
-                std::thread::spawn(move || hear(&control, &inputs));
-            }
-        });
+        let door = Door::new(self.inputs.clone());
+        std::thread::spawn(move || door.serve(&listener));
         Ok(())
     }
 
@@ -166,9 +161,10 @@ impl Agent {
     /// Somebody says on the shadows' socket that it is a shadow: it is believed where the kernel says that it is that
     /// process.
     pub(crate) fn shadow_came(&mut self, id: &ShadowId, control: Arc<OwnedFd>) {
+        let Some(control) = Arc::into_inner(control) else { return };
         let peer = Peer::of(&control).ok().and_then(|peer| peer.pid);
         let Some(shadow) = self.shadows.get_mut(id).filter(|s| peer == Some(s.record.pid)) else {
-            return tracing_line(&format!("{peer:?} came as the shadow {id}, which it is not; ignored"));
+            return say_of_strangers(&format!("{peer:?} came as the shadow {id:.64}, which it is not; closed"));
         };
         shadow.control = Some(control);
         if let Some(Waiting { generation, end }) = shadow.waiting.take() {
@@ -245,18 +241,6 @@ impl Agent {
     }
 }
 
-/// One connection of a shadow's, until it ends.
-fn hear(control: &Arc<OwnedFd>, inputs: &tokio::sync::mpsc::UnboundedSender<Input>) {
-    while let Ok(Some((word, _))) = receive(control, true) {
-        // A connection that breaks is the far end's to replace: its agent dials.
-        let FromShadow::Hello { shadow, .. } = word else { continue };
-        let input = Input::ShadowCame { shadow: AttemptId(shadow), control: control.clone() };
-        if inputs.send(input).is_err() {
-            return;
-        }
-    }
-}
-
 /// How `ps` shows a shadow.
 pub(super) fn title(command: &str, node: &NodeName, parked: bool) -> String {
     let parked = if parked { "parked " } else { "" };
@@ -266,6 +250,7 @@ pub(super) fn title(command: &str, node: &NodeName, parked: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use grid_shadow::control::receive;
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
     /// A shadow whose user has stopped it, and its end of the connection to it.
@@ -277,15 +262,15 @@ mod tests {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
         let mut shadow = Shadow::new(serde_json::from_value(record).unwrap());
-        shadow.control = Some(Arc::new(ours));
+        shadow.control = Some(ours);
         (shadow, theirs)
     }
 
     /// So much is said to it that no more of it fits.
     pub(super) fn deaf(shadow: &mut Shadow) {
-        let control = shadow.control.clone().unwrap();
-        while send(&control, &ToShadow::Title { text: "t".repeat(9_000) }).is_ok() {}
-        while send(&control, &ToShadow::Unlisten { listener: 1 }).is_ok() {}
+        let control = shadow.control.as_ref().unwrap();
+        while send(control, &ToShadow::Title { text: "t".repeat(9_000) }).is_ok() {}
+        while send(control, &ToShadow::Unlisten { listener: 1 }).is_ok() {}
     }
 
     /// Where it was waited for, this hangs, as the agent did for everybody.
