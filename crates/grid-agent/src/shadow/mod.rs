@@ -164,7 +164,9 @@ impl Agent {
         let Some(control) = Arc::into_inner(control) else { return };
         let peer = Peer::of(&control).ok().and_then(|peer| peer.pid);
         let Some(shadow) = self.shadows.get_mut(id).filter(|s| peer == Some(s.record.pid)) else {
-            return say_of_strangers(&format!("{peer:?} came as the shadow {id:.64}, which it is not; closed"));
+            // In its own words, which anybody may choose: short, and on one line.
+            let said = format!("{id:.64}");
+            return say_of_strangers(&format!("{peer:?} came as the shadow {said:?}, which it is not; closed"));
         };
         shadow.control = Some(control);
         if let Some(Waiting { generation, end }) = shadow.waiting.take() {
