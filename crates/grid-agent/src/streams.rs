@@ -208,7 +208,7 @@ pub(crate) fn kind_of(kind: StreamKind) -> config::StreamKind {
 /// The far end delivers nothing more and says where everything stands, as text for the next one.
 pub(crate) fn pause(control: &Path) -> Result<String, String> {
     let ask = || -> io::Result<Option<String>> {
-        let socket = packets::connect(control)?;
+        let socket = packets::connect_at_once(control)?;
         packets::set_patience(&socket, PAUSE_WITHIN)?;
         send(&socket, &ToFar::Pause)?;
         while let Some((word, fd)) = receive::<FromFar>(&socket, true)? {
@@ -230,7 +230,7 @@ pub(crate) fn pause(control: &Path) -> Result<String, String> {
 /// Says one word to the far end of a tree, and waits until it was heard: who says it and leaves at once is taken for
 /// gone. A far end that is gone needs no word.
 pub(crate) fn tell(control: &Path, word: &ToFar) {
-    let Ok(socket) = packets::connect(control) else { return };
+    let Ok(socket) = packets::connect_at_once(control) else { return };
     if packets::set_patience(&socket, HEARD_WITHIN).and_then(|()| send(&socket, word)).is_err() {
         return;
     }

@@ -1,7 +1,8 @@
 //! The head's end: whoever comes shows who they are, and a worker's bytes go on to the head's agent.
 //!
 //! Where ssh brings them, who waits waits in the kernel's queue. Anybody may come to the direct door: there is room for some
-//! at a time, less for those of one address, and who finds none is sent away at once; a worker takes ssh's way then.
+//! at a time, less for those of one address, and who finds none is sent away at once; a worker takes ssh's way then. Of one
+//! worker only so many connections pass, so that none of them takes what all need.
 
 use crate::carrier::{Carrier, Listener};
 use crate::greeting::Purpose;
@@ -29,6 +30,9 @@ const STRANGERS: usize = 64;
 const DIRECT_STRANGERS: (usize, usize) = (128, 32);
 /// A peer at the direct door has shown who it is within this: whoever is let in has what it takes at hand.
 const DIRECT_GREETED_WITHIN: Duration = Duration::from_secs(5);
+/// So many connections of one worker pass at a time: one for its agent, two for each process that is there, one for each move.
+/// Each is up to three descriptors.
+const PASSING: usize = 256;
 /// An address that cannot be listened at (an interface that is down) is tried again after this.
 const LISTEN_AGAIN: Duration = Duration::from_secs(2);
 
@@ -39,27 +43,36 @@ pub(crate) struct Door {
     workers: Known,
     hub: Arc<Path>,
     limit: Option<Limit>,
+    /// Connections of each worker, by its name.
+    passing: Arc<Mutex<Crowd<String>>>,
     hush: Arc<Mutex<Hush>>,
     start: Instant,
 }
 
-/// Room that one stranger takes.
-enum Room {
-    Queue { _permit: OwnedSemaphorePermit },
-    Crowd { crowd: Arc<Mutex<Crowd<IpAddr>>>, from: IpAddr },
+/// Room in a crowd, until it is dropped.
+struct Space<K: Ord> {
+    crowd: Arc<Mutex<Crowd<K>>>,
+    from: K,
 }
 
-impl Drop for Room {
+impl<K: Ord + Clone> Space<K> {
+    /// None where there is none for another one from there.
+    fn take(crowd: &Arc<Mutex<Crowd<K>>>, from: K) -> Option<Self> {
+        let room = crowd.lock().unwrap_or_else(PoisonError::into_inner).enter(from.clone());
+        room.then(|| Self { crowd: crowd.clone(), from })
+    }
+}
+
+impl<K: Ord> Drop for Space<K> {
     fn drop(&mut self) {
-        if let Self::Crowd { crowd, from } = self {
-            crowd.lock().unwrap_or_else(PoisonError::into_inner).leave(from);
-        }
+        self.crowd.lock().unwrap_or_else(PoisonError::into_inner).leave(&self.from);
     }
 }
 
 impl Door {
     pub(crate) fn new(tls: TlsAcceptor, workers: Known, hub: Arc<Path>, limit: Option<Limit>) -> Self {
-        Self { tls, workers, hub, limit, hush: Arc::default(), start: Instant::now() }
+        let passing = Arc::new(Mutex::new(Crowd::of(usize::MAX, PASSING)));
+        Self { tls, workers, hub, limit, passing, hush: Arc::default(), start: Instant::now() }
     }
 
     /// Where ssh brings workers.
@@ -68,7 +81,7 @@ impl Door {
         loop {
             let Ok(permit) = strangers.clone().acquire_owned().await else { return };
             let peer = listener.accept().await;
-            tokio::spawn(self.clone().admit(peer, Room::Queue { _permit: permit }));
+            tokio::spawn(self.clone().admit(peer, permit));
         }
     }
 
@@ -93,15 +106,14 @@ impl Door {
         loop {
             let peer = listener.accept().await;
             let from = place(peer.ip);
-            if crowd.lock().unwrap_or_else(PoisonError::into_inner).enter(from) {
-                tokio::spawn(self.clone().admit_direct(peer, Room::Crowd { crowd: crowd.clone(), from }));
-            } else {
-                self.refuse(&peer.peer, "too many are at the door");
+            match Space::take(&crowd, from) {
+                Some(room) => drop(tokio::spawn(self.clone().admit_direct(peer, room))),
+                None => self.refuse(&peer.peer, "too many are at the door"),
             }
         }
     }
 
-    async fn admit(self, peer: Carrier, room: Room) {
+    async fn admit(self, peer: Carrier, room: OwnedSemaphorePermit) {
         let from = peer.peer;
         let greeted = tokio::time::timeout(GREETED_WITHIN, self.tls.accept(peer.stream)).await;
         drop(room);
@@ -116,7 +128,7 @@ impl Door {
         }
     }
 
-    async fn admit_direct(self, peer: Carrier, room: Room) {
+    async fn admit_direct(self, peer: Carrier, room: Space<IpAddr>) {
         let Carrier { stream, tcp, peer, .. } = peer;
         let greeting = async {
             let mut tls = self.tls.accept(stream).await?;
@@ -142,6 +154,9 @@ impl Door {
     }
 
     async fn go_on(&self, tls: TlsStream<impl crate::carrier::Duplex>, name: &str, purpose: Purpose) {
+        let Some(_space) = Space::take(&self.passing, name.to_owned()) else {
+            return self.refuse(name, &format!("{PASSING} connections of it pass already"));
+        };
         match UnixStream::connect(&self.hub).await {
             Ok(hub) => {
                 let pieces = pinned::pieces(tls.get_ref().1.alpn_protocol());

@@ -8,17 +8,22 @@ use crate::known::Known;
 use crate::pump::{Limit, Outward, inward};
 use crate::way::Worker;
 use crate::{ChannelConfig, Side, pinned};
+use grid_os::descriptors::allow_all;
 use grid_os::socket::Address;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// A peer that has not shown who it is within this is sent away.
 pub(crate) const GREETED_WITHIN: Duration = Duration::from_secs(10);
+/// One way has ended: the other has ended within this, too, or nobody is left who ends it. Agents close both at once.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Why a channel could not start.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +50,8 @@ pub enum ChannelError {
 /// Runs one end for ever. A worker's that is told SIGHUP drops what crosses ssh: that came anew, and an older forward may look
 /// alive for long.
 pub async fn run(config: ChannelConfig) -> Result<(), ChannelError> {
+    // Where it may not have more than it has, it goes on with those.
+    let _ = allow_all();
     let own = Identity::open(&config.identity)?;
     let limit = config.memory_rate.map(|rate| Limit::of(rate.0));
     match config.side {
@@ -91,8 +98,9 @@ pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "grid channel: {text}");
 }
 
-/// Both ways until each has ended. An end that was not said (a cut connection, a record of TLS that was changed on the way)
-/// ends both at once: neither agent takes it for the other's last word, because all that they say has a length.
+/// Both ways until each has ended, the second soon after the first. An end that was not said (a cut connection, a record of
+/// TLS that was changed on the way) ends both at once: neither agent takes it for the other's last word, because all that
+/// they say has a length.
 pub(crate) async fn pass(
     tls: impl AsyncRead + AsyncWrite,
     plain: impl AsyncRead + AsyncWrite,
@@ -102,7 +110,11 @@ pub(crate) async fn pass(
 ) {
     let ((from_far, to_far), (from_near, to_near)) = (tokio::io::split(tls), tokio::io::split(plain));
     let out = Outward { to: to_far, pieces, limit, purpose: &purpose };
-    let _ = tokio::try_join!(out.carry(from_near), inward(from_far, to_near, pieces, &purpose));
+    let (mut out, mut back) = (pin!(out.carry(from_near)), pin!(inward(from_far, to_near, pieces, &purpose)));
+    tokio::select! {
+        ended = &mut out => if ended.is_ok() { let _ = timeout(LAST_WORDS, back).await; },
+        ended = &mut back => if ended.is_ok() { let _ = timeout(LAST_WORDS, out).await; },
+    }
 }
 
 #[cfg(test)]

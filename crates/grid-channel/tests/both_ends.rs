@@ -65,6 +65,30 @@ impl Ends {
         UnixStream::connect(self.socket()).await.unwrap()
     }
 
+    /// Another worker, and the socket of its end.
+    async fn second(&self) -> PathBuf {
+        let (identity, listen) = (self.dir.path().join("worker2"), self.dir.path().join("worker2.sock"));
+        std::fs::create_dir(&identity).unwrap();
+        std::fs::write(self.dir.path().join("workers/gpu2"), pin_in(&identity).to_string()).unwrap();
+        let pin = pin_in(&self.dir.path().join("head"));
+        let side = Side::Worker { listen: listen.clone(), head: Address::Tcp(self.head), direct: None, pin };
+        tokio::spawn(run(ChannelConfig { identity, memory_rate: None, side }));
+        while !listen.exists() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        listen
+    }
+
+    /// Both ends of a new connection of this worker's, where it passes.
+    async fn passes(&self, worker: &Path) -> Option<(UnixStream, UnixStream)> {
+        let mut agent = UnixStream::connect(worker).await.unwrap();
+        let mut byte = [0];
+        tokio::select! {
+            hub = self.hub.accept() => Some((agent, hub.unwrap().0)),
+            _ = agent.read(&mut byte) => None,
+        }
+    }
+
     /// The agent's end of a connection is closed without a byte, and the hub never hears of it.
     async fn is_refused(&self, mut agent: impl AsyncReadExt + AsyncWriteExt + Unpin) {
         let _ = agent.write_all(b"hello").await;
@@ -211,6 +235,27 @@ async fn what_crosses_is_not_readable_on_the_way() {
 
 fn pin_in(dir: &Path) -> Pin {
     Identity::open(dir).unwrap().pin()
+}
+
+/// Each of its connections says who it is, and nothing more.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_worker_cannot_take_the_room_of_all() {
+    limited(async {
+        let ends = Ends::start(|pin| pin, |pin| pin).await;
+        let (first, second) = (ends.socket(), ends.second().await);
+        let mut passing = Vec::new();
+        while let Some(both) = ends.passes(&first).await {
+            passing.push(both);
+            assert!(passing.len() < 1000, "no end of them");
+        }
+        assert!(passing.len() >= 100, "{}", passing.len());
+        assert!(ends.passes(&second).await.is_some());
+        assert!(ends.passes(&first).await.is_none());
+        // One that ends makes room.
+        passing.pop();
+        while ends.passes(&first).await.is_none() {}
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 //! came last is listened to.
 
 use crate::locks::Lock;
-use grid_os::descriptors::{receive_packet, send_packet};
+use grid_os::descriptors::{receive_packet, send_packet, send_packet_at_once};
 use grid_os::packets;
 use grid_os::socket::Socket;
 use std::io;
@@ -61,20 +61,20 @@ pub fn hear(from: &impl AsFd) -> io::Result<Option<Word>> {
     word.map(Some).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a word that is none"))
 }
 
-/// Hands a connection to a pump or a server.
+/// Hands a connection to a pump or a server, which is not waited for: a server's user may have stopped it.
 ///
 /// # Errors
-/// The socket.
+/// The socket; `WouldBlock` where too much waits for it already.
 pub fn hand_over(to: &impl AsFd, connection: &impl AsFd) -> io::Result<()> {
-    send_packet(to, b"l", Some(connection.as_fd()))
+    send_packet_at_once(to, b"l", Some(connection.as_fd()))
 }
 
-/// Hands a connection to whoever listens there.
+/// Hands a connection to whoever listens there, without waiting for it.
 ///
 /// # Errors
-/// Nobody does.
+/// Nobody does; `WouldBlock` where it takes none of those that came before.
 pub fn hand_to(path: &Path, connection: &impl AsFd) -> io::Result<()> {
-    hand_over(&packets::connect(path)?, connection)
+    hand_over(&packets::connect_at_once(path)?, connection)
 }
 
 /// Which locks on home's files the tree has: of the pump that listens there.
@@ -82,7 +82,7 @@ pub fn hand_to(path: &Path, connection: &impl AsFd) -> io::Result<()> {
 /// # Errors
 /// It does not say so, or not all.
 pub fn locks(path: &Path) -> io::Result<Vec<Lock>> {
-    let pump = packets::connect(path)?;
+    let pump = packets::connect_at_once(path)?;
     packets::set_patience(&pump, PATIENCE)?;
     let mut all = Vec::new();
     loop {
@@ -129,6 +129,20 @@ fn socket(fd: OwnedFd) -> io::Result<Socket> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Without that the agent would wait here for a server that its user has stopped, and nobody's words would be heard.
+    #[test]
+    fn a_connection_is_not_handed_to_a_server_that_takes_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("server");
+        let door = packets::listen(&path, 0o600).unwrap();
+        let (connection, _far) = UnixStream::pair().unwrap();
+        let busy = (0..1000).find_map(|_| hand_to(&path, &connection).err()).unwrap();
+        assert_eq!(busy.kind(), io::ErrorKind::WouldBlock);
+        // It goes on: what waits for it is there, and there is room again.
+        assert!(next_connection(&packets::accept(&door).unwrap()).unwrap().is_some());
+        hand_to(&path, &connection).unwrap();
+    }
 
     #[test]
     fn locks_are_said_whole_or_not_at_all() {

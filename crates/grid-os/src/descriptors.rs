@@ -3,6 +3,7 @@
 
 use nix::cmsg_space;
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -20,15 +21,37 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// This process may have as many as it may allow itself: how many those are.
+///
+/// # Errors
+/// The system call that failed.
+pub fn allow_all() -> io::Result<u64> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    Ok(most)
+}
+
 /// A message of one packet, with a descriptor or without.
 ///
 /// # Errors
 /// The socket; `WouldBlock` where it is full and does not wait.
 pub fn send_packet(socket: &impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    send_flagged(socket, bytes, fd, MsgFlags::empty())
+}
+
+/// The same to whoever may have stopped reading: it is never waited for.
+///
+/// # Errors
+/// The socket; `WouldBlock` where it is full.
+pub fn send_packet_at_once(socket: &impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    send_flagged(socket, bytes, fd, MsgFlags::MSG_DONTWAIT)
+}
+
+fn send_flagged(socket: &impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>, flags: MsgFlags) -> io::Result<()> {
     let fds = fd.map(|fd| [fd.as_raw_fd()]);
     let passed = fds.as_ref().map(|fds| ControlMessage::ScmRights(fds));
     let socket = socket.as_fd().as_raw_fd();
-    sendmsg::<()>(socket, &[IoSlice::new(bytes)], passed.as_slice(), MsgFlags::MSG_NOSIGNAL, None)?;
+    sendmsg::<()>(socket, &[IoSlice::new(bytes)], passed.as_slice(), flags | MsgFlags::MSG_NOSIGNAL, None)?;
     Ok(())
 }
 

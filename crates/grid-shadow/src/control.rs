@@ -5,7 +5,7 @@
 //! looks at who connected ([`grid_os::peer`]) before it believes a [`FromShadow::Hello`].
 
 use crate::mux::Snapshot;
-use grid_os::descriptors::{receive_packet, send_packet};
+use grid_os::descriptors::{receive_packet, send_packet_at_once};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -103,7 +103,7 @@ pub enum ToShadow {
     },
 }
 
-/// From a shadow.
+/// From a shadow. An agent reads the first word of a connection and no more: it is the far's agent that dials anew.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FromShadow {
@@ -120,20 +120,20 @@ pub enum FromShadow {
     Down,
 }
 
-/// Sends a message.
+/// Sends a message. The other end is not waited for: it may be a process that its user has stopped.
 ///
 /// # Errors
-/// The socket.
+/// The socket; `WouldBlock` where too much waits to be read there.
 pub fn send(socket: &impl AsFd, message: &impl Serialize) -> io::Result<()> {
-    send_packet(socket, &serde_json::to_vec(message)?, None)
+    send_packet_at_once(socket, &serde_json::to_vec(message)?, None)
 }
 
 /// Sends a message with a descriptor.
 ///
 /// # Errors
-/// The socket.
+/// As of [`send`].
 pub fn send_with(socket: &impl AsFd, message: &impl Serialize, fd: BorrowedFd<'_>) -> io::Result<()> {
-    send_packet(socket, &serde_json::to_vec(message)?, Some(fd))
+    send_packet_at_once(socket, &serde_json::to_vec(message)?, Some(fd))
 }
 
 /// Receives a message and its descriptor; none where the other end closed.

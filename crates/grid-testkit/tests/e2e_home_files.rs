@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // all of this file is tests and their helpers
 
+use grid_os::packets;
 use grid_testkit::cluster::{Cluster, Guest};
 use grid_testkit::home::{answer, apart, apart_with, job, more};
 use grid_testkit::lab::Lab;
@@ -129,6 +130,37 @@ fn what_waits_for_home_is_not_frozen_and_ends_where_it_is_killed() {
     kill(Pid::from_raw(guest.pid()), Signal::SIGKILL).unwrap();
     cluster.wait("its copy there to end", || if away(&guest).is_none() { Ok(()) } else { Err(wchan()) });
     cluster.wait("its server to end", || server_of(&cluster).map_or(Ok(()), Err));
+}
+
+/// Its server is a process of the user's own. One that takes no connection any more is no reason to wait for anybody but who
+/// sees its files.
+#[test]
+fn a_server_that_its_user_stops_holds_up_nobody_else() {
+    let lab = Lab::start();
+    let Some(cluster) = apart(&lab) else { return };
+    let guest = job(&cluster);
+    let out = cluster.move_out(guest.pid());
+    more(&guest);
+    let server = server_of(&cluster).unwrap();
+    let words = std::fs::read_to_string(format!("/proc/{server}/cmdline")).unwrap();
+    let door = Path::new(words.split('\0').nth(2).unwrap()).join("control.sock");
+    kill(Pid::from_raw(server), Signal::SIGSTOP).unwrap();
+    // As after an hour of it: all the room there is for who dials is taken.
+    let mut came = Vec::new();
+    while let Ok(one) = packets::connect_at_once(&door) {
+        came.push(one);
+    }
+    let turned_away = || cluster.log("agent").contains("their server takes no connection");
+    cluster.wait("a connection to be turned away", || if turned_away() { Ok(()) } else { Err(came.len()) });
+    let other = job(&cluster);
+    let there = cluster.move_out(other.pid());
+    more(&other);
+    cluster.bring_home(there.record.id.as_str());
+    drop(came);
+    kill(Pid::from_raw(server), Signal::SIGCONT).unwrap();
+    more(&guest);
+    cluster.bring_home(out.record.id.as_str());
+    more(&guest);
 }
 
 /// Adds to its log, goes on after errors, and calls itself as the last one is called. What it needs for that it uses all the

@@ -8,6 +8,7 @@ use grid_testkit::cluster::{Cluster, Guest, LIMIT, undisturbed};
 use grid_testkit::lab::Lab;
 use grid_testkit::procs::{self, program};
 use grid_types::event::OffloadPhase;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -49,7 +50,7 @@ fn ssh_breaks_while_a_process_is_away_and_its_output_is_whole() {
     // again, so that they may be gone for a moment.
     let there = |word: &str| cluster.wait("the worker's daemons", || lab.daemon(word).ok_or("none"));
     let of_head = |word: &str| {
-        let name = format!("conf/{word}");
+        let name = cluster.state().join("conf").join(word).display().to_string();
         let is_it =
             |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|w| w.contains(&name));
         procs::all().into_iter().filter(is_it).min().unwrap()
@@ -340,4 +341,70 @@ fn down_ends_what_a_killed_supervisor_left_there_and_no_group_of_others() {
     let stayed = bystander.exists();
     bystander.parent().unwrap().remove().unwrap();
     assert!(left == [None; 3] && stayed, "{left:?}, an empty group of others stayed: {stayed}");
+}
+
+/// What the login shell does there is the worker's own: as long as there is a file `hangs` it never ends, with `prints` it
+/// prints without end.
+fn moody(lab: &Lab) {
+    let (dir, forced) = (lab.dir().display(), lab.path("forced"));
+    let script = format!(
+        "#!/bin/sh\n[ -e {dir}/hangs ] && echo $$ >{dir}/hung && exec sleep 300\n[ -e {dir}/prints ] && exec yes without end\n\
+         exec sh -c \"$SSH_ORIGINAL_COMMAND\"\n"
+    );
+    std::fs::write(&forced, script).unwrap();
+    std::fs::set_permissions(&forced, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let key = std::fs::read_to_string(lab.path("user.pub")).unwrap();
+    std::fs::write(lab.path("authorized"), format!("command=\"{}\" {key}", forced.display())).unwrap();
+}
+
+/// The most that the process which reaches the worker ever had, in KiB.
+fn most_of_reach(state: &Path) -> Option<u64> {
+    let state = state.display().to_string();
+    let is_it = |pid: &i32| {
+        let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.split('\0').nth(1) == Some("reach") && words.contains(&state)
+    };
+    let status = std::fs::read_to_string(format!("/proc/{}/status", procs::all().into_iter().find(is_it)?)).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().split(' ').next()?.parse().ok())
+}
+
+#[test]
+fn a_login_shell_that_prints_without_end_is_given_up_and_takes_no_memory() {
+    if !grid_testkit::criu::usable_or_skip() {
+        return;
+    }
+    let lab = Lab::start();
+    moody(&lab);
+    std::fs::write(lab.path("prints"), "").unwrap();
+    let dir = grid_testkit::scratch::Scratch::new().unwrap();
+    let (said, most) = std::thread::scope(|threads| {
+        let up = threads.spawn(|| refused_up(&lab, &dir));
+        let mut most = 0;
+        while !up.is_finished() {
+            most = most.max(most_of_reach(&dir.join("state")).unwrap_or(0));
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        (up.join().unwrap(), most)
+    });
+    // Of its last line as much as had come.
+    let parts =
+        ["did not end within 30 s", "its last line was \"w", "the last 64 were read", "what its login shell does"];
+    assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+    assert!((1..128 << 10).contains(&most), "{most} KiB");
+}
+
+#[test]
+fn down_is_heard_while_the_worker_s_login_shell_hangs() {
+    let lab = Lab::start();
+    moody(&lab);
+    let Some(cluster) = Cluster::configured(&lab.config("same")) else { return };
+    std::fs::write(lab.path("hangs"), "").unwrap();
+    lab.drop_connections();
+    let hung = || std::fs::read_to_string(lab.path("hung")).ok().and_then(|pid| pid.trim().parse().ok());
+    let hung = cluster.wait("ssh to be dialled again", || hung().ok_or(()));
+    std::fs::remove_file(lab.path("hangs")).unwrap();
+    let said = cluster.grid(&["down", "--yes"]);
+    cluster.kill9(hung);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(lab.daemon("node-run").is_none(), "{said:?}");
 }

@@ -103,8 +103,13 @@ impl Agent {
             return tracing_line(&format!("{from} asks for the files of {attempt}, which did not go there; closed"));
         };
         let started = if server.runs() { Ok(()) } else { server.start(&self.cfg.program, &attempt, &from, &owner) };
-        if let Err(e) = started.and_then(|()| hand_to(&server.control(), &end)) {
-            tracing_line(&format!("the files of {attempt}: {e}"));
+        match started.and_then(|()| hand_to(&server.control(), &end)) {
+            Ok(()) => {}
+            // It is a process of the user's. The connection is closed, and the pump dials again for as long as it takes.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                tracing_line(&format!("the files of {attempt}: their server takes no connection; it may be stopped"));
+            }
+            Err(e) => tracing_line(&format!("the files of {attempt}: {e}")),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::link::tracing_line;
 use grid_core::detect::begun;
 use grid_os::listen::listen_at;
 use grid_shadow::config::label;
-use grid_shadow::control::{ToShadow, send_with};
+use grid_shadow::control::ToShadow;
 use grid_types::event::Listens;
 use grid_types::streams::ShadowId;
 use grid_types::wire::Notice;
@@ -30,6 +30,12 @@ pub(super) struct Begun {
     pub(super) name: String,
 }
 
+impl Begun {
+    fn label(&self) -> u32 {
+        label(self.at.port(), self.at.is_ipv6())
+    }
+}
+
 impl Agent {
     /// A tree of this node's listens at these addresses now, beside those that it left with.
     pub(crate) fn heed_listens(&mut self, from: &NodeName, attempt: &AttemptId, at: &[SocketAddr]) {
@@ -46,38 +52,46 @@ impl Agent {
     /// be told: this is said again.
     fn listen_for(&mut self, id: &ShadowId, at: &[SocketAddr]) -> Option<BTreeMap<SocketAddr, String>> {
         let shadow = self.shadows.get_mut(id)?;
-        let control = shadow.control.clone()?;
+        shadow.control.as_ref()?;
         let before = shadow.record.begun.clone();
-        let held = super::leave::held_by(shadow.record.pid).unwrap_or_default();
-        let (keep, closed): (Vec<Begun>, Vec<Begun>) = before.iter().cloned().partition(|b| at.contains(&b.at));
-        for begun in closed {
-            let listener = label(begun.at.port(), begun.at.is_ipv6());
-            let _ = grid_shadow::control::send(&control, &ToShadow::Unlisten { listener });
+        let refused = shadow.listen_only(at);
+        if shadow.record.begun != before
+            && let Err(e) = self.ledger.put_shadow(id, &shadow.record)
+        {
+            tracing_line(&e.to_string());
         }
+        // One that heard not all of it comes again, and this is said again.
+        shadow.control.as_ref().map(|_| refused)
+    }
+}
+
+impl Shadow {
+    /// Has it listen there and nowhere else; why it does not where it cannot. It is recorded what it was told.
+    fn listen_only(&mut self, at: &[SocketAddr]) -> BTreeMap<SocketAddr, String> {
+        let held = super::leave::held_by(self.record.pid).unwrap_or_default();
+        let before = std::mem::take(&mut self.record.begun);
+        let (keep, closed): (Vec<Begun>, Vec<Begun>) = before.into_iter().partition(|b| at.contains(&b.at));
+        // What it could not be told it is told again.
+        let still = closed.into_iter().filter(|b| !self.say(&ToShadow::Unlisten { listener: b.label() }, None));
+        let mut now: Vec<Begun> = still.collect();
         // What was handed over and never arrived is made anew.
-        let mut now: Vec<Begun> = keep.into_iter().filter(|b| held.iter().any(|(_, link)| *link == b.name)).collect();
+        now.extend(keep.into_iter().filter(|b| held.iter().any(|(_, link)| *link == b.name)));
         let mut refused = BTreeMap::new();
         for at in at {
             if now.iter().any(|b| b.at == *at) {
                 continue;
             }
-            let made = listen(*at).and_then(|(socket, name)| {
-                let listener = label(at.port(), at.is_ipv6());
-                send_with(&control, &ToShadow::Listen { listener }, socket.as_fd()).map_err(|e| e.to_string())?;
-                Ok(Begun { at: *at, name })
-            });
-            match made {
-                Ok(begun) => now.push(begun),
+            match listen(*at) {
                 Err(why) => drop(refused.insert(*at, why)),
+                Ok((socket, name)) => {
+                    let begun = Begun { at: *at, name };
+                    let told = self.say(&ToShadow::Listen { listener: begun.label() }, Some(socket.as_fd()));
+                    now.extend(told.then_some(begun));
+                }
             }
         }
-        if now != before {
-            shadow.record.begun = now;
-            if let Err(e) = self.ledger.put_shadow(id, &shadow.record) {
-                tracing_line(&e.to_string());
-            }
-        }
-        Some(refused)
+        self.record.begun = now;
+        refused
     }
 }
 
@@ -94,6 +108,22 @@ fn listen(at: SocketAddr) -> Result<(std::os::fd::OwnedFd, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shadow::tests::{deaf, stopped};
+
+    /// What a stopped shadow did not hear counts as not said: it listens where it is to, and nowhere else, once it goes on.
+    #[test]
+    fn what_a_stopped_shadow_cannot_be_told_is_told_again() {
+        let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (old, new) = (free(), free());
+        let (mut shadow, _reads_nothing) = stopped();
+        assert!(shadow.listen_only(&[old]).is_empty());
+        let told = shadow.record.begun.clone();
+        assert!(matches!(told[..], [Begun { at, .. }] if at == old));
+        deaf(&mut shadow);
+        assert!(shadow.listen_only(&[new]).is_empty());
+        assert!(shadow.control.is_none(), "it is let go");
+        assert_eq!(shadow.record.begun, told);
+    }
 
     #[test]
     fn a_port_of_the_systems_is_nobodys_to_ask_for() {

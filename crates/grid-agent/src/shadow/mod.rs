@@ -11,6 +11,7 @@
 //! ```
 
 mod begun;
+mod door;
 mod leave;
 mod ports;
 mod stops;
@@ -19,6 +20,7 @@ mod words;
 pub(crate) use self::ports::Listeners;
 
 use self::begun::Begun;
+use self::door::{Door, say_of_strangers};
 
 use crate::AgentError;
 use crate::agent::{Agent, Input};
@@ -27,11 +29,11 @@ use crate::tree::start_ticks;
 use grid_os::packets;
 use grid_os::peer::Peer;
 use grid_os::pidfd::PidFd;
-use grid_shadow::control::{FromShadow, ToShadow, link_shadow, receive, send};
+use grid_shadow::control::{ToShadow, send, send_with};
 use grid_types::streams::ShadowId;
 use grid_types::{AttemptId, NodeName, OffloadId};
 use serde::{Deserialize, Serialize};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -76,7 +78,7 @@ struct Waiting {
 /// A shadow of this node's.
 pub(crate) struct Shadow {
     pub(crate) record: Record,
-    control: Option<Arc<OwnedFd>>,
+    control: Option<OwnedFd>,
     waiting: Option<Waiting>,
     /// It has ended, and the tree's agent was told then.
     told_end: Option<Option<Instant>>,
@@ -94,6 +96,20 @@ impl Shadow {
     /// The process with its number is the one that was there.
     fn lives(&self, boot_id: &str) -> bool {
         self.record.boot_id == boot_id && start_ticks(self.record.pid) == Some(self.record.start_ticks)
+    }
+
+    /// Says it, where it is here and listens. It is the user's own process, who may have stopped it: nobody waits for it. One
+    /// that reads nothing is let go; it comes again when it goes on, and hears all then.
+    fn say(&mut self, word: &ToShadow, with: Option<BorrowedFd<'_>>) -> bool {
+        let Some(control) = &self.control else { return false };
+        let said = match with {
+            Some(fd) => send_with(control, word, fd),
+            None => send(control, word),
+        };
+        if said.is_err() {
+            self.control = None;
+        }
+        said.is_ok()
     }
 }
 
@@ -124,13 +140,8 @@ impl Agent {
         let path = self.shadow_socket();
         let failed = |source| AgentError::Io { action: "listen on", path: path.clone(), source };
         let listener = packets::listen(&path, 0o666).map_err(failed)?;
-        let inputs = self.inputs.clone();
-        std::thread::spawn(move || {
-            while let Ok(control) = packets::accept(&listener) {
-                let (control, inputs) = (Arc::new(control), inputs.clone());
-                std::thread::spawn(move || hear(&control, &inputs));
-            }
-        });
+        let door = Door::new(self.inputs.clone());
+        std::thread::spawn(move || door.serve(&listener));
         Ok(())
     }
 
@@ -150,17 +161,21 @@ impl Agent {
     /// Somebody says on the shadows' socket that it is a shadow: it is believed where the kernel says that it is that
     /// process.
     pub(crate) fn shadow_came(&mut self, id: &ShadowId, control: Arc<OwnedFd>) {
+        let Some(control) = Arc::into_inner(control) else { return };
         let peer = Peer::of(&control).ok().and_then(|peer| peer.pid);
         let Some(shadow) = self.shadows.get_mut(id).filter(|s| peer == Some(s.record.pid)) else {
-            return tracing_line(&format!("{peer:?} came as the shadow {id}, which it is not; ignored"));
+            // In its own words, which anybody may choose: short, and on one line.
+            let said = format!("{id:.64}");
+            return say_of_strangers(&format!("{peer:?} came as the shadow {said:?}, which it is not; closed"));
         };
         shadow.control = Some(control);
         if let Some(Waiting { generation, end }) = shadow.waiting.take() {
             self.join(id, generation, end);
         }
         self.say_where(id);
-        if let Some(word) = self.shadows.get(id).and_then(|s| s.gone.clone()) {
-            self.say_to_shadow(id, &word);
+        let shadow = self.shadows.get_mut(id);
+        if let Some((shadow, word)) = shadow.and_then(|s| s.gone.clone().map(|word| (s, word))) {
+            shadow.say(&word, None);
         }
     }
 
@@ -195,25 +210,17 @@ impl Agent {
 
     fn join(&mut self, id: &ShadowId, generation: u64, end: OwnedFd) {
         let Some(shadow) = self.shadows.get_mut(id) else { return };
-        match &shadow.control {
-            Some(control) if link_shadow(control, generation, end.as_fd()).is_ok() => {}
-            _ => shadow.waiting = Some(Waiting { generation, end }),
+        if !shadow.say(&ToShadow::Link { generation }, Some(end.as_fd())) {
+            shadow.waiting = Some(Waiting { generation, end });
         }
     }
 
     /// Its title names the node.
-    pub(super) fn say_where(&self, id: &ShadowId) {
-        let Some(shadow) = self.shadows.get(id) else { return };
+    pub(super) fn say_where(&mut self, id: &ShadowId) {
+        let Some(shadow) = self.shadows.get_mut(id) else { return };
         let Record { command, node, parked, .. } = &shadow.record;
-        let title = title(command, node, *parked);
-        self.say_to_shadow(id, &ToShadow::Title { text: title });
-    }
-
-    fn say_to_shadow(&self, id: &ShadowId, word: &ToShadow) {
-        if let Some(control) = self.shadows.get(id).and_then(|s| s.control.as_ref()) {
-            // One that does not hear it comes again, and is told then.
-            let _ = send(control, word);
-        }
+        let text = title(command, node, *parked);
+        shadow.say(&ToShadow::Title { text }, None);
     }
 
     /// The offload to which an attempt belongs that left from here, or past here.
@@ -236,20 +243,57 @@ impl Agent {
     }
 }
 
-/// One connection of a shadow's, until it ends.
-fn hear(control: &Arc<OwnedFd>, inputs: &tokio::sync::mpsc::UnboundedSender<Input>) {
-    while let Ok(Some((word, _))) = receive(control, true) {
-        // A connection that breaks is the far end's to replace: its agent dials.
-        let FromShadow::Hello { shadow, .. } = word else { continue };
-        let input = Input::ShadowCame { shadow: AttemptId(shadow), control: control.clone() };
-        if inputs.send(input).is_err() {
-            return;
-        }
-    }
-}
-
 /// How `ps` shows a shadow.
 pub(super) fn title(command: &str, node: &NodeName, parked: bool) -> String {
     let parked = if parked { "parked " } else { "" };
     format!("grid-shadow: {command} {parked}@{node}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use grid_shadow::control::receive;
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+    /// A shadow whose user has stopped it, and its end of the connection to it.
+    pub(super) fn stopped() -> (Shadow, OwnedFd) {
+        let record = serde_json::json!({
+            "offload": "o-1", "pid": std::process::id(), "start_ticks": 1, "boot_id": "b", "attempt": "o-1.1",
+            "node": "gpu1", "generation": 1, "command": "job", "listeners": [],
+        });
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+        let mut shadow = Shadow::new(serde_json::from_value(record).unwrap());
+        shadow.control = Some(ours);
+        (shadow, theirs)
+    }
+
+    /// So much is said to it that no more of it fits.
+    pub(super) fn deaf(shadow: &mut Shadow) {
+        let control = shadow.control.as_ref().unwrap();
+        while send(control, &ToShadow::Title { text: "t".repeat(9_000) }).is_ok() {}
+        while send(control, &ToShadow::Unlisten { listener: 1 }).is_ok() {}
+    }
+
+    /// Where it was waited for, this hangs, as the agent did for everybody.
+    #[test]
+    fn a_shadow_that_reads_nothing_is_let_go_and_hears_what_was_said_before() {
+        let (mut shadow, theirs) = stopped();
+        assert!(shadow.say(&ToShadow::Link { generation: 1 }, Some(std::io::stdin().as_fd())));
+        while shadow.say(&lost(), None) {}
+        assert!(shadow.control.is_none() && !shadow.say(&lost(), None));
+        // It goes on.
+        let (first, fd) = receive::<ToShadow>(&theirs, true).unwrap().unwrap();
+        assert!(fd.is_some() && first == ToShadow::Link { generation: 1 });
+        let mut heard = 0;
+        while let Ok(Some((word, _))) = receive::<ToShadow>(&theirs, true) {
+            assert_eq!(word, lost());
+            heard += 1;
+        }
+        assert!(heard > 10, "{heard}");
+    }
+
+    fn lost() -> ToShadow {
+        ToShadow::Lost { message: "lost".to_owned(), code: 113 }
+    }
 }

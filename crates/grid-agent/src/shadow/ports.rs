@@ -50,7 +50,7 @@ impl Agent {
     }
 
     /// The tree is elsewhere (again): its shadow listens.
-    pub(crate) fn wake_listeners(&self, id: &ShadowId) {
+    pub(crate) fn wake_listeners(&mut self, id: &ShadowId) {
         self.listeners_of(id).wake();
         self.say_where(id);
     }

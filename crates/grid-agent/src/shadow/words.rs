@@ -155,7 +155,8 @@ impl Agent {
             // One that is not here now is told when it comes.
             let word = lost(from, status);
             shadow.gone = Some(word.clone());
-            return self.say_to_shadow(&id, &word);
+            shadow.say(&word, None);
+            return;
         }
         self.shadows.remove(&id);
         if let Err(e) = self.ledger.drop_shadow(&id) {

@@ -13,6 +13,7 @@ mod reach;
 mod script;
 mod sleep_unit;
 mod start;
+mod there;
 
 pub use node::node_run;
 pub use reach::{ReachConfig, reach};

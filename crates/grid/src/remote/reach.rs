@@ -3,19 +3,32 @@
 //! Runs as the user who started the cluster, so that ssh is that user's own: configuration, agent, known hosts. What cannot
 //! be reached the first time is told and ends it; later it dials again for ever, because the worker lives on meanwhile.
 
-use super::{RemoteNode, script};
+use super::{RemoteNode, script, there};
 use crate::up::{UpError, failed, tell};
 use grid_types::exit::FaultClass;
-use openssh::{ForwardType, KnownHosts, Session, SessionBuilder, Socket, Stdio};
+use nix::sys::signal::{self, Signal as Sig};
+use nix::unistd::Pid;
+use openssh::{ForwardType, KnownHosts, Session, SessionBuilder, Socket};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::timeout;
 
 /// ssh has an answer within this, or the worker counts as away.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// ssh has let us in within this: what it asks of the user's agent may be a key to be touched.
+const IN_WITHIN: Duration = Duration::from_secs(30);
+/// What is small has ended there within this.
+const RUN_WITHIN: Duration = Duration::from_secs(30);
+/// The worker's daemons have started, or ended, within this; what does it has limits of its own, below it.
+const DAEMONS_WITHIN: Duration = Duration::from_secs(60);
+/// What is copied crosses at least so fast: bytes a second.
+const SLOWEST: u64 = 32 << 10;
+/// Told to end while it arrives, it has so long to be done with that: nothing there is left half begun.
+const MOMENT: Duration = Duration::from_secs(10);
 /// How often it is looked whether ssh still holds. ssh itself asks the worker as often.
 const LOOK: Duration = Duration::from_secs(2);
 /// The longest pause between two tries.
@@ -87,26 +100,53 @@ pub async fn reach(config: ReachConfig) -> Result<(), UpError> {
     let mut told = Told(on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
     config.end_masters();
     // It was reached before: whoever did it was killed, and the worker may be away for a while only.
-    let mut session = match config.pin.exists() {
-        true => None,
-        false => Some(config.arrive().await?),
-    };
+    let mut first = !config.pin.exists();
     let mut pause = Duration::ZERO;
     loop {
-        session = match session {
-            Some(session) => {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            how = told.next() => return config.end(config.connect().await?, how).await,
+        }
+        match config.try_to_arrive(&mut told).await {
+            Went::Arrived(session) => {
                 if let Some(how) = told_or_lost(&session, &mut told).await {
                     return config.end(session, how).await;
                 }
                 tell(&format!("grid reach: ssh to {} broke; what lives there goes on", config.host));
                 pause = LOOK;
-                None
             }
-            None => tokio::select! {
-                () = tokio::time::sleep(pause) => config.again(&mut pause).await,
-                how = told.next() => return config.end(config.connect().await?, how).await,
-            },
-        };
+            Went::Failed(e) if first => return Err(e),
+            Went::Failed(e) => {
+                pause = (pause * 2).clamp(LOOK, PAUSE);
+                tell(&format!("grid reach: {e}"));
+            }
+            Went::Told(how, Some(session)) => return config.end(session, how).await,
+            Went::Told(how, None) => return config.end(config.connect().await?, how).await,
+        }
+        first = false;
+    }
+}
+
+/// How an arrival went.
+enum Went {
+    Arrived(Session),
+    Failed(UpError),
+    /// Told to end meanwhile.
+    Told(Leave, Option<Session>),
+}
+
+/// An ssh that has not let us in yet. Given up, it would wait on, and hold a worker that does not answer for ever.
+struct Dialling;
+
+impl Drop for Dialling {
+    fn drop(&mut self) {
+        // Nothing else is a child of this process now.
+        for task in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+            let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+                let _ = signal::kill(Pid::from_raw(pid), Sig::SIGTERM);
+            }
+        }
     }
 }
 
@@ -126,17 +166,11 @@ async fn told_or_lost(session: &Session, told: &mut Told) -> Option<Leave> {
 }
 
 impl ReachConfig {
-    async fn again(&self, pause: &mut Duration) -> Option<Session> {
-        match self.arrive().await {
-            Ok(session) => {
-                *pause = LOOK;
-                Some(session)
-            }
-            Err(e) => {
-                *pause = (*pause * 2).clamp(LOOK, PAUSE);
-                tell(&format!("grid reach: {e}"));
-                None
-            }
+    async fn try_to_arrive(&self, told: &mut Told) -> Went {
+        let mut arriving = pin!(self.arrive());
+        tokio::select! {
+            arrived = &mut arriving => arrived.map_or_else(Went::Failed, Went::Arrived),
+            how = told.next() => Went::Told(how, timeout(MOMENT, arriving).await.ok().and_then(Result::ok)),
         }
     }
 
@@ -144,22 +178,24 @@ impl ReachConfig {
     async fn arrive(&self) -> Result<Session, UpError> {
         let session = self.connect().await?;
         let directory = &self.node.directory;
-        let told = script::told(&self.run(&session, &script::ask(directory), None).await?);
+        let told = script::told(&self.run(&session, &script::ask(directory)).await?);
         let uid = self.may_be_root(&told)?;
         for (name, file) in [("grid", &self.program), ("criu", &self.criu)] {
             self.bring(&session, &told, uid, name, file).await?;
         }
         // What was copied may want libraries that this machine has not: said here, before anything is started.
-        self.run(&session, &script::works(directory), None).await?;
-        self.run(&session, &script::as_root(uid, &script::doorstep(directory, uid)), None).await?;
+        self.run(&session, &script::works(directory)).await?;
+        self.run(&session, &script::as_root(uid, &script::doorstep(directory, uid))).await?;
         let (there, here) = (script::socket(directory), &self.channel);
         let socket = |path: &Path| Socket::UnixSocket { path: path.to_path_buf().into() };
         let forwarded = session.request_port_forward(ForwardType::Remote, socket(Path::new(&there)), socket(here));
-        forwarded.await.map_err(|e| self.failed("forwarding the channel", &said(&e)))?;
-        self.run(&session, &script::open(directory), None).await?;
+        let what = "forwarding the channel";
+        let forwarded = timeout(RUN_WITHIN, forwarded).await.map_err(|_| self.late(what, RUN_WITHIN, ""))?;
+        forwarded.map_err(|e| self.failed(what, &said(&e)))?;
+        self.run(&session, &script::open(directory)).await?;
         let json = serde_json::to_vec(&self.node).unwrap_or_default();
         let start = format!("{}/grid node-start", script::programs(directory));
-        let pin = self.run(&session, &script::as_root(uid, &start), Some(&json)).await?;
+        let pin = self.run_within(&session, &script::as_root(uid, &start), Some(&json), DAEMONS_WITHIN).await?;
         let what = self.pin.display().to_string();
         std::fs::write(&self.pin, pin.trim()).map_err(failed(&what))?;
         tell(&format!("grid reach: {} is reached at {}", self.node.name, self.host));
@@ -177,7 +213,12 @@ impl ReachConfig {
         self.user.iter().for_each(|user| _ = builder.user(user.clone()));
         self.key.iter().for_each(|key| _ = builder.keyfile(key));
         self.ssh_config.iter().for_each(|file| _ = builder.config_file(file));
-        builder.connect(&self.host).await.map_err(|e| self.failed("ssh", &said(&e)))
+        let dialling = Dialling;
+        let session =
+            timeout(IN_WITHIN, builder.connect(&self.host)).await.map_err(|_| self.late("ssh", IN_WITHIN, ""))?;
+        // Whatever came of it, its process has ended, or is nobody's child.
+        std::mem::forget(dialling);
+        session.map_err(|e| self.failed("ssh", &said(&e)))
     }
 
     /// Ends the masters of one that was killed: they would hold the worker's end of their connection for ever.
@@ -225,28 +266,46 @@ impl ReachConfig {
         }
         tell(&format!("grid reach: copying {name} to {} ({} MiB)", self.node.name, bytes.len() >> 20));
         let take = script::as_root(uid, &script::take(&self.node.directory, name));
-        self.run(session, &take, Some(&bytes)).await.map(drop)
+        let within = RUN_WITHIN + Duration::from_secs(bytes.len() as u64 / SLOWEST);
+        self.run_within(session, &take, Some(&bytes), within).await.map(drop)
     }
 
-    /// Runs it there by the user's shell's `sh`, and returns what it printed.
-    async fn run(&self, session: &Session, script: &str, input: Option<&[u8]>) -> Result<String, UpError> {
-        let broke = |e: openssh::Error| self.failed("ssh", &said(&e));
-        let mut command = session.shell(script);
-        command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().await.map_err(broke)?;
-        if let (Some(mut stdin), Some(input)) = (child.stdin().take(), input) {
-            // Where it ends early, what it says is the better error.
-            let _ = stdin.write_all(input).await;
-            let _ = stdin.shutdown().await;
+    /// Runs what is small there, and returns what it printed.
+    async fn run(&self, session: &Session, script: &str) -> Result<String, UpError> {
+        self.run_within(session, script, None, RUN_WITHIN).await
+    }
+
+    async fn run_within(
+        &self,
+        session: &Session,
+        script: &str,
+        input: Option<&[u8]>,
+        within: Duration,
+    ) -> Result<String, UpError> {
+        let ran = there::run(session, script, input, within).await.map_err(|e| self.failed("ssh", &said(&e)))?;
+        let Some(status) = ran.status else {
+            let last = ran.err.last().or_else(|| ran.out.last());
+            let last = last.map_or("it said nothing".to_owned(), |line| format!("its last line was {line:?}"));
+            let cut = [&ran.out, &ran.err].into_iter().find_map(there::Tail::cut);
+            let said = cut.into_iter().chain([last]).collect::<Vec<_>>().join(", ");
+            return Err(self.late("there", within, &format!(" ({said})")));
+        };
+        if let Some(cut) = ran.out.cut() {
+            tell(&format!("grid reach: {}: {cut}", self.node.name));
         }
-        let output = child.wait_with_output().await.map_err(broke)?;
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        if status.success() {
+            return Ok(ran.out.text());
         }
-        let words = String::from_utf8_lossy(&output.stderr);
-        let last = words.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");
-        let error = words.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or(last);
-        Err(self.failed("there", error))
+        let words = ran.err.text();
+        let error = words.lines().find_map(|line| line.strip_prefix("error: ")).map(str::to_owned);
+        let error = error.or_else(|| ran.err.last()).unwrap_or_else(|| "no reason given".to_owned());
+        let cut = ran.err.cut().map_or(String::new(), |cut| format!(" ({cut})"));
+        Err(self.failed("there", &format!("{error}{cut}")))
+    }
+
+    /// It took too long.
+    fn late(&self, what: &str, within: Duration, said: &str) -> UpError {
+        self.failed(what, &format!("it did not end within {} s{said}", within.as_secs()))
     }
 
     fn failed(&self, what: &str, said: &str) -> UpError {
@@ -264,11 +323,16 @@ impl ReachConfig {
     }
 
     async fn end(&self, session: Session, how: Leave) -> Result<(), UpError> {
-        let told = script::told(&self.run(&session, &script::ask(&self.node.directory), None).await?);
+        let told = script::told(&self.run(&session, &script::ask(&self.node.directory)).await?);
+        if how == Leave::Spare && told.has("grid").is_none() {
+            // It was told before anything of it was there.
+            return Ok(());
+        }
         let (programs, folder) = (script::programs(&self.node.directory), self.node.directory.display());
         let stop = format!("{programs}/grid node-stop {}{folder}", how.options());
-        let ended = self.run(&session, &script::as_root(told.uid.unwrap_or(0), &stop), None).await;
-        let _ = session.close().await;
+        let stop = script::as_root(told.uid.unwrap_or(0), &stop);
+        let ended = self.run_within(&session, &stop, None, DAEMONS_WITHIN).await;
+        let _ = timeout(ANSWER_WITHIN, session.close()).await;
         ended.map(drop)
     }
 }

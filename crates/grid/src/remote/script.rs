@@ -104,6 +104,8 @@ pub(super) fn hint(said: &str, host: &str) -> Option<String> {
         Some(format!("ssh {host} by hand, and compare the fingerprint with the machine's own before you accept it"))
     } else if has("Permission denied") {
         Some(format!("ssh {host} must work without a question: ssh-copy-id {host}, or ssh-add"))
+    } else if has("it did not end within") {
+        Some(format!("ssh {host} true must end at once, and print nothing: look at what its login shell does there"))
     } else if has("Could not resolve") {
         Some("the node's host, as your ssh knows it".to_owned())
     } else if has("GLIBC_") {
@@ -148,6 +150,7 @@ mod tests {
             ("Host key verification failed.", "compare the fingerprint"),
             ("alice@gpu1: Permission denied (publickey).", "ssh-copy-id gpu1"),
             ("ssh: Could not resolve hostname gpu1", "as your ssh knows it"),
+            ("it did not end within 30 s", "what its login shell does"),
             ("sudo: a password is required", "sudoers"),
             ("/x/grid: /lib/libc.so.6: version `GLIBC_2.34' not found (required by /x/grid)", "make build"),
             ("criu: error while loading shared libraries: libnet.so.1: cannot open", "install criu there"),
