@@ -10,6 +10,8 @@ use grid_types::event::OffloadPhase;
 use grid_types::facts::{LinkFacts, Way};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
@@ -250,6 +252,39 @@ fn strangers_at_the_port_are_sent_away_cost_little_and_keep_no_worker_out() {
     let of_agent = cluster.log("agent");
     let new: Vec<&str> = of_agent.lines().skip(heard).filter(|line| line.contains("refused")).collect();
     assert!(new.is_empty(), "{new:?}");
+}
+
+/// While it has no descriptor left for who comes, they wait; it goes on when it has one.
+#[test]
+fn a_channel_that_ran_out_of_descriptors_lets_in_again() {
+    let lab = Lab::start();
+    let (config, at) = lab.config_direct("same");
+    let Some(cluster) = Cluster::configured(&config) else { return };
+    wait_way(&cluster, Way::Direct);
+    cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
+    let guest = Guest::reporting(&cluster, "prover", "--memory 64MiB --steps 1000000");
+    let channel = head_channel(&cluster).to_string();
+    let limit = |most: &str| {
+        // As its own user: root without the right to change others' limits may not.
+        let user = std::fs::metadata(format!("/proc/{channel}")).unwrap().uid();
+        let mut set = Command::new("prlimit");
+        set.args(["--pid", &channel, &format!("--nofile={most}:")]).uid(user).gid(user);
+        assert!(set.status().unwrap().success());
+    };
+    limit("3");
+    let mut stranger = TcpStream::connect(&at).unwrap();
+    stranger.write_all(&[0xff; 100]).unwrap();
+    stranger.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    // Let in, it would be sent away at once.
+    assert_eq!(stranger.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    limit("1024");
+    stranger.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let ended = stranger.read_to_end(&mut Vec::new());
+    assert!(!ended.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock));
+    let out = cluster.move_out(guest.pid());
+    guest.goes_on();
+    cluster.bring_home(out.record.id.as_str());
+    guest.goes_on();
 }
 
 #[test]
