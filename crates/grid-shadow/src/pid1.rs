@@ -119,7 +119,9 @@ impl Init<'_> {
         if gone {
             self.lifeline = None;
         }
-        told || abandoned || (self.is_orphaned() && self.far.as_ref().is_some_and(Far::was_joined))
+        // A shadow that ended with the root was not ended by anybody: what the root left behind goes on.
+        let given_up = !self.root_ended && self.is_orphaned() && self.far.as_ref().is_some_and(Far::was_joined);
+        told || abandoned || given_up
     }
 
     /// It has no shadow (any more), and nobody can join the two: the cluster is gone (the tree lived on at home), or the

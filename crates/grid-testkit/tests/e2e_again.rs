@@ -6,6 +6,7 @@
 #[allow(dead_code)] // each file of tests uses a part of it
 mod shadow;
 
+use grid_testkit::cluster::{Cluster, Guest};
 use grid_testkit::procs;
 use grid_types::api::OffloadView;
 use grid_types::event::{ExitStatus, OffloadPhase};
@@ -109,6 +110,37 @@ fn who_waits_for_what_was_lost_with_the_cluster_hears_of_it_at_the_next_start() 
     assert!(job.guest.process.stderr().unwrap().contains("does not answer for this process any more"));
     let (_, error) = job.cluster.refused(&["offload", "execute", &pid.to_string()]);
     assert_ne!(error.code, Some(ReasonCode::Unix), "{error:?}");
+}
+
+/// As at home, where a shell's background job outlives it.
+#[test]
+fn what_a_root_left_behind_at_home_outlives_the_cluster() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let script = "(while [ ! -e stop ]; do echo >>ticks; sleep 0.05; done) & exec sleep 1000";
+    let guest = Guest::script(&cluster, script);
+    let ticks = || guest.read("ticks").lines().count();
+    let goes_on = || {
+        let from = ticks();
+        guest.wait_text("ticks", |text| text.lines().count() > from + 5);
+    };
+    goes_on();
+    cluster.boost("--cpu 1 --memory 1GiB --duration 5m");
+    let out = cluster.move_out(guest.pid());
+    cluster.bring_home(out.record.id.as_str());
+    send(guest.pid(), Signal::SIGTERM);
+    cluster.wait_phase(out.record.id.as_str(), OffloadPhase::Ended);
+    goes_on();
+    let said = cluster.grid(&["down"]);
+    assert!(said.code == 0 && said.out.contains("1 that came home live on"), "{said:?}");
+    // So long that who looks for it once a second would have found it.
+    let from = ticks();
+    guest.wait_text("ticks", |text| text.lines().count() > from + 50);
+    std::fs::write(guest.dir.join("stop"), "").unwrap();
+    let words = |pid| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    cluster.wait("its pid 1 to end", || match procs::all().into_iter().find(|p| words(*p).contains(cluster.group())) {
+        Some(pid) => Err(words(pid)),
+        None => Ok(()),
+    });
 }
 
 /// Whoever kills the shadow means the tree, whether or not somebody else is there to hear it.

@@ -332,7 +332,7 @@ fn down_command(args: &DownArgs, state: &Path) -> Result<(), UpError> {
         });
     }
     cli::text(&match up::living_on(state) {
-        0 => "The cluster is down: no process, namespace, mount or control group of it is left.".to_owned(),
+        0 => "The cluster is down: no process, namespace, mount or control group of it is left here.".to_owned(),
         n => format!(
             "The cluster is down. {n} that came home live on, each in namespaces of its own; the next grid up finds them."
         ),

@@ -214,12 +214,13 @@ pub(super) async fn keep(
     // Half of a change is told by the next `grid up`, and undone.
     let _ = tokio::time::timeout(others::LEFT_WITHIN, rest).await;
     // The channel comes first among them, and goes last.
+    let whole = matches!(outcome, Ok(Ending::Whole));
     for other in others.iter_mut().rev() {
-        if matches!(outcome, Ok(Ending::Whole)) {
-            other.stop().await
-        } else {
-            other.give_up().await
-        };
+        let ended = if whole { other.stop().await } else { other.give_up().await };
+        if let Some(worker) = plan.remote.iter().find(|w| whole && !ended && other.is_of(&others::reach_file(plan, w)))
+        {
+            down::note_not_ended(&plan.state, worker, &other.last_words());
+        }
     }
     daemon.stop().await;
     agent.stop().await;

@@ -1,6 +1,6 @@
 //! Ending the embedded cluster: nothing that is away is ended unasked.
 
-use super::plan::Plan;
+use super::plan::{Plan, RemotePlan};
 use super::{UpError, cluster};
 use crate::cli::{Answer, Client};
 use grid_os::cgroup::Group;
@@ -10,6 +10,7 @@ use grid_types::api::{DryRun, OffloadView, Status};
 use grid_types::event::OffloadPhase;
 use grid_types::exit::FaultClass;
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,8 @@ const FORCE: &str = "force";
 const LEAVE: &str = "leave";
 /// The state's note that what was away runs on without a supervisor.
 const LEFT: &str = "left";
+/// The state's list of workers that did not end.
+const NOT_ENDED: &str = "not-ended";
 
 /// Number of the supervisor of this state, where it runs.
 pub(crate) fn supervisor(state: &Path) -> Option<i32> {
@@ -155,7 +158,21 @@ pub async fn down(state: &Path, recall_first: bool, still_away: StillAway) -> Re
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    let not_ended = state.join(NOT_ENDED);
+    said.extend(std::fs::read_to_string(&not_ended).unwrap_or_default().lines().map(str::to_owned));
+    let _ = std::fs::remove_file(not_ended);
     Ok(said)
+}
+
+/// A worker that did not say that its part has ended: for whoever ends the cluster to read.
+pub(super) fn note_not_ended(state: &Path, worker: &RemotePlan, why: &str) {
+    let line = format!(
+        "{} was not ended, and what grid has there may go on until the next grid up ends it: {why}",
+        worker.name
+    );
+    super::tell(&format!("grid: {line}"));
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(state.join(NOT_ENDED));
+    let _ = file.and_then(|mut file| writeln!(file, "{line}"));
 }
 
 /// Copies that stay held frozen though the cluster is down: nobody can prove yet that they may run, or that they are not
