@@ -70,7 +70,7 @@ impl Agent {
         }
         if let (Err(Body::Request { id, .. }), from) = (self.deliver(frame.to.clone(), frame.clone()), frame.from) {
             let detail = match &frame.to {
-                Party::Agent(node) => format!("{node} has no link to this hub"),
+                Party::Agent(node) => format!("{node} has no link to the head"),
                 Party::Daemon => "the daemon has no link".to_owned(),
             };
             let refusal = Refusal { reason: Reason::new(ReasonCode::Silent, detail) };

@@ -1,6 +1,6 @@
 //! Boosts from request to end.
 
-use crate::head::{Head, fault, log, refused, total_of, used_of};
+use crate::head::{Head, fault, log, refused, total_of, unknown, used_of};
 use crate::recall::To;
 use grid_core::auto_offload::SkipReason;
 use grid_core::boost::{EndStep, OtherLease, Room, at_end, due, next_deadline};
@@ -167,7 +167,7 @@ impl Head {
 
     pub(crate) fn boost(&self, id: &BoostId) -> Result<Boost, ApiError> {
         let inner = self.inner.borrow();
-        inner.state.boosts.get(id).cloned().ok_or_else(|| fault(FaultClass::NotFound, format!("no boost {id}")))
+        inner.state.boosts.get(id).cloned().ok_or_else(|| unknown(format!("no boost {id}"), "grid boost list"))
     }
 
     pub(crate) async fn boost_extend(&self, id: &BoostId, ask: ExtendAsk, actor: Actor) -> Result<BoostView, ApiError> {

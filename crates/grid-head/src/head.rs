@@ -294,6 +294,11 @@ pub(crate) fn fault(class: FaultClass, message: impl Into<String>) -> ApiError {
     ApiError { class, code: None, message: message.into(), details: Vec::new(), hint: None }
 }
 
+/// Nothing of that name; where to look for those that there are.
+pub(crate) fn unknown(what: String, look: &str) -> ApiError {
+    ApiError { hint: Some(look.to_owned()), ..fault(FaultClass::NotFound, what) }
+}
+
 /// A refusal by a reason.
 pub(crate) fn refused(reason: &Reason, what: &str) -> ApiError {
     let class = match reason.code {

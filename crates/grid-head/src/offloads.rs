@@ -1,6 +1,6 @@
 //! Moves from order to end: out, back, cancelled, resolved.
 
-use crate::head::{Head, fault, refused};
+use crate::head::{Head, fault, refused, unknown};
 use crate::privacy::Reader;
 use crate::scan::Only;
 use grid_core::check::{LeaseNow, ProcNow, World, check};
@@ -88,7 +88,7 @@ impl Head {
         dry_run: bool,
     ) -> Result<Vec<OffloadView>, ApiError> {
         let plan = self.inner.borrow().state.plan(id).cloned();
-        let plan = plan.ok_or_else(|| fault(FaultClass::NotFound, format!("no plan {id}")))?;
+        let plan = plan.ok_or_else(|| unknown(format!("no plan {id}"), "grid plan list"))?;
         Reader::of(uid).whole_plan(&plan)?;
         if !matches!(plan.outcome, PlanOutcome::Made | PlanOutcome::Observed | PlanOutcome::Cleared(_)) {
             return Err(fault(FaultClass::Conflict, format!("plan {id} was settled before: {:?}", plan.outcome)));
@@ -362,7 +362,7 @@ impl Head {
 
     pub(crate) fn offload_record(&self, id: &OffloadId) -> Result<OffloadRecord, ApiError> {
         let inner = self.inner.borrow();
-        inner.state.offloads.get(id).cloned().ok_or_else(|| fault(FaultClass::NotFound, format!("no offload {id}")))
+        inner.state.offloads.get(id).cloned().ok_or_else(|| unknown(format!("no offload {id}"), "grid offload list"))
     }
 
     pub(crate) fn offload_view(&self, id: &OffloadId) -> Result<OffloadView, ApiError> {

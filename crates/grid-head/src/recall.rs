@@ -58,7 +58,8 @@ impl Head {
         let record = self.offload_record(id)?;
         if record.phase != OffloadPhase::Away {
             let what = format!("offload {id} is {}, not away. Nothing was changed.", record.phase);
-            return Err(fault(FaultClass::Conflict, what));
+            let parked = (record.phase == OffloadPhase::Parked).then(|| format!("grid offload unpark {id}"));
+            return Err(ApiError { hint: parked, ..fault(FaultClass::Conflict, what) });
         }
         let process = self.inner.borrow().there.get(id).cloned();
         let silent = || format!("{} has not said yet which process {id} is there", record.destination);

@@ -1,6 +1,6 @@
 //! The API: HTTP and JSON over a Unix socket whose kernel names the peer.
 
-use crate::head::{Head, HeadConfig, HeadError, fault};
+use crate::head::{Head, HeadConfig, HeadError, fault, unknown};
 use crate::hub::keep_link;
 use crate::privacy::{Asker, Reader, not_allowed, others};
 use crate::scan::{Only, count_stays};
@@ -223,7 +223,7 @@ impl Call {
         let made = |id: &str| {
             let id = h.plan_id(id, reader)?;
             let plan = h.inner.borrow().state.plan(&id).cloned();
-            plan.ok_or_else(|| fault(FaultClass::NotFound, format!("no plan {id}")))
+            plan.ok_or_else(|| unknown(format!("no plan {id}"), "grid plan list"))
         };
         match parts {
             [] if get => {

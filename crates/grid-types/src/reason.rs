@@ -72,7 +72,7 @@ reason_codes! {
     // Capacity and plans.
     NoFit "E-NOFIT" "no lender or lease holds it whole" "ask for less, or another node";
     Split "E-SPLIT" "it would fit only spread over two nodes" "request one larger boost";
-    Silent "E-SILENT" "the node has not been heard of" "start its agent";
+    Silent "E-SILENT" "the node has not been heard of" "try again in a moment: it is dialled again and again; what stands in the way is said in STATE/log, by ssh in reach-NODE.log";
     NoLend "E-NOLEND" "the node lends nothing" "set can_share for that node; or, where its owner says no, on the node itself: grid lend on; where a rule of his does: grid lend status, grid lend rule";
     Cordon "E-CORDON" "the node is cordoned: it takes nothing new" "grid node uncordon NODE, or another node";
     Version "E-VERSION" "the node's grid is an older one: what lives there goes on and comes home, and nothing new goes there" "wait until ssh reaches it: grid brings its own program there (grid node list)";
@@ -86,7 +86,7 @@ reason_codes! {
     Machine "E-MACHINE" "the other machine lacks what a process of this one relies on" "grid doctor --between head NODE";
     Criu "E-CRIU" "CRIU refused or failed" "grid doctor";
     Writable "E-WRITABLE" "a program that grid runs with privileges could be changed by somebody else" "chown root and chmod go-w what is named, or set GRID_CRIU to a CRIU that only root can change";
-    Gate "E-GATE" "the lender's gate refused the tree, or would" "see the reason; nothing ran there";
+    Gate "E-GATE" "the lender's gate refused the tree, or would" "nothing ran there; a file that root opened for it (a shell's redirection): chown it to its user, or start it from that user's own shell";
     Stop "E-STOP" "grid is stopped: nothing is frozen, and what was not past its commit was thawed" "lift it: grid stop --lift";
     Cancelled "E-CANCELLED" "it was cancelled before the commit" "none; it runs at home";
     Link "E-LINK" "the link to the other node was lost" "grid node list";

@@ -308,10 +308,20 @@ impl ReachConfig {
         self.failed(what, &format!("it did not end within {} s{said}", within.as_secs()))
     }
 
+    /// What stands behind `ssh` for whoever tries the same by hand.
+    fn by_hand(&self) -> String {
+        let path = |flag: &str, path: &PathBuf| format!("{flag} {} ", path.display());
+        let config = self.ssh_config.as_ref().map(|file| path("-F", file)).unwrap_or_default();
+        let key = self.key.as_ref().map(|file| path("-i", file)).unwrap_or_default();
+        let port = self.port.map(|port| format!("-p {port} ")).unwrap_or_default();
+        let user = self.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
+        format!("{config}{key}{port}{user}{}", self.host)
+    }
+
     fn failed(&self, what: &str, said: &str) -> UpError {
         let error =
             UpError::new(FaultClass::Unreachable, format!("{} ({}): {what}: {said}", self.node.name, self.host));
-        match script::hint(said, &self.host) {
+        match script::hint(said, &self.by_hand()) {
             Some(hint) => error.hint(hint),
             None => error,
         }

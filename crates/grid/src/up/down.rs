@@ -115,6 +115,15 @@ pub(super) fn to_end(
         .hint("grid down --recall-first; or --leave, and they run on there; or --yes to end them"))
 }
 
+/// What was tried has come to this: it is not what to do next.
+fn tried(e: UpError, said: &[String]) -> UpError {
+    if said.is_empty() {
+        return e;
+    }
+    let hint = "mend what stands in the way; or --leave, and they run on there; or --yes to end them";
+    UpError { message: format!("{} {}", e.message, said.join("; ")), ..e }.hint(hint)
+}
+
 /// Ends the cluster of this state. Refused while something is away, unless it is recalled first or given up.
 pub async fn down(state: &Path, recall_first: bool, still_away: StillAway) -> Result<Vec<String>, UpError> {
     let found = found(state)?;
@@ -126,7 +135,7 @@ pub async fn down(state: &Path, recall_first: bool, still_away: StillAway) -> Re
     }
     let known = try_away(&client).await;
     let known = if may { Ok(known.unwrap_or_default()) } else { known };
-    let left = to_end(known, may, &found)?;
+    let left = to_end(known, may, &found).map_err(|e| tried(e, &said))?;
     let fate = if still_away == StillAway::IsLeft { "runs on at" } else { "ends with" };
     said.extend(
         left.iter().map(|o| format!("{} {} {fate} {}", o.record.process.pid, o.record.title, o.record.destination)),
